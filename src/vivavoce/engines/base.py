@@ -1,0 +1,132 @@
+"""The engine contract: a batch-first state machine that one thread drives.
+
+An engine holds up to ``capacity`` utterances in slots. The engine loop (``engines/loop.py``) is
+the only caller of everything below ``load``; nothing here needs a lock. ``validate``, ``info``
+and ``voices`` may be read from any thread.
+
+The order of calls: ``load`` once, then any mix of ``admit``, ``step``, ``extend``, ``finish`` and
+``release``, then ``unload``; ``load`` may follow again. A slot number is free again after
+``release`` or after ``step`` returned it with ``last=True``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from vivavoce.errors import Unsupported, VivavoceError
+from vivavoce.types import FinishReason, ReferenceAudio, Samples, Utterance, Voice
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an engine can do by itself; the speech service fills the gaps or refuses."""
+
+    cloning: bool = False
+    incremental_text: bool = False
+    speed: bool = False
+    seed: bool = False
+    sampling: bool = False
+    instructions: bool = False
+    phonemes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """Who an engine is. ``languages`` empty means any. ``device`` is where it really runs."""
+
+    name: str
+    model: str
+    sample_rate_hz: int
+    capabilities: Capabilities = Capabilities()
+    languages: tuple[str, ...] = ()
+    device: str = "cpu"
+    default_voice: str = ""
+    details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """What one step made for one slot.
+
+    ``samples`` may be empty (work without sound yet). With ``last`` the slot is free.
+    ``error`` means that this slot alone failed; it implies ``last``. ``stages_ms`` names the work
+    done for this slot in this step.
+    """
+
+    slot: int
+    samples: Samples
+    last: bool = False
+    finish_reason: FinishReason | None = None
+    error: VivavoceError | None = None
+    stages_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Engine(ABC):
+    """Base of all engines."""
+
+    @property
+    @abstractmethod
+    def info(self) -> EngineInfo:
+        """Who this engine is; complete after ``load``."""
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """How many utterances can be in slots at once."""
+
+    @abstractmethod
+    def load(self) -> None:
+        """Read the model and be ready to speak. Raises SetupError."""
+
+    def unload(self) -> None:  # noqa: B027 - most engines have nothing to give back
+        """Give the memory back; every slot must be free."""
+
+    @abstractmethod
+    def voices(self) -> Sequence[Voice]:
+        """The built-in voices, the default one first."""
+
+    def validate(self, utterance: Utterance) -> None:  # noqa: B027 - optional
+        """Raise InputError for what this engine cannot speak. Takes no slot, from any thread."""
+
+    def clone(self, reference: ReferenceAudio) -> Voice:
+        """Make a voice from a recording; its ``data`` is what ``voice_to_bytes`` stores.
+
+        Runs in a worker thread, not in the engine's own. Raises Unsupported, InvalidAudio.
+        """
+        raise Unsupported(f"The engine {self.info.name!r} cannot clone voices.", param="voice")
+
+    def voice_to_bytes(self, voice: Voice) -> bytes:
+        """A cloned voice's state, for the voice library on disk."""
+        raise Unsupported(f"The engine {self.info.name!r} cannot clone voices.", param="voice")
+
+    def voice_from_bytes(self, data: bytes) -> Any:
+        """The inverse of ``voice_to_bytes``. Raises ModelFileError for damaged data."""
+        raise Unsupported(f"The engine {self.info.name!r} cannot clone voices.", param="voice")
+
+    @abstractmethod
+    def admit(self, utterance: Utterance) -> int:
+        """Take a slot for an utterance. Only called while fewer than ``capacity`` are live."""
+
+    def extend(self, slot: int, text: str) -> None:
+        """Append text to an utterance that was admitted with ``text_open``."""
+        raise Unsupported(f"The engine {self.info.name!r} takes whole texts only.")
+
+    def finish(self, slot: int) -> None:
+        """Say that no more text comes for a slot."""
+        raise Unsupported(f"The engine {self.info.name!r} takes whole texts only.")
+
+    @abstractmethod
+    def release(self, slot: int) -> None:
+        """Free a slot at once, whatever it is doing. Unknown slots are ignored."""
+
+    @abstractmethod
+    def step(self) -> Sequence[Produced]:
+        """Advance live slots once: all of them, or the most urgent one.
+
+        Never blocks on a consumer. A fault in one slot is returned as its ``error``; an exception
+        means that the engine as a whole has failed.
+        """

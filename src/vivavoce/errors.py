@@ -1,0 +1,255 @@
+"""Every error vivavoce raises, in one tree.
+
+::
+
+    VivavoceError
+    ├── InputError                 400  the request cannot be spoken as it stands
+    │   ├── EmptyInput             400  nothing speakable in it
+    │   ├── InputTooLong           400  more than MAX_INPUT_CHARS
+    │   ├── UnknownVoice           400  no voice of that name; lists the known ones
+    │   ├── InvalidAudio           400  a reference recording that cannot be used
+    │   ├── Unsupported            400  this engine cannot do what was asked
+    │   └── BodyTooLarge           413  more bytes than the limit
+    ├── Unauthorized               401  missing or wrong API key
+    ├── NotFound                   404  no such path, model or saved voice
+    │   └── UnknownModel           404  lists the known ones
+    ├── Conflict                   409  a saved voice of that name exists
+    ├── Busy                       429  all slots and all queue places are taken
+    ├── Cancelled                  499  the consumer closed its stream
+    │   └── SlowConsumer           499  the consumer did not read for too long
+    ├── EngineError                500  synthesis of one utterance failed
+    │   └── RunawayOutput          500  far more audio than the text can mean
+    ├── Unavailable                503  starting, draining, or failed
+    │   ├── Starting               503
+    │   ├── Draining               503
+    │   └── EngineFailed           503  the engine as a whole broke
+    ├── DeadlineExceeded           504  longer than REQUEST_TIMEOUT
+    └── SetupError                 500  something on this machine is missing or wrong
+        ├── SettingsError          500  a setting that is unknown, wrong or unsafe
+        ├── MissingExtra           500  names the extra to install
+        ├── ModelFileError         500  a model file is missing, damaged or of another kind
+        └── PlaybackError          500  no usable audio device
+
+Each class carries ``code`` (stable, machine-readable), ``status`` (the HTTP status it becomes)
+and ``retryable`` (whether the same request may succeed later). Turning errors into HTTP and
+WebSocket answers happens in one place, ``serving/problems.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class VivavoceError(Exception):
+    """Base of every error raised on purpose.
+
+    ``param`` names the request field at fault, where there is one.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InputError(VivavoceError):
+    """The request is wrong; sending it again will not help."""
+
+    code = "invalid_request"
+    status = 400
+
+
+class EmptyInput(InputError):
+    """The text holds nothing that can be spoken."""
+
+    code = "empty_input"
+
+    def __init__(self, message: str = "The input holds nothing that can be spoken.") -> None:
+        super().__init__(message, param="input")
+
+
+class InputTooLong(InputError):
+    """The text is longer than the server takes."""
+
+    code = "input_too_long"
+
+    def __init__(self, length: int, limit: int) -> None:
+        super().__init__(
+            f"The input has {length} characters; at most {limit} are accepted.", param="input"
+        )
+
+
+class UnknownVoice(InputError):
+    """No voice has that name."""
+
+    code = "unknown_voice"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        listed = ", ".join(sorted(known))
+        super().__init__(f"Unknown voice {name!r}. Known voices: {listed}.", param="voice")
+
+
+class InvalidAudio(InputError):
+    """A recording that was sent cannot be used."""
+
+    code = "invalid_audio"
+
+
+class Unsupported(InputError):
+    """The engine in use cannot do what was asked."""
+
+    code = "unsupported"
+
+
+class BodyTooLarge(InputError):
+    """The request body is over the limit."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class Unauthorized(VivavoceError):
+    """The API key is missing or wrong."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class NotFound(VivavoceError):
+    """What was named does not exist."""
+
+    code = "not_found"
+    status = 404
+
+
+class UnknownModel(NotFound):
+    """No model has that name."""
+
+    code = "model_not_found"
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        listed = ", ".join(sorted(known))
+        super().__init__(f"Unknown model {name!r}. Known models: {listed}.", param="model")
+
+
+class Conflict(VivavoceError):
+    """What should be created exists already."""
+
+    code = "conflict"
+    status = 409
+
+
+class Busy(VivavoceError):
+    """All slots and all places in the queue are taken; try again after ``retry_after_ms``."""
+
+    code = "busy"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class Cancelled(VivavoceError):
+    """The consumer closed its stream before the end."""
+
+    code = "cancelled"
+    status = 499
+
+
+class SlowConsumer(Cancelled):
+    """The consumer did not read for too long; its stream was given up."""
+
+    code = "slow_consumer"
+
+
+class EngineError(VivavoceError):
+    """One utterance could not be synthesised; other utterances are not affected."""
+
+    code = "engine_error"
+    status = 500
+    retryable = True
+
+
+class RunawayOutput(EngineError):
+    """The engine made far more audio than the text can mean."""
+
+    code = "runaway_output"
+
+
+class Unavailable(VivavoceError):
+    """The server cannot take requests now."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_ms: int = 5_000) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class Starting(Unavailable):
+    """The engine is still loading."""
+
+    code = "starting"
+
+
+class Draining(Unavailable):
+    """The server is shutting down; running streams finish."""
+
+    code = "draining"
+
+
+class EngineFailed(Unavailable):
+    """The engine as a whole broke; the process should be restarted."""
+
+    code = "engine_failed"
+
+
+class DeadlineExceeded(VivavoceError):
+    """The request took longer than REQUEST_TIMEOUT."""
+
+    code = "deadline_exceeded"
+    status = 504
+    retryable = True
+
+
+class SetupError(VivavoceError):
+    """Something on this machine is missing or wrong."""
+
+    code = "setup_error"
+
+
+class SettingsError(SetupError):
+    """A setting is unknown, has a wrong value, or is unsafe."""
+
+    code = "settings_error"
+
+
+class MissingExtra(SetupError):
+    """An optional part is not installed."""
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs the extra {extra!r}: pip install 'vivavoce[{extra}]'")
+        self.extra = extra
+
+
+class ModelFileError(SetupError):
+    """A model file is missing, damaged, or not of the expected kind."""
+
+    code = "model_file_error"
+
+
+class PlaybackError(SetupError):
+    """There is no usable audio device."""
+
+    code = "playback_error"
