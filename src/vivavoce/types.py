@@ -116,7 +116,7 @@ class Utterance:
     deadline_s: float = 0.0
     max_audio_s: float | None = None
     text_open: bool = False
-    options: Mapping[str, Any] = NO_OPTIONS
+    options: Mapping[str, Any] = field(default_factory=lambda: NO_OPTIONS)
 
     @property
     def text(self) -> str:
@@ -141,11 +141,11 @@ class SpeechRequest:
     sampling: Sampling = Sampling()
     normalize: bool = True
     ssml: bool = False
-    lexicon: Mapping[str, str] = NO_OPTIONS
+    lexicon: Mapping[str, str] = field(default_factory=lambda: NO_OPTIONS)
     stream_mode: Literal["token", "sentence"] = "token"
     priority: Priority = Priority.REALTIME
     reference: ReferenceAudio | None = None
-    options: Mapping[str, Any] = NO_OPTIONS
+    options: Mapping[str, Any] = field(default_factory=lambda: NO_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
