@@ -36,7 +36,11 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class EngineInfo:
-    """Who an engine is. ``languages`` empty means any. ``device`` is where it really runs."""
+    """Who an engine is.
+
+    ``languages`` (ISO 639-1) empty means any; ``device`` is where it really runs;
+    ``voice_aliases`` maps other servers' voice names to this engine's.
+    """
 
     name: str
     model: str
@@ -45,6 +49,7 @@ class EngineInfo:
     languages: tuple[str, ...] = ()
     device: str = "cpu"
     default_voice: str = ""
+    voice_aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 

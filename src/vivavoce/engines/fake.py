@@ -1,0 +1,235 @@
+"""A deterministic engine without a model, for tests: ours and yours.
+
+It speaks every character as 60 ms of a tone whose pitch depends on the voice, advances all of its
+slots at once, clones voices (a pitch taken from the recording) and takes text in pieces. Delays
+and faults are programmed with ``FakeOptions``: faults are set off by a word in the text, so that
+a test can spoil one utterance and watch its neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.options import parse_options
+from vivavoce.errors import EngineError, InputError, ModelFileError
+from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
+
+CHARACTER_S = 0.060
+PITCHES_HZ = {"alto": 330.0, "tenor": 220.0, "bass": 110.0}
+
+
+@dataclass(frozen=True, slots=True)
+class FakeOptions:
+    """What the fake does and when it misbehaves.
+
+    ``chunk_ms`` is the sound made per step and slot; ``step_ms`` the time a step takes;
+    ``paced`` makes each chunk due no sooner than real time. The ``*_word`` options name words:
+    an utterance with ``fail_word`` fails after its first chunk, ``nan_word`` yields NaN,
+    ``runaway_word`` never ends, ``break_word`` breaks the whole engine, ``slow_word`` makes
+    every step with it take ``slow_ms``. ``journal`` is a file that gets a JSON line per chunk.
+    """
+
+    sample_rate_hz: int = 24_000
+    capacity: int = 64
+    voice: str = "alto"
+    chunk_ms: float = 80.0
+    step_ms: float = 0.0
+    load_ms: float = 0.0
+    paced: bool = False
+    cloning: bool = True
+    speed: bool = True
+    fail_word: str = "failword"
+    nan_word: str = "nanword"
+    runaway_word: str = "runawayword"
+    break_word: str = "breakword"
+    slow_word: str = "slowword"
+    slow_ms: float = 200.0
+    journal: str = ""
+
+
+def create(options: Mapping[str, Any]) -> Engine:
+    """Make the fake engine (entry point). Raises SettingsError for an unknown option."""
+    return FakeEngine(parse_options(FakeOptions, "fake", options))
+
+
+@dataclass(slots=True)
+class _Live:
+    utterance: Utterance
+    text: str
+    open: bool
+    began_s: float
+    made: int = 0
+    chunks: int = 0
+    order: int = field(default=0)
+
+
+class FakeEngine(Engine):
+    """See the module's docstring. ``steps`` counts the steps taken, for tests."""
+
+    def __init__(self, options: FakeOptions | None = None) -> None:
+        self.options = options or FakeOptions()
+        self.steps = 0
+        self.loaded = False
+        self._live: dict[int, _Live] = {}
+        self._journal: TextIO | None = None
+
+    @property
+    def info(self) -> EngineInfo:
+        """Constant, but for the options."""
+        capabilities = Capabilities(
+            cloning=self.options.cloning,
+            incremental_text=True,
+            speed=self.options.speed,
+            seed=True,
+            sampling=True,
+            instructions=True,
+            phonemes=True,
+        )
+        return EngineInfo(
+            name="fake",
+            model="fake-tones",
+            sample_rate_hz=self.options.sample_rate_hz,
+            capabilities=capabilities,
+            default_voice=self.options.voice,
+            details={"why": "tones, no model"},
+        )
+
+    @property
+    def capacity(self) -> int:
+        """As many as the options say."""
+        return self.options.capacity
+
+    def load(self) -> None:
+        """Wait ``load_ms``."""
+        time.sleep(self.options.load_ms / 1000)
+        if self.options.journal:
+            path = Path(self.options.journal)
+            self._journal = path.open("a", buffering=1, encoding="utf-8")
+        self.loaded = True
+
+    def unload(self) -> None:
+        """Forget everything."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.loaded = False
+
+    def voices(self) -> Sequence[Voice]:
+        """alto, tenor and bass."""
+        return [Voice(id=name, engine="fake", name=name.title()) for name in PITCHES_HZ]
+
+    def validate(self, utterance: Utterance) -> None:
+        """Refuse options: the fake has none per utterance."""
+        for name in utterance.options:
+            raise InputError(f"The engine 'fake' has no option {name!r}.", param=name)
+
+    def clone(self, reference: ReferenceAudio) -> Voice:
+        """A pitch between 150 and 300 Hz, taken from the recording's bytes."""
+        digest = hashlib.sha256(reference.samples.tobytes()).digest()
+        pitch_hz = 150.0 + int.from_bytes(digest[:2], "little") % 150
+        return Voice(id=f"clone-{digest.hex()[:8]}", engine="fake", kind="cloned", data=pitch_hz)
+
+    def voice_to_bytes(self, voice: Voice) -> bytes:
+        """The pitch as JSON."""
+        return json.dumps({"pitch_hz": voice.data}).encode()
+
+    def voice_from_bytes(self, data: bytes) -> Any:
+        """Inverse of ``voice_to_bytes``."""
+        try:
+            return float(json.loads(data)["pitch_hz"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelFileError("The saved voice is damaged.") from error
+
+    def admit(self, utterance: Utterance) -> int:
+        """Take the lowest free slot."""
+        slot = next(number for number in itertools.count() if number not in self._live)
+        self._live[slot] = _Live(utterance, utterance.text, utterance.text_open, time.monotonic())
+        return slot
+
+    def extend(self, slot: int, text: str) -> None:
+        """Append text."""
+        self._live[slot].text += text
+
+    def finish(self, slot: int) -> None:
+        """No more text."""
+        self._live[slot].open = False
+
+    def release(self, slot: int) -> None:
+        """Free a slot."""
+        self._live.pop(slot, None)
+
+    def step(self) -> Sequence[Produced]:
+        """One chunk for every slot that is due one."""
+        self.steps += 1
+        self._spend_time()
+        if any(self.options.break_word in live.text for live in self._live.values()):
+            raise RuntimeError("the fake engine was told to break")
+        return [self._advance(slot) for slot in list(self._live) if self._due(slot)]
+
+    def _spend_time(self) -> None:
+        slow = any(self.options.slow_word in live.text for live in self._live.values())
+        wait_ms = max(self.options.step_ms, self.options.slow_ms if slow else 0.0)
+        if self.options.paced and wait_ms == 0:
+            wait_ms = 0.5
+        if wait_ms:
+            time.sleep(wait_ms / 1000)
+
+    def _due(self, slot: int) -> bool:
+        live = self._live[slot]
+        if live.open and live.made >= self._total(live):
+            return False
+        due_s = live.began_s + live.chunks * self.options.chunk_ms / 1000
+        return not self.options.paced or time.monotonic() >= due_s
+
+    def _total(self, live: _Live) -> int:
+        if self.options.runaway_word in live.text:
+            return 1 << 40
+        seconds = len(live.text) * CHARACTER_S / live.utterance.speed
+        return round(seconds * self.options.sample_rate_hz)
+
+    def _advance(self, slot: int) -> Produced:
+        live = self._live[slot]
+        if self.options.fail_word in live.text and live.chunks >= 1:
+            self.release(slot)
+            error = EngineError("the fake engine was told to fail")
+            return Produced(slot, _tone(0, 0, 1.0, 1), last=True, error=error)
+        chunk = round(self.options.chunk_ms / 1000 * self.options.sample_rate_hz)
+        limit = live.utterance.max_audio_s
+        cap = 1 << 40 if limit is None else round(limit * self.options.sample_rate_hz)
+        end = min(live.made + chunk, self._total(live), cap)
+        samples = self._sound(live, end)
+        live.made, live.chunks = end, live.chunks + 1
+        self._note(live)
+        if live.open or end < min(self._total(live), cap):
+            return Produced(slot, samples, stages_ms={"tone": self.options.step_ms})
+        self.release(slot)
+        reason = "stop" if end >= self._total(live) else "length"
+        return Produced(slot, samples, last=True, finish_reason=reason)  # type: ignore[arg-type]
+
+    def _sound(self, live: _Live, end: int) -> Samples:
+        pitch_hz = live.utterance.voice.data or PITCHES_HZ.get(live.utterance.voice.id, 330.0)
+        samples = _tone(live.made, end, float(pitch_hz), self.options.sample_rate_hz)
+        if self.options.nan_word in live.text:
+            samples[:] = np.nan
+        return samples
+
+    def _note(self, live: _Live) -> None:
+        if self._journal is not None:
+            line = {"t_ns": time.monotonic_ns(), "text": live.text, "samples": live.made}
+            self._journal.write(json.dumps(line) + "\n")
+
+
+def _tone(start: int, end: int, pitch_hz: float, sample_rate_hz: int) -> Samples:
+    """A cosine of amplitude 0.5 that starts loud; the same at whatever chunking."""
+    phase = np.arange(start, end, dtype=np.float64) * (2 * np.pi * pitch_hz / sample_rate_hz)
+    return (0.5 * np.cos(phase)).astype(np.float32)

@@ -1,0 +1,35 @@
+"""Engine options: a mapping from settings or keyword arguments into a frozen dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from vivavoce.errors import SettingsError
+
+Options = TypeVar("Options")
+
+
+def parse_options(kind: type[Options], engine: str, options: Mapping[str, Any]) -> Options:
+    """Check and convert options; text is converted, as environment variables are text.
+
+    Raises SettingsError that names the option.
+    """
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            raise SettingsError(
+                f"Unknown option {name!r} of engine {engine!r}. It has: {', '.join(sorted(known))}.",
+                param=name,
+            )
+    try:
+        return TypeAdapter(kind).validate_python(dict(options))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(str(part) for part in fault["loc"])
+        raise SettingsError(
+            f"Option {name!r} of engine {engine!r}: {fault['msg']}", param=name
+        ) from error

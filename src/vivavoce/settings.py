@@ -1,0 +1,268 @@
+"""Every setting, in one tree.
+
+Values come, the first that has one wins, from: keyword arguments, environment variables
+(``VIVAVOCE_`` + the field's name in capitals; for an engine's own, ``VIVAVOCE_PIPER__THREADS``),
+the configuration file (TOML; ``--config`` or ``VIVAVOCE_CONFIG``), the defaults here. Names in
+``aliases`` are those of the servers people move over from; they work without a prefix. Unknown
+keys, in the file or with the prefix in the environment, are errors.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings import (
+    SettingsError as PydanticSettingsError,
+)
+
+from vivavoce.errors import SettingsError
+
+PREFIX = "VIVAVOCE_"
+CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
+
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+def _also(name: str, *others: str) -> AliasChoices:
+    """The field's prefixed variable, and other servers' names for it."""
+    return AliasChoices(PREFIX + name.upper(), *others)
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    base = os.environ.get(variable)
+    return (Path(base) if base else Path.home() / fallback) / "vivavoce"
+
+
+class Settings(BaseSettings):
+    """All settings of a server. Times in seconds, sizes in bytes, unless the name says else."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        populate_by_name=True,
+        frozen=True,
+        validate_default=True,
+        case_sensitive=False,
+    )
+
+    # Where it listens, and who may come in.
+    host: str = Field("127.0.0.1", description="Address to bind.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to bind; 0 picks a free one.")
+    api_keys: Names = Field((), description="Keys that clients must send, separated by commas.")
+    allow_public_without_key: bool = Field(
+        False, description="Permit binding to a public address without an API key."
+    )
+    cors_origins: Names = Field((), description="Origins a browser may call from.")
+    ssl_certfile: Path | None = Field(
+        None, validation_alias=_also("ssl_certfile", "SSL_CERTFILE"), description="TLS certificate."
+    )
+    ssl_keyfile: Path | None = Field(
+        None, validation_alias=_also("ssl_keyfile", "SSL_KEYFILE"), description="TLS private key."
+    )
+
+    # Which engine speaks.
+    engine: str = Field("piper", description="The engine: piper, qwen3, neutts, fake, or yours.")
+    model_id: str = Field(
+        "",
+        validation_alias=_also("model_id", "MODEL_ID"),
+        description="The engine's model, where it has several: a name or a folder.",
+    )
+    default_voice: str = Field("", description="Voice for requests that name none.")
+    preload_model: bool = Field(
+        True,
+        validation_alias=_also("preload_model", "PRELOAD_MODEL"),
+        description="Load the model at start rather than with the first request.",
+    )
+    idle_timeout_s: float = Field(
+        0.0,
+        ge=0,
+        validation_alias=_also("idle_timeout_s", "IDLE_TIMEOUT"),
+        description="Unload the model after so long without a request; 0 keeps it.",
+    )
+    fake: dict[str, Any] = Field({}, description="Options of the engine 'fake'.")
+    piper: dict[str, Any] = Field({}, description="Options of the engine 'piper'.")
+
+    # How much at once, and for how long.
+    capacity: int | None = Field(
+        None, ge=1, description="Requests that speak at once; by default what the engine takes."
+    )
+    max_queue_depth: int = Field(
+        32,
+        ge=0,
+        validation_alias=_also("max_queue_depth", "MAX_QUEUE_DEPTH"),
+        description="Requests that may wait for a slot; 0 means no bound.",
+    )
+    request_timeout_s: float = Field(
+        300.0,
+        gt=0,
+        validation_alias=_also("request_timeout_s", "REQUEST_TIMEOUT"),
+        description="The longest a request may take.",
+    )
+    stall_timeout_s: float = Field(
+        30.0, gt=0, description="How long a client may read nothing before its stream ends."
+    )
+    drain_timeout_s: float = Field(
+        30.0, ge=0, description="How long running streams may go on after SIGTERM."
+    )
+    max_step_s: float = Field(
+        30.0, gt=0, description="An engine step longer than this makes /livez fail."
+    )
+    max_input_chars: int = Field(
+        20_000,
+        ge=1,
+        validation_alias=_also("max_input_chars", "MAX_INPUT_CHARS"),
+        description="Characters of text a request may have.",
+    )
+    max_body_bytes: int = Field(1024 * 1024, ge=1, description="The largest JSON body.")
+    max_upload_bytes: int = Field(
+        12 * 1024 * 1024, ge=1, description="The largest multipart body (recordings)."
+    )
+
+    # What is remembered.
+    audio_cache_max: int = Field(
+        256,
+        ge=0,
+        validation_alias=_also("audio_cache_max", "AUDIO_CACHE_MAX"),
+        description="Utterances kept in the audio cache; 0 switches it off.",
+    )
+    audio_cache_bytes: int = Field(
+        32 * 1024 * 1024, ge=0, description="Bytes the audio cache may hold."
+    )
+    voice_cache_max: int = Field(
+        32,
+        ge=1,
+        validation_alias=_also("voice_cache_max", "VOICE_CACHE_MAX"),
+        description="Cloned voices kept in memory.",
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: _xdg("XDG_DATA_HOME", ".local/share"),
+        description="Where saved voices live.",
+    )
+
+    # Text.
+    text_normalize: bool = Field(
+        True,
+        validation_alias=_also("text_normalize", "TEXT_NORMALIZE"),
+        description="Speak numbers, dates, money and the like as words.",
+    )
+    lexicon: Path | None = Field(None, description="Pronunciation lexicon (TOML or tab-separated).")
+
+    # What it tells.
+    log_format: Literal["json", "text", "auto"] = Field(
+        "auto",
+        validation_alias=_also("log_format", "LOG_FORMAT"),
+        description="json, text, or auto: text on a terminal.",
+    )
+    log_level: str = Field(
+        "INFO",
+        validation_alias=_also("log_level", "LOG_LEVEL"),
+        description="DEBUG, INFO, WARNING or ERROR.",
+    )
+    metrics: bool = Field(
+        True,
+        validation_alias=_also("metrics", "PROMETHEUS_ENABLED"),
+        description="Serve /metrics.",
+    )
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, value: str) -> str:
+        if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+        return value.upper()
+
+    @property
+    def engine_options(self) -> dict[str, Any]:
+        """Options for the engine in use."""
+        options = dict(getattr(self, self.engine, None) or {})
+        if self.model_id:
+            options.setdefault("model", self.model_id)
+        if self.default_voice:
+            options.setdefault("voice", self.default_voice)
+        return options
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then environment, then the file."""
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+
+
+def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
+    """Read the settings from everywhere. Raises SettingsError that names the key at fault."""
+    _check_environment()
+    path = config or _path_from_environment()
+    if path is not None and not path.is_file():
+        raise SettingsError(f"The configuration file {path} does not exist.")
+
+    class Configured(Settings):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return Configured(**overrides)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"The configuration file {path} is not TOML: {error}") from error
+    except (ValidationError, PydanticSettingsError) as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def _path_from_environment() -> Path | None:
+    value = os.environ.get(CONFIG_VARIABLE)
+    return Path(value) if value else None
+
+
+def _check_environment() -> None:
+    """Refuse prefixed variables that no setting has: a misspelt one would be ignored silently."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    known |= {"VIVAVOCE_CACHE_DIR"}
+    for name in sorted(os.environ):
+        variable = name.upper()
+        if not variable.startswith(PREFIX) or variable.split("__")[0] in known:
+            continue
+        near = get_close_matches(variable, sorted(known), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"Unknown environment variable {name}.{hint}", param=name)
+
+
+def _explain(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"]) or "settings"
+        lines.append(f"{where}: {_fault_text(where, fault['type'], fault['msg'])}")
+    return "; ".join(lines)
+
+
+def _fault_text(where: str, kind: str, message: str) -> str:
+    if kind != "extra_forbidden":
+        return message
+    near = get_close_matches(where, list(Settings.model_fields), n=1)
+    return "unknown setting" + (f", did you mean {near[0]}?" if near else "")

@@ -1,0 +1,109 @@
+"""Who may use the engine: a fixed number of slots, a bounded queue, real-time requests first.
+
+Runs in one event loop; nothing here needs a lock. The answer "full" is immediate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from vivavoce.errors import Busy
+from vivavoce.speech.observer import SpeechObserver
+from vivavoce.types import Priority
+
+RETRY_AFTER_MIN_MS = 200
+RETRY_AFTER_MAX_MS = 30_000
+FIRST_GUESS_HOLD_S = 2.0
+SMOOTHING = 0.2
+
+
+@dataclass(order=True, slots=True)
+class _Waiter:
+    priority: Priority
+    order: int
+    turn: asyncio.Future[None] = field(compare=False)
+
+
+class Admission:
+    """``capacity`` slots and ``max_waiting`` queue places (None: no bound)."""
+
+    def __init__(
+        self, capacity: int, max_waiting: int | None, observer: SpeechObserver | None = None
+    ) -> None:
+        self.capacity = capacity
+        self.max_waiting = max_waiting
+        self._observer = observer or SpeechObserver()
+        self._running = 0
+        self._waiters: list[_Waiter] = []
+        self._order = itertools.count()
+        self._hold_s = FIRST_GUESS_HOLD_S
+
+    @property
+    def running(self) -> int:
+        """Slots taken."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._waiters)
+
+    @asynccontextmanager
+    async def slot(self, priority: Priority = Priority.REALTIME) -> AsyncIterator[None]:
+        """Hold a slot around a whole request. Raises Busy at once when the queue is full."""
+        await self._enter(priority)
+        began_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._hold_s += SMOOTHING * (time.monotonic() - began_s - self._hold_s)
+            self._leave()
+
+    def retry_after_ms(self) -> int:
+        """When a slot is likely free: the queue's length times how long slots are held."""
+        expected_s = self._hold_s * (len(self._waiters) + 1) / self.capacity
+        return min(max(round(expected_s * 1000), RETRY_AFTER_MIN_MS), RETRY_AFTER_MAX_MS)
+
+    async def _enter(self, priority: Priority) -> None:
+        if self._running < self.capacity:
+            self._count(+1)
+            return
+        if self.max_waiting is not None and len(self._waiters) >= self.max_waiting:
+            raise Busy(
+                f"All {self.capacity} slots are taken and {len(self._waiters)} requests wait.",
+                retry_after_ms=self.retry_after_ms(),
+            )
+        await self._wait(_Waiter(priority, next(self._order), asyncio.Future()))
+
+    async def _wait(self, waiter: _Waiter) -> None:
+        heapq.heappush(self._waiters, waiter)
+        self._count(0)
+        try:
+            await waiter.turn
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+                heapq.heapify(self._waiters)
+                self._count(0)
+            elif waiter.turn.done() and not waiter.turn.cancelled():
+                self._leave()  # the slot had been given to us already
+            raise
+
+    def _leave(self) -> None:
+        while self._waiters:
+            waiter = heapq.heappop(self._waiters)
+            if not waiter.turn.done():
+                waiter.turn.set_result(None)
+                self._count(0)
+                return
+        self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self._running += change
+        self._observer.waiting(self._running, len(self._waiters))

@@ -1,0 +1,164 @@
+"""From clauses to sound: in order, one clause ahead, joined without clicks.
+
+While the sound of one clause is being consumed, the next is already in the engine; never more
+than one ahead. The look-ahead is driven by the engine's own "finished", not by a task, so that
+nothing is left running when a consumer goes away.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivavoce.audio.join import Joiner
+from vivavoce.engines.base import Produced
+from vivavoce.engines.loop import UtteranceStream
+from vivavoce.errors import EngineError, RunawayOutput
+from vivavoce.types import Clause, Samples, Timings, Utterance
+
+LOOK_AHEAD = 2
+"""Clauses open at once: the one being delivered and the next."""
+
+Open = Callable[[Utterance], UtteranceStream]
+ToUtterance = Callable[[Clause, float], Utterance]
+
+
+@dataclass(slots=True)
+class _Opened:
+    clause: Clause
+    stream: UtteranceStream | None
+    made: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Joined sound of one clause; ``clause_ended`` with its final piece."""
+
+    samples: Samples
+    clause: int
+    clause_ended: bool
+
+
+class ClausePipeline:
+    """An async iterator of ``Piece``; ``close`` stops it and frees the engine's slot.
+
+    ``clauses`` is consumed lazily. ``to_utterance(clause, deadline_s)`` says how to speak one.
+    """
+
+    def __init__(
+        self,
+        clauses: Iterator[Clause],
+        to_utterance: ToUtterance,
+        open_stream: Open,
+        joiner: Joiner,
+        timings: Timings,
+    ) -> None:
+        self._clauses = clauses
+        self._to_utterance = to_utterance
+        self._open_stream = open_stream
+        self._joiner = joiner
+        self._timings = timings
+        self._opened: collections.deque[_Opened] = collections.deque()
+        self._exhausted = False
+        self._error: Exception | None = None
+        self._index = 0
+        self._begun = False
+        self._plays_until_s = time.monotonic()
+
+    def start(self) -> None:
+        """Open the first clause."""
+        self._advance()
+
+    def close(self) -> None:
+        """Stop everything that is open. Idempotent."""
+        self._exhausted = True
+        for opened in self._opened:
+            if opened.stream is not None:
+                opened.stream.close()
+        self._opened.clear()
+
+    def __aiter__(self) -> ClausePipeline:
+        return self
+
+    async def __anext__(self) -> Piece:
+        """The next piece. Raises EngineError and what else the engine's slot failed with."""
+        if not self._opened:
+            if self._error is not None:
+                raise self._error
+            raise StopAsyncIteration
+        opened = self._opened[0]
+        if not self._begun:
+            self._begun = True
+            self._joiner.begin_clause()
+        produced = await self._next_of(opened)
+        if produced is None:
+            return self._end_clause(opened)
+        return self._take(opened, produced)
+
+    async def _next_of(self, opened: _Opened) -> Produced | None:
+        if opened.stream is None:
+            return None
+        try:
+            return await anext(opened.stream)
+        except StopAsyncIteration:
+            return None
+
+    def _take(self, opened: _Opened, produced: Produced) -> Piece:
+        for stage, spent_ms in produced.stages_ms.items():
+            self._timings.stages_ms[stage] = self._timings.stages_ms.get(stage, 0.0) + spent_ms
+        if not np.isfinite(produced.samples).all():
+            raise EngineError("The engine produced sound that is not a number.")
+        opened.made += len(produced.samples)
+        self._check_length(opened)
+        samples = self._joiner.push(produced.samples)
+        self._plays_until_s = max(self._plays_until_s, time.monotonic())
+        self._plays_until_s += len(samples) / self._joiner.sample_rate_hz
+        return Piece(samples, self._index, clause_ended=False)
+
+    def _check_length(self, opened: _Opened) -> None:
+        if opened.stream is None:
+            return
+        limit_s = opened.stream.utterance.max_audio_s
+        made_s = opened.made / self._joiner.sample_rate_hz
+        cut = opened.stream.finish_reason == "length"
+        if cut or (limit_s is not None and made_s > limit_s + 1.0):
+            raise RunawayOutput(
+                f"The engine made {made_s:.1f} s of sound for {len(opened.clause.text)} characters;"
+                f" at most {limit_s or 0.0:.1f} s were expected."
+            )
+
+    def _end_clause(self, opened: _Opened) -> Piece:
+        self._opened.popleft()
+        index, self._index, self._begun = self._index, self._index + 1, False
+        samples = self._joiner.end_clause(opened.clause.end, opened.clause.pause_ms)
+        self._timings.clauses += 1
+        self._advance()
+        return Piece(samples, index, clause_ended=True)
+
+    def _advance(self) -> None:
+        """Open the next clause if the last opened one is fully produced and there is room."""
+        while not self._exhausted and len(self._opened) < LOOK_AHEAD:
+            newest = self._opened[-1].stream if self._opened else None
+            if newest is not None and not newest.finished:
+                return
+            try:
+                self._open_next()
+            except StopIteration:
+                self._exhausted = True
+            except Exception as error:  # noqa: BLE001 - raised to the consumer in its turn
+                self._error, self._exhausted = error, True
+
+    def _open_next(self) -> None:
+        began_s = time.monotonic()
+        clause = next(self._clauses)
+        self._timings.normalise_ms += (time.monotonic() - began_s) * 1000
+        if not clause.spans:
+            self._opened.append(_Opened(clause, None))
+            return
+        stream = self._open_stream(self._to_utterance(clause, self._plays_until_s))
+        stream.on_finished = self._advance
+        self._opened.append(_Opened(clause, stream))

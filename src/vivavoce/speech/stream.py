@@ -1,0 +1,210 @@
+"""One request's speech as an async iterator of chunks, with its deadline and its watch.
+
+Three things end it early: the consumer closes it, REQUEST_TIMEOUT passes, or the consumer does
+not come back for the next chunk within the stall limit. All three free the engine's slot at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivavoce.audio.stretch import TimeStretch
+from vivavoce.errors import DeadlineExceeded, SlowConsumer, VivavoceError
+from vivavoce.speech.observer import Outcome, SpeechObserver
+from vivavoce.speech.pipeline import ClausePipeline, Piece
+from vivavoce.types import AudioChunk, Samples, Timings
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Seconds a whole request may take, and a consumer may stay away."""
+
+    request_timeout_s: float = 300.0
+    stall_timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a stream's sound comes from: pieces of the pipeline, or one remembered sound."""
+
+    pieces: AsyncIterator[Piece]
+    finish: Callable[[], Samples]
+    close: Callable[[], None]
+    sample_rate_hz: int
+
+
+def pipeline_source(
+    pipeline: ClausePipeline, finish: Callable[[], Samples], sample_rate_hz: int
+) -> Source:
+    """Sound that is being made."""
+    return Source(pipeline, finish, pipeline.close, sample_rate_hz)
+
+
+def cached_source(samples: Samples, sample_rate_hz: int) -> Source:
+    """Sound that was made before, in pieces of a second."""
+    silence = np.zeros(0, np.float32)
+    return Source(_Slices(samples, sample_rate_hz), lambda: silence, _nothing, sample_rate_hz)
+
+
+class _Slices:
+    def __init__(self, samples: Samples, length: int) -> None:
+        self._starts = iter(range(0, len(samples), length))
+        self._samples, self._length = samples, length
+
+    def __aiter__(self) -> _Slices:
+        return self
+
+    async def __anext__(self) -> Piece:
+        for start in self._starts:
+            return Piece(self._samples[start : start + self._length], 0, clause_ended=False)
+        raise StopAsyncIteration
+
+
+def _nothing() -> None:
+    pass
+
+
+class SpeechStream:
+    """Yields ``AudioChunk``; the final one has ``last`` set (it may be empty).
+
+    ``ignored`` names the request's fields that the engine has no use for. ``outcome`` is set when
+    it ends. Open it through ``SpeechService.open``, which closes it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        timings: Timings,
+        limits: StreamLimits,
+        observer: SpeechObserver,
+        stretch: TimeStretch | None = None,
+    ) -> None:
+        self.timings = timings
+        self.sample_rate_hz = source.sample_rate_hz
+        self.ignored: tuple[str, ...] = ()
+        self.outcome: Outcome | None = None
+        self.by_clause = False
+        self.on_complete: Callable[[Samples], None] | None = None
+        self._source = source
+        self._limits = limits
+        self._observer = observer
+        self._stretch = stretch
+        self._began_s = time.monotonic()
+        self._last_chunk_s: float | None = None
+        self._plays_until_s = 0.0
+        self._spoken: list[Samples] = []
+        self._held: list[Samples] = []
+        self._error: VivavoceError | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    def __aiter__(self) -> SpeechStream:
+        return self
+
+    async def __anext__(self) -> AudioChunk:
+        """The next chunk. Raises DeadlineExceeded, SlowConsumer and the engine's errors."""
+        self._unwatch()
+        if self._error is not None:
+            raise self._error
+        if self.outcome is not None:
+            raise StopAsyncIteration
+        try:
+            async with asyncio.timeout_at(self._deadline()):
+                chunk = await self._next_chunk()
+        except TimeoutError:
+            timeout_s = self._limits.request_timeout_s
+            error = DeadlineExceeded(f"Not finished within {timeout_s:g} s.")
+            raise self._fail(error, "deadline") from None
+        except VivavoceError as error:
+            raise self._fail(error, "engine_error") from None
+        self._account(chunk)
+        self._watch()
+        return chunk
+
+    def close(self) -> None:
+        """End it; frees the engine's slot. Idempotent."""
+        self._unwatch()
+        self._source.close()
+        if self.outcome is None:
+            self._end("cancelled")
+
+    def _deadline(self) -> float:
+        elapsed_s = time.monotonic() - self._began_s
+        return asyncio.get_running_loop().time() + self._limits.request_timeout_s - elapsed_s
+
+    async def _next_chunk(self) -> AudioChunk:
+        async for piece in self._source.pieces:
+            samples = self._stretched(piece.samples)
+            if self.by_clause:
+                self._held.append(samples)
+                if not piece.clause_ended:
+                    continue
+                samples = np.concatenate(self._held)
+                self._held.clear()
+            if len(samples):
+                return AudioChunk(samples, self.sample_rate_hz, piece.clause)
+        return self._last_chunk()
+
+    def _last_chunk(self) -> AudioChunk:
+        tail = [*self._held, self._stretched(self._source.finish())]
+        self._held.clear()
+        if self._stretch is not None:
+            tail.append(self._stretch.finish())
+        samples = np.concatenate(tail)
+        return AudioChunk(samples, self.sample_rate_hz, max(self.timings.clauses - 1, 0), last=True)
+
+    def _stretched(self, samples: Samples) -> Samples:
+        return samples if self._stretch is None else self._stretch.push(samples)
+
+    def _account(self, chunk: AudioChunk) -> None:
+        now_s = time.monotonic()
+        if self._last_chunk_s is None:
+            self.timings.first_audio_ms = (now_s - self._began_s) * 1000
+            self._plays_until_s = now_s
+            self._observer.first_audio(self.timings)
+        else:
+            self._observer.chunk_gap(now_s - self._last_chunk_s)
+            if now_s > self._plays_until_s and len(chunk.samples):
+                self._observer.underrun()
+        self._last_chunk_s = now_s
+        self._plays_until_s = max(self._plays_until_s, now_s) + chunk.duration_s
+        self.timings.audio_s += chunk.duration_s
+        if self.on_complete is not None:
+            self._spoken.append(chunk.samples)
+        if chunk.last:
+            self._complete()
+
+    def _complete(self) -> None:
+        self._source.close()
+        if self.on_complete is not None:
+            self.on_complete(np.concatenate(self._spoken))
+        self._end("ok")
+
+    def _fail(self, error: VivavoceError, outcome: Outcome) -> VivavoceError:
+        self._error = error
+        self._source.close()
+        self._end(outcome)
+        return error
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self.timings.total_ms = (time.monotonic() - self._began_s) * 1000
+        self._spoken.clear()
+
+    def _watch(self) -> None:
+        if self.outcome is None:
+            loop = asyncio.get_running_loop()
+            self._stall = loop.call_later(self._limits.stall_timeout_s, self._stalled)
+
+    def _unwatch(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+
+    def _stalled(self) -> None:
+        waited_s = self._limits.stall_timeout_s
+        self._fail(SlowConsumer(f"Nothing was read for {waited_s:g} s."), "backpressure")
