@@ -1,0 +1,167 @@
+"""What one request showed, as its caller saw it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vivavoce.bench.playback import AudibleDetector, PlaybackClock
+
+
+@dataclass(frozen=True, slots=True)
+class Playback:
+    """How a stream would have played with a buffer of ``buffer_ms``."""
+
+    buffer_ms: float
+    underruns: int
+    stalled_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a request failed: a stable code, the HTTP status if any, when to try again if said."""
+
+    code: str
+    status: int | None = None
+    retry_after_ms: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One request. Times are milliseconds since it was **due**, so waiting to be sent counts.
+
+    ``lag_ms`` is that wait. ``first_byte_ms`` is the first byte of the body, ``first_playable_ms``
+    the first whole sample, ``audible_ms`` when a listener hears the first sound. ``work_s`` is the
+    time from sending to the last sample.
+    """
+
+    characters: int
+    lag_ms: float
+    total_ms: float
+    failure: Failure | None = None
+    first_byte_ms: float | None = None
+    first_playable_ms: float | None = None
+    audible_ms: float | None = None
+    audio_s: float = 0.0
+    work_s: float = 0.0
+    sample_rate_hz: int | None = None
+    chunks: int = 0
+    gaps_ms: tuple[float, ...] = ()
+    playback: tuple[Playback, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether the request brought its whole sound."""
+        return self.failure is None
+
+    @property
+    def rtf(self) -> float | None:
+        """Seconds of work per second of sound."""
+        return self.work_s / self.audio_s if self.ok and self.audio_s > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How measures are taken: buffers to play against, and from what level sound is audible."""
+
+    buffers_ms: tuple[float, ...] = (0.0,)
+    threshold_dbfs: float = -50.0
+
+
+class Recorder:
+    """Takes the events of one request, in order, and makes its Measure.
+
+    All times are seconds of one steady clock. ``due_s`` is when the request should be sent.
+    """
+
+    def __init__(self, text: str, due_s: float, listening: Listening) -> None:
+        self._characters = len(text)
+        self._due_s = due_s
+        self._sent_s = due_s
+        self._listening = listening
+        self._clocks: list[PlaybackClock] = []
+        self._detector: AudibleDetector | None = None
+        self._sample_rate_hz = 0
+        self._first_byte_s: float | None = None
+        self._arrivals_s: list[float] = []
+        self._samples = 0
+        self._half = b""
+
+    @property
+    def plays_until_s(self) -> float | None:
+        """When a listener with the first of the buffers has heard everything that arrived."""
+        return self._clocks[0].ends_at_s if self._clocks else None
+
+    def sent(self, at_s: float) -> None:
+        """The request goes out."""
+        self._sent_s = at_s
+
+    def first_byte(self, at_s: float) -> None:
+        """Bytes of the body are there; later calls change nothing."""
+        if self._first_byte_s is None:
+            self._first_byte_s = at_s
+
+    def format(self, sample_rate_hz: int) -> None:
+        """The sample rate of what follows; needed before the first ``pcm``."""
+        self._sample_rate_hz = sample_rate_hz
+        listening = self._listening
+        self._clocks = [PlaybackClock(sample_rate_hz, ms) for ms in listening.buffers_ms]
+        self._detector = AudibleDetector(sample_rate_hz, listening.threshold_dbfs)
+
+    def pcm(self, at_s: float, data: bytes) -> None:
+        """Sound has arrived: mono s16le, cut anywhere, even inside a sample."""
+        self.first_byte(at_s)
+        if self._half:
+            data = self._half + data
+        whole = len(data) & ~1
+        self._half = data[whole:]
+        if not whole or self._detector is None:
+            return
+        samples = np.frombuffer(data, dtype="<i2", count=whole // 2)
+        self._arrivals_s.append(at_s)
+        self._samples += len(samples)
+        self._detector.feed(at_s, samples)
+        for clock in self._clocks:
+            clock.feed(at_s, len(samples))
+
+    def finish(self, at_s: float, failure: Failure | None = None) -> Measure:
+        """The end, good or bad. An end without sound or inside a sample is a failure."""
+        arrivals = self._arrivals_s
+        last_s = arrivals[-1] if arrivals else at_s
+        return Measure(
+            characters=self._characters,
+            lag_ms=(self._sent_s - self._due_s) * 1000,
+            total_ms=(at_s - self._due_s) * 1000,
+            failure=failure or self._own_failure(),
+            first_byte_ms=self._since_due_ms(self._first_byte_s),
+            first_playable_ms=self._since_due_ms(arrivals[0] if arrivals else None),
+            audible_ms=self._since_due_ms(self._audible_at_s()),
+            audio_s=self._samples / self._sample_rate_hz if self._sample_rate_hz else 0.0,
+            work_s=last_s - self._sent_s,
+            sample_rate_hz=self._sample_rate_hz or None,
+            chunks=len(arrivals),
+            gaps_ms=_gaps_ms(arrivals),
+            playback=tuple(Playback(c.buffer_ms, c.underruns, c.stalled_ms) for c in self._clocks),
+        )
+
+    def _audible_at_s(self) -> float | None:
+        return None if self._detector is None else self._detector.audible_at_s
+
+    def _own_failure(self) -> Failure | None:
+        if self._half:
+            return Failure("truncated", message="The sound ends inside a sample.")
+        if not self._samples:
+            return Failure("no_audio", message="The answer holds no sound.")
+        return None
+
+    def _since_due_ms(self, at_s: float | None) -> float | None:
+        return None if at_s is None else (at_s - self._due_s) * 1000
+
+
+def _gaps_ms(arrivals_s: Sequence[float]) -> tuple[float, ...]:
+    pairs = itertools.pairwise(arrivals_s)
+    return tuple((later - earlier) * 1000 for earlier, later in pairs)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import io
+import wave
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vivavoce.bench.wav import WavFormat, WavReader
+from vivavoce.errors import InvalidAudio
+
+SOUND = bytes(range(200))
+
+
+def wav_file() -> bytes:
+    out = io.BytesIO()
+    with wave.open(out, "wb") as file:
+        file.setparams((1, 2, 22_050, 0, "NONE", ""))
+        file.writeframes(SOUND)
+    return out.getvalue()
+
+
+@given(st.lists(st.integers(0, 244), max_size=12))
+def test_any_portions_give_the_same_sound(cuts: list[int]) -> None:
+    data, reader = wav_file(), WavReader()
+    edges = [0, *sorted(cuts), len(data)]
+    parts = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    assert b"".join(reader.feed(part) for part in parts) == SOUND
+    assert reader.format == WavFormat(channels=1, sample_rate_hz=22_050, bits=16)
+
+
+def test_other_chunks_before_the_data_are_skipped() -> None:
+    data = wav_file()
+    at = data.index(b"data")
+    listed = data[:at] + b"LIST" + (3).to_bytes(4, "little") + b"abc\0" + data[at:]
+    assert WavReader().feed(listed) == SOUND
+
+
+def test_something_else_is_refused() -> None:
+    with pytest.raises(InvalidAudio):
+        WavReader().feed(b"ID3\x04 this is no wave file")
