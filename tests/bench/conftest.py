@@ -55,9 +55,8 @@ class StandIn:
     texts: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
-    peak: int = 0
-    running: int = 0
-    stalls_above: int | None = None
+    rate_hz: int = RATE_HZ
+    audio_s: float = 3 * CHUNK_S
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -71,16 +70,6 @@ class StandIn:
         self.texts.append(body["input"])
         self.keys.append(key)
         return str(body["input"])
-
-    async def counted(self, text: str) -> AsyncIterator[bytes]:
-        self.running += 1
-        self.peak = max(self.peak, self.running)
-        overloaded = self.stalls_above is not None and self.running > self.stalls_above
-        try:
-            async for chunk in sound(text + (" STALL" if overloaded else "")):
-                yield chunk
-        finally:
-            self.running -= 1
 
     async def speech(self, request: Request) -> Response:
         body = await request.json()
@@ -99,11 +88,11 @@ class StandIn:
         if body.get("response_format") == "wav":
             return StreamingResponse(self.wav(text), media_type="audio/wav")
         headers = {"X-PCM-Sample-Rate": str(RATE_HZ)}
-        return StreamingResponse(self.counted(text), media_type="audio/pcm", headers=headers)
+        return StreamingResponse(sound(text), media_type="audio/pcm", headers=headers)
 
     async def wav(self, text: str) -> AsyncIterator[bytes]:
         yield wav_head()
-        async for chunk in self.counted(text):
+        async for chunk in sound(text):
             yield chunk
 
     async def socket(self, socket: WebSocket) -> None:
@@ -120,7 +109,7 @@ class StandIn:
             await socket.send_json({"event": "error", "code": "busy", "retry_after_ms": 700})
             return
         await socket.send_json({"event": "start", "sample_rate": RATE_HZ, "format": "pcm"})
-        async for chunk in self.counted(text):
+        async for chunk in sound(text):
             await socket.send_bytes(chunk)
         if "FAULT" in text:
             await socket.send_json({"event": "error", "code": "engine_error", "detail": "no"})
@@ -128,9 +117,8 @@ class StandIn:
         await socket.send_json({"event": "done"})
 
 
-@pytest.fixture
-def stand_in() -> Iterator[StandIn]:
-    """A running stand-in server of its own for one test."""
+@pytest.fixture(scope="session")
+def stand_in_server() -> Iterator[StandIn]:
     state = StandIn()
     config = uvicorn.Config(state.app(), port=0, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
@@ -145,3 +133,12 @@ def stand_in() -> Iterator[StandIn]:
     server.should_exit = True
     server.force_exit = True
     thread.join()
+
+
+@pytest.fixture
+def stand_in(stand_in_server: StandIn) -> StandIn:
+    """The running stand-in server, with nothing noted yet."""
+    stand_in_server.texts.clear()
+    stand_in_server.bodies.clear()
+    stand_in_server.keys.clear()
+    return stand_in_server

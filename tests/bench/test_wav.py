@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import wave
 
 import pytest
@@ -25,7 +26,7 @@ def wav_file() -> bytes:
 def test_any_portions_give_the_same_sound(cuts: list[int]) -> None:
     data, reader = wav_file(), WavReader()
     edges = [0, *sorted(cuts), len(data)]
-    parts = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    parts = [data[start:end] for start, end in itertools.pairwise(edges)]
     assert b"".join(reader.feed(part) for part in parts) == SOUND
     assert reader.format == WavFormat(channels=1, sample_rate_hz=22_050, bits=16)
 
