@@ -21,10 +21,8 @@ def parse_options(kind: type[Options], engine: str, options: Mapping[str, Any]) 
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for name in options:
         if name not in known:
-            raise SettingsError(
-                f"Unknown option {name!r} of engine {engine!r}. It has: {', '.join(sorted(known))}.",
-                param=name,
-            )
+            message = f"Unknown option {name!r} of engine {engine!r}."
+            raise SettingsError(f"{message} It has: {', '.join(sorted(known))}.", param=name)
     try:
         return TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""From a speech stream to bytes: one resampler and one encoder per request, fed as sound is made."""
+"""From a speech stream to bytes: one resampler and one encoder per request."""
 
 from __future__ import annotations
 

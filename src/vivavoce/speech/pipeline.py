@@ -55,12 +55,14 @@ class ClausePipeline:
         to_utterance: ToUtterance,
         open_stream: Open,
         joiner: Joiner,
+        sample_rate_hz: int,
         timings: Timings,
     ) -> None:
         self._clauses = clauses
         self._to_utterance = to_utterance
         self._open_stream = open_stream
         self._joiner = joiner
+        self._sample_rate_hz = sample_rate_hz
         self._timings = timings
         self._opened: collections.deque[_Opened] = collections.deque()
         self._exhausted = False
@@ -116,14 +118,14 @@ class ClausePipeline:
         self._check_length(opened)
         samples = self._joiner.push(produced.samples)
         self._plays_until_s = max(self._plays_until_s, time.monotonic())
-        self._plays_until_s += len(samples) / self._joiner.sample_rate_hz
+        self._plays_until_s += len(samples) / self._sample_rate_hz
         return Piece(samples, self._index, clause_ended=False)
 
     def _check_length(self, opened: _Opened) -> None:
         if opened.stream is None:
             return
         limit_s = opened.stream.utterance.max_audio_s
-        made_s = opened.made / self._joiner.sample_rate_hz
+        made_s = opened.made / self._sample_rate_hz
         cut = opened.stream.finish_reason == "length"
         if cut or (limit_s is not None and made_s > limit_s + 1.0):
             raise RunawayOutput(

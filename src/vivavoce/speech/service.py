@@ -42,8 +42,9 @@ from vivavoce.speech.stream import (
     pipeline_source,
 )
 from vivavoce.speech.voices import VoiceLibrary
-from vivavoce.text import Lexicon, TextOptions, clauses, language_code
+from vivavoce.text import Lexicon, TextOptions, clauses
 from vivavoce.text.duration import max_duration_s
+from vivavoce.text.languages import language_code
 from vivavoce.types import (
     Clause,
     Priority,
@@ -237,6 +238,7 @@ class SpeechService:
             lambda clause, deadline_s: self._utterance(prepared, voice, clause, deadline_s),
             self.lifecycle.loop.open,
             joiner,
+            rate_hz,
             prepared.timings,
         )
         pipeline.start()

@@ -1,0 +1,197 @@
+"""What every engine promises (``engines/base.py``), asked of every engine that is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vivavoce.engines.base import Engine, Produced
+from vivavoce.engines.registry import create_engine
+from vivavoce.errors import InputError
+from vivavoce.types import Samples, Sampling, Span, Utterance
+
+SEED = Sampling(seed=7)
+MANY_STEPS = 20_000
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+ENGINES = [
+    pytest.param("fake", id="fake"),
+    pytest.param(
+        "piper",
+        id="piper",
+        marks=pytest.mark.skipif(
+            not _installed("piper"), reason="the extra 'piper' is not installed"
+        ),
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def loaded(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    engine = create_engine(request.param)
+    engine.load()
+    yield engine
+    engine.unload()
+
+
+@pytest.fixture
+def engine(loaded: Engine) -> Iterator[Engine]:
+    yield loaded
+    for slot in range(loaded.capacity):
+        loaded.release(slot)
+    assert loaded.step() == []
+
+
+def utterance(engine: Engine, text: str, deadline_s: float = 0.0) -> Utterance:
+    return Utterance((Span(text),), engine.voices()[0], sampling=SEED, deadline_s=deadline_s)
+
+
+def run(engine: Engine, *slots: int) -> dict[int, list[Produced]]:
+    """Step until all the slots have ended."""
+    made: dict[int, list[Produced]] = {slot: [] for slot in slots}
+    live = set(slots)
+    for _ in range(MANY_STEPS):
+        if not live:
+            return made
+        for produced in engine.step():
+            assert produced.slot in live, "sound for a slot that has ended or was never taken"
+            made[produced.slot].append(produced)
+            if produced.last:
+                live.remove(produced.slot)
+    raise AssertionError("the engine never finished")
+
+
+def sound(pieces: list[Produced]) -> Samples:
+    return np.concatenate([piece.samples for piece in pieces])
+
+
+def speak(engine: Engine, text: str) -> Samples:
+    slot = engine.admit(utterance(engine, text))
+    return sound(run(engine, slot)[slot])
+
+
+def test_info_is_complete(engine: Engine) -> None:
+    info = engine.info
+    assert info.name and info.model and info.device
+    assert 8_000 <= info.sample_rate_hz <= 48_000
+    assert engine.capacity >= 1
+    voices = engine.voices()
+    assert voices and voices[0].id == (info.default_voice or voices[0].id)
+    assert len({voice.id for voice in voices}) == len(voices)
+    assert all(voice.engine == info.name for voice in voices)
+
+
+def test_sound_is_mono_float32_within_full_scale(engine: Engine) -> None:
+    slot = engine.admit(utterance(engine, "Hello there."))
+    for piece in run(engine, slot)[slot]:
+        assert piece.samples.dtype == np.float32
+        assert piece.samples.ndim == 1
+        assert np.all(np.abs(piece.samples) <= 1.0)
+
+
+def test_the_last_piece_is_marked_once_and_says_why(engine: Engine) -> None:
+    slot = engine.admit(utterance(engine, "Hello there."))
+    pieces = run(engine, slot)[slot]
+    assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    assert pieces[-1].finish_reason == "stop"
+    assert all(piece.finish_reason is None for piece in pieces[:-1])
+
+
+def test_speech_has_a_plausible_length(engine: Engine) -> None:
+    seconds = len(speak(engine, "This is a sentence of nine words, or so.")) / (
+        engine.info.sample_rate_hz
+    )
+    assert 1.0 < seconds < 8.0
+
+
+def test_nothing_to_do_makes_nothing(engine: Engine) -> None:
+    assert engine.step() == []
+
+
+def test_release_silences_a_slot_at_once(engine: Engine) -> None:
+    kept = engine.admit(utterance(engine, "This one goes on to its end."))
+    dropped = engine.admit(utterance(engine, "This one is cut short, very early on."))
+    engine.step()
+    engine.release(dropped)
+    pieces = run(engine, kept)
+    assert pieces[kept][-1].last
+
+
+def test_release_of_an_unknown_slot_is_ignored(engine: Engine) -> None:
+    engine.release(12_345)
+    engine.release(-1)
+
+
+def test_a_freed_slot_can_be_taken_again(engine: Engine) -> None:
+    for _ in range(engine.capacity + 3):
+        engine.release(engine.admit(utterance(engine, "Cut.")))
+    assert len(speak(engine, "Still here.")) > 0
+
+
+def test_every_slot_of_the_capacity_can_be_used(engine: Engine) -> None:
+    count = min(engine.capacity, 8)
+    slots = [engine.admit(utterance(engine, f"Caller {n}.")) for n in range(count)]
+    assert len(set(slots)) == count
+    assert all(len(sound(pieces)) for pieces in run(engine, *slots).values())
+
+
+def test_company_does_not_alter_an_utterance(engine: Engine) -> None:
+    text = "The same words, alone and in company."
+    alone = speak(engine, text)
+    slots = [engine.admit(utterance(engine, other)) for other in ("One.", text, "And two more.")]
+    together = sound(run(engine, *slots)[slots[1]])
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_seed_repeats_the_sound(engine: Engine) -> None:
+    if not engine.info.capabilities.seed:
+        pytest.skip("the engine has no seed")
+    np.testing.assert_array_equal(speak(engine, "Once more."), speak(engine, "Once more."))
+
+
+def test_speed_shortens_the_sound(engine: Engine) -> None:
+    if not engine.info.capabilities.speed:
+        pytest.skip("the service stretches for this engine")
+    usual = utterance(engine, "How quickly is this spoken now?")
+    lengths = {}
+    for speed in (0.5, 1.0, 2.0):
+        slot = engine.admit(replace(usual, speed=speed))
+        lengths[speed] = len(sound(run(engine, slot)[slot]))
+    assert 1.5 < lengths[0.5] / lengths[1.0] < 2.5
+    assert 1.5 < lengths[1.0] / lengths[2.0] < 2.5
+
+
+def test_a_length_limit_is_honest(engine: Engine) -> None:
+    long = utterance(engine, "A sentence that takes rather longer than half a second to say.")
+    slot = engine.admit(replace(long, max_audio_s=0.5))
+    pieces = run(engine, slot)[slot]
+    assert pieces[-1].finish_reason == "length"
+    assert len(sound(pieces)) <= 0.5 * engine.info.sample_rate_hz + 1
+
+
+@pytest.mark.parametrize("text", ["…", "?", "-", "(", "'"])
+def test_text_without_words_ends_well(engine: Engine, text: str) -> None:
+    slot = engine.admit(utterance(engine, text))
+    last = run(engine, slot)[slot][-1]
+    assert last.error is None and last.finish_reason == "stop"
+
+
+def test_an_unknown_option_is_named(engine: Engine) -> None:
+    with pytest.raises(InputError) as caught:
+        engine.validate(replace(utterance(engine, "Hello."), options={"no_such_option": 1}))
+    assert caught.value.param is not None and "no_such_option" in caught.value.param
+
+
+def test_it_can_be_unloaded_and_loaded_again(engine: Engine) -> None:
+    before = speak(engine, "Hello.")
+    engine.unload()
+    engine.load()
+    assert len(speak(engine, "Hello.")) == pytest.approx(len(before), rel=0.5)
