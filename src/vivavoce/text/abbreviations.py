@@ -124,8 +124,7 @@ _OTHERS = {
         "con per di in su da a tra fra senza verso",
     ),
     "pt": _european(
-        "sr sra srs dra d eng av p.ex ex tel aprox"
-        " jan fev abr jun jul ago set out nov dez",
+        "sr sra srs dra d eng av p.ex ex tel aprox jan fev abr jun jul ago set out nov dez",
         "núm pág págs cap",
         "e mas ou porque embora enquanto que quando se como onde pois",
         "com para por de em a sobre sem entre desde até",

@@ -66,7 +66,7 @@ def sentence_ends(window: str, index: int, closed: bool, table: Abbreviations) -
     """Whether the end mark at ``index`` ends a sentence. ``closed``: no text follows the window."""
     match = _END_RUN.match(window, index)
     if match is None or not _has_word(window, index):
-        return False
+        return False  # the blank line after it, if any, is a boundary by itself
     after = match.end()
     if after == len(window):
         return True if closed else None
@@ -150,9 +150,7 @@ def _ends_before_lower(window: str, token: str, following: int, table: Abbreviat
     return len(token) >= 4 or (len(token) > 1 and window[:following].islower())
 
 
-def _initial_ends(
-    window: str, token: str, index: int, following: int, closed: bool
-) -> bool | None:
+def _initial_ends(window: str, token: str, index: int, following: int, closed: bool) -> bool | None:
     before = window[: index - 1].rstrip()
     if token == "I" and before and before[-1].islower():
         return True
@@ -195,19 +193,16 @@ def _token(window: str, index: int) -> str:
 
 
 def _has_word(window: str, end: int) -> bool:
-    return any(character.isalnum() for character in window[:end]) or "\U000f0000" <= max(
-        window[:end], default=""
-    )
+    """Whether something can be spoken before ``end``: a letter, a digit, a fixed SSML part."""
+    return any(character.isalnum() or character >= "\U000f0000" for character in window[:end])
 
 
-def newline_ends(
-    window: str, index: int, closed: bool, table: Abbreviations
-) -> bool | None:
+def newline_ends(window: str, index: int, closed: bool, table: Abbreviations) -> bool | None:
     """Whether the newline at ``index`` ends a paragraph, list item or heading."""
-    if not _has_word(window, index):
-        return False
     if window.startswith("\n\n", index):
         return True
+    if not _has_word(window, index):
+        return False
     ahead = window[index + 1 : index + 7]
     if len(ahead) < 6 and "\n" not in ahead and not closed:
         return None
@@ -224,7 +219,7 @@ def _is_heading(line: str, ahead: str, table: Abbreviations) -> bool:
         return False
     opening = _OPENING.match(ahead)
     first = ahead[opening.end() if opening else 0 :][:1]
-    last_word = line.split()[-1].lower()
+    last_word = line.rsplit(maxsplit=1)[-1].lower()
     return first.isupper() and not _leans_on_next(last_word, table)
 
 

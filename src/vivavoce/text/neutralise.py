@@ -55,13 +55,19 @@ def drop_controls(text: str) -> str:
 
 
 def defuse(text: str) -> str:
-    """Replace model control tokens (``<|…|>``, ``<s>``, ``[INST]``, ``<tts_pad>``) by a space.
+    """Take model control tokens (``<|…|>``, ``<s>``, ``[INST]``, ``<tts_pad>``) out of a text.
 
-    A space, not nothing: what stood around a removed token must not join into another one.
+    A space stays for them, except before a space or punctuation: what stood around a token must
+    not join into another one.
     """
     if "<" not in text and "[" not in text and ">" not in text:
         return text
-    return _TOKEN.sub(" ", text)
+    return _TOKEN.sub(_gap, text)
+
+
+def _gap(token: re.Match[str]) -> str:
+    follower = token.string[token.end() : token.end() + 1]
+    return "" if follower == "" or follower in " \n.,;:!?" else " "
 
 
 def _drop_invisible(text: str) -> str:

@@ -1,0 +1,213 @@
+"""A small part of SSML 1.1 (https://www.w3.org/TR/speech-synthesis11/).
+
+Understood: ``speak``, ``p``, ``s``, ``break``, ``sub``, ``phoneme`` (IPA) and ``say-as``. Anything
+else is refused by name rather than silently ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+from xml.parsers import expat
+
+from vivavoce.errors import InputError
+from vivavoce.text.neutralise import drop_controls, neutralise
+from vivavoce.text.say_as import spell_characters, spell_digits, spell_telephone
+from vivavoce.types import ClauseEnd
+
+MAX_BREAK_MS = 10_000.0
+MAX_DEPTH = 64
+
+_STRENGTHS_MS = {
+    "none": 0.0,
+    "x-weak": 100.0,
+    "weak": 200.0,
+    "medium": 400.0,
+    "strong": 700.0,
+    "x-strong": 1_000.0,
+}
+_TIME = re.compile(r"\s*\+?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})(ms|s)\s*")
+_SUPPORTED = "speak, p, s, break, sub, phoneme, say-as"
+_SPELLERS: Mapping[str, Callable[[str, str | None], str]] = {
+    "characters": spell_characters,
+    "spell-out": spell_characters,
+    "verbatim": spell_characters,
+    "digits": spell_digits,
+    "telephone": spell_telephone,
+}
+_NORMALISED = ("cardinal", "number", "ordinal")
+_CONTAINERS: Mapping[str, ClauseEnd] = {"p": "paragraph", "s": "sentence"}
+
+
+@dataclass(frozen=True, slots=True)
+class TextRun:
+    """Text to be segmented and normalised like any other."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Text with a settled spoken form, never normalised; ``source`` is what was written."""
+
+    source: str
+    spoken: str
+    ipa: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The end of a clause: a pause in milliseconds, or (None) the natural one for ``end``."""
+
+    pause_ms: float | None
+    end: ClauseEnd
+
+
+SsmlItem: TypeAlias = TextRun | Fixed | Break
+
+
+def parse_ssml(text: str, language: str | None = None) -> list[SsmlItem]:
+    """Read SSML; a text without a ``<speak>`` root is taken as its content.
+
+    Raises InputError (``param="input"``) for malformed XML (with line and column), a document
+    type declaration, and elements or attribute values that are not supported.
+    """
+    text = drop_controls(text).lstrip()
+    rooted = text.startswith(("<speak", "<?xml"))
+    reader = _Reader(language)
+    # Without a root one is put on a line of its own, so that positions stay true.
+    source = text if rooted else f"<speak>\n{text}</speak>"
+    try:
+        reader.parser.Parse(source, True)
+    except expat.ExpatError as error:
+        line = error.lineno if rooted else error.lineno - 1
+        reason = expat.ErrorString(error.code)
+        raise _bad(f"malformed at line {line}, column {error.offset + 1}: {reason}") from error
+    return reader.items
+
+
+class _Reader:
+    """Collects items while the parser walks through the document."""
+
+    def __init__(self, language: str | None) -> None:
+        self.items: list[SsmlItem] = []
+        self._language = language
+        self._open: list[tuple[str, Mapping[str, str]]] = []
+        self._inner: list[str] = []
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.StartDoctypeDeclHandler = _refuse_doctype
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if not self._open and name != "speak":
+            raise _bad(f"the outermost element must be <speak>, not <{name}>")
+        if self._open and name == "speak":
+            raise _bad("<speak> must not be nested")
+        if self._open and self._open[-1][0] in ("phoneme", "say-as", "sub", "break"):
+            raise _bad(f"<{self._open[-1][0]}> may hold text only")
+        if len(self._open) >= MAX_DEPTH:
+            raise _bad(f"elements are nested deeper than {MAX_DEPTH}")
+        self._check(name, attributes)
+        self._open.append((name, attributes))
+        self._inner.clear()
+
+    def _check(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name in _CONTAINERS:
+            self.items.append(Break(None, _CONTAINERS[name]))
+        elif name == "break":
+            self.items.append(Break(_break_ms(attributes), "clause"))
+        elif name == "say-as":
+            _check_say_as(attributes)
+        elif name == "phoneme":
+            _check_phoneme(attributes)
+        elif name == "sub":
+            _required(name, attributes, "alias")
+        elif name != "speak":
+            raise _bad(f"the element <{name}> is not supported; supported are {_SUPPORTED}")
+
+    def _characters(self, data: str) -> None:
+        name = self._open[-1][0]
+        if name in ("phoneme", "say-as", "sub", "break"):
+            self._inner.append(data)
+        else:
+            self.items.append(TextRun(neutralise(data)))
+
+    def _end(self, name: str) -> None:
+        _, attributes = self._open.pop()
+        inner = " ".join(neutralise("".join(self._inner)).split())
+        if name in _CONTAINERS:
+            self.items.append(Break(None, _CONTAINERS[name]))
+        elif name == "sub":
+            self.items.append(TextRun(neutralise(attributes["alias"])))
+        elif name == "phoneme":
+            ipa = neutralise(attributes["ph"]).strip().strip("/")
+            self.items.append(Fixed(inner, inner, ipa))
+        elif name == "say-as" and inner:
+            self.items.append(_said_as(attributes["interpret-as"].strip(), inner, self._language))
+        elif name == "break" and inner:
+            raise _bad("<break> must be empty")
+
+
+def _said_as(how: str, inner: str, language: str | None) -> SsmlItem:
+    if how in _SPELLERS:
+        return Fixed(inner, _SPELLERS[how](inner, language))
+    digits = inner.replace(" ", "")
+    if how == "ordinal" and digits.isascii() and digits.isdigit():
+        return TextRun(digits + _ordinal_suffix(int(digits[-2:])))
+    return TextRun(inner)
+
+
+def _ordinal_suffix(last_two: int) -> str:
+    if 10 < last_two < 20:
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(last_two % 10, "th")
+
+
+def _check_say_as(attributes: Mapping[str, str]) -> None:
+    how = _required("say-as", attributes, "interpret-as")
+    if how not in _SPELLERS and how not in _NORMALISED:
+        known = ", ".join((*_SPELLERS, *_NORMALISED))
+        raise _bad(f"interpret-as={how!r} is not supported; supported are {known}")
+
+
+def _check_phoneme(attributes: Mapping[str, str]) -> None:
+    alphabet = attributes.get("alphabet", "ipa")
+    if alphabet != "ipa":
+        raise _bad(f"the phoneme alphabet {alphabet!r} is not supported; use 'ipa'")
+    if not any(map(str.isalpha, _required("phoneme", attributes, "ph"))):
+        raise _bad("the attribute ph of <phoneme> holds no phoneme")
+
+
+def _required(name: str, attributes: Mapping[str, str], attribute: str) -> str:
+    value = attributes.get(attribute, "").strip()
+    if not value:
+        raise _bad(f"<{name}> needs the attribute {attribute}")
+    return value
+
+
+def _break_ms(attributes: Mapping[str, str]) -> float:
+    if "time" not in attributes:
+        strength = attributes.get("strength", "medium")
+        if strength not in _STRENGTHS_MS:
+            raise _bad(f"the break strength {strength!r} is not one of {', '.join(_STRENGTHS_MS)}")
+        return _STRENGTHS_MS[strength]
+    match = _TIME.fullmatch(attributes["time"])
+    if match is None:
+        raise _bad(f"the break time {attributes['time'][:40]!r} is not like '500ms' or '1.5s'")
+    pause_ms = float(match[1]) * (1_000 if match[2] == "s" else 1)
+    if pause_ms > MAX_BREAK_MS:
+        raise _bad(f"a break of {match[0].strip()} is longer than {MAX_BREAK_MS / 1_000:.0f} s")
+    return pause_ms
+
+
+def _refuse_doctype(*_: object) -> None:
+    raise _bad("a document type declaration is not allowed")
+
+
+def _bad(message: str) -> InputError:
+    return InputError(f"SSML: {message}.", param="input")
