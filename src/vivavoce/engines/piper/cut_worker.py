@@ -1,0 +1,62 @@
+"""Cuts one voice and exits; run as a process of its own, so that its memory is given back.
+
+Usage: ``python -m vivavoce.engines.piper.cut_worker MODEL.onnx FOLDER``. Exit status 3 means that
+the model is not a Piper voice; the reason is on stderr.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from vivavoce.engines.piper.decoder_graph import reach, to_two_dimensions
+from vivavoce.engines.piper.graph_cut import cut
+from vivavoce.errors import ModelFileError
+
+NOT_A_VOICE = 3
+
+
+def write_cut(model_path: Path, folder: Path) -> None:
+    """Write encoder.onnx, flow.onnx, decoder.onnx and cut.json. Raises ModelFileError, OSError."""
+    try:
+        model = onnx.load(str(model_path))
+    except DecodeError as error:
+        raise ModelFileError(f"{model_path} is not an ONNX file: {error}") from error
+    encoder, flow, decoder = cut(model)
+    decoder_reach, flow_reach = reach(decoder, "latent"), reach(flow, "prior")
+    to_two_dimensions(decoder)
+    parts = {"encoder": encoder, "flow": flow, "decoder": decoder}
+    facts = {
+        "hop_samples": decoder_reach.factor,
+        "decoder_radius_frames": decoder_reach.radius,
+        "flow_radius_frames": flow_reach.radius,
+        "inputs": {name: [each.name for each in part.graph.input] for name, part in parts.items()},
+        "sha256": {name: _write(part, folder / f"{name}.onnx") for name, part in parts.items()},
+    }
+    (folder / "cut.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def _write(model: Any, path: Path) -> str:
+    data = model.SerializeToString()
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def main() -> int:
+    """Run with the command line's two paths."""
+    try:
+        write_cut(Path(sys.argv[1]), Path(sys.argv[2]))
+    except ModelFileError as error:
+        sys.stderr.write(str(error))
+        return NOT_A_VOICE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The decoder's graph: how far it looks, how much it upsamples, and a faster form of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+from vivavoce.engines.piper.graph_cut import Graph, Node, attribute
+
+PLAIN = {"LeakyRelu", "Relu", "Add", "Mul", "Div", "Tanh", "Identity"}
+"""Operators that do not care how many dimensions their input has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """``radius`` is how many input frames each side of an output matter; ``factor`` the growth."""
+
+    radius: int
+    factor: int
+
+
+def reach(model: Any, start: str) -> Reach:
+    """How far a convolutional graph looks, from the tensor ``start`` to its first output.
+
+    A convolution of kernel k and dilation d looks (k-1)·d/2 to each side, a transposed one of
+    stride s at most (k-1)/s; both in units of its own input, which is ``factor`` times finer than
+    the graph's.
+    """
+    graph = Graph(model)
+    radius: dict[str, float] = {start: 0.0}
+    factor: dict[str, int] = {start: 1}
+    for node in graph.nodes:
+        known = [name for name in node.input if name in radius]
+        if known:
+            far = max(radius[name] for name in known)
+            fine = max(factor[name] for name in known)
+            grown, step = _step(node, fine)
+            for name in node.output:
+                radius[name], factor[name] = far + grown, fine * step
+    last = model.graph.output[0].name
+    return Reach(math.ceil(radius[last]), factor[last])
+
+
+def _step(node: Node, fine: int) -> tuple[float, int]:
+    """What a node adds to the radius (in input frames) and multiplies the rate by."""
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return 0.0, 1
+    kernel = attribute(node, "kernel_shape")[-1]
+    if node.op_type == "ConvTranspose":
+        stride = attribute(node, "strides")[-1]
+        return (kernel - 1) / stride / fine, stride
+    return (kernel - 1) * (attribute(node, "dilations") or [1])[-1] / 2 / fine, 1
+
+
+def to_two_dimensions(model: Any) -> bool:
+    """Turn every 1-D convolution into a 2-D one of height 1, in place.
+
+    ONNX Runtime has blocked kernels for 2-D convolutions only; they compute the same sums a
+    quarter faster. Returns False, and changes nothing, where the graph has an operator for which
+    the extra dimension is not known to be harmless.
+    """
+    graph = Graph(model)
+    inside = graph.descendants("latent")
+    body = [node for node in graph.nodes if inside.intersection(node.input)]
+    convolutions = [node for node in body if node.op_type in ("Conv", "ConvTranspose")]
+    others = [node for node in body if node not in convolutions and "audio" not in node.output]
+    if any(node.op_type not in PLAIN for node in others):
+        return False
+    # A speaker's bias comes from outside the body and is added inside it.
+    added = {
+        name
+        for node in others
+        for name in node.input
+        if name in graph.producer and name not in inside and graph.producer[name].op_type == "Conv"
+    }
+    for node in convolutions:
+        _widen(graph, node)
+    _unsqueeze(model, body, {"latent"} | added)
+    return True
+
+
+def _widen(graph: Graph, node: Node) -> None:
+    weight = graph.weights[node.input[1]]
+    array = numpy_helper.to_array(weight)
+    if array.ndim == 3:
+        weight.CopyFrom(numpy_helper.from_array(array[:, :, None, :], weight.name))
+    for each in node.attribute:
+        if each.name in ("kernel_shape", "strides", "dilations"):
+            each.ints[:] = [1, *each.ints]
+        elif each.name == "pads":
+            each.ints[:] = [0, each.ints[0], 0, each.ints[1]]
+        elif each.name == "output_padding":
+            each.ints[:] = [0, *each.ints]
+
+
+def _unsqueeze(model: Any, body: list[Node], tensors: set[str]) -> None:
+    """Give ``tensors`` a dimension of height 1 where the body reads them."""
+    axis = "height_axis"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([2], np.int64), axis))
+    for node in body:
+        node.input[:] = [f"{name}_2d" if name in tensors else name for name in node.input]
+    nodes: list[Node] = []
+    waiting = set(tensors)
+    for node in list(model.graph.node):
+        ready = {name for name in waiting if f"{name}_2d" in node.input}
+        nodes += [helper.make_node("Unsqueeze", [name, axis], [f"{name}_2d"]) for name in ready]
+        waiting -= ready
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)

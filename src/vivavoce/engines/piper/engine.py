@@ -1,0 +1,210 @@
+"""The Piper engine: every step advances the utterance whose playback would run dry first."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from vivavoce.audio.resample import Resampler
+from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.piper.lanes import Lanes
+from vivavoce.engines.piper.manner import check_manner, manner_of
+from vivavoce.engines.piper.model import VoiceModel
+from vivavoce.engines.piper.options import PiperOptions
+from vivavoce.engines.piper.sessions import require_device
+from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
+from vivavoce.engines.piper.voices import VoiceShelf
+from vivavoce.engines.piper.windows import WindowPlan
+from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.types import Sampling, Span, Utterance, Voice
+
+log = logging.getLogger(__name__)
+
+CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
+WARM_UP = "This is a sentence to warm the voice up, and it is long enough for every window."
+
+
+@dataclass(slots=True)
+class _Slot:
+    """An admitted utterance. ``synthesis`` is made with the first unit of work."""
+
+    number: int
+    utterance: Utterance
+    voice: str
+    manner: Manner
+    synthesis: Synthesis | None = None
+    produced_s: float = 0.0
+    busy: bool = False
+
+    @property
+    def urgency(self) -> tuple[float, int]:
+        """When playback runs dry, then who came first; the smallest goes next."""
+        return self.utterance.deadline_s + self.produced_s, self.number
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How a unit of work went for one slot."""
+
+    slot: _Slot
+    piece: Piece | None
+    error: VivavoceError | None = None
+
+
+class PiperEngine(Engine):
+    """Piper voices behind the engine contract.
+
+    A step gives every free lane (``options.workers``) one unit of work: the phonemes and encoder
+    of one stretch of text, or one decoder window. It returns as soon as one has ended, or with
+    nothing after a few milliseconds, so that commands are obeyed while lanes compute.
+    """
+
+    def __init__(self, options: PiperOptions | None = None) -> None:
+        self.options = options or PiperOptions()
+        self._shelf = VoiceShelf(self.options)
+        self._slots: dict[int, _Slot] = {}
+        self._numbers = itertools.count()
+        self._lanes: Lanes[_Outcome] | None = None
+        self._info = EngineInfo("piper", self.options.voice, 22_050, CAPABILITIES)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Who this engine is; the rate is the default voice's, others are converted to it."""
+        return self._info
+
+    @property
+    def capacity(self) -> int:
+        """How many utterances can be in slots at once."""
+        return self.options.capacity
+
+    def load(self) -> None:
+        """Find the voices, load the default one, speak a sentence to warm up. Raises SetupError."""
+        require_device(self.options.device)
+        self._shelf.find()
+        default = self._shelf.listed()[0].id
+        name, _ = self._shelf.speaker(default)
+        model = self._shelf.model(name)
+        self._info = self._describe(model, default)
+        self._lanes = Lanes(self.options.worker_count())
+        warm_up = Utterance((Span(WARM_UP),), self._shelf.listed()[0], sampling=Sampling(seed=0))
+        synthesis = self._synthesis(self._slot(0, warm_up))
+        while synthesis.advance().reason is None:
+            pass
+
+    def unload(self) -> None:
+        """Wait for the lanes, then give the memory back."""
+        if self._lanes is not None:
+            self._lanes.close()
+        self._lanes = None
+        self._slots.clear()
+        self._shelf.forget()
+
+    def voices(self) -> Sequence[Voice]:
+        """The voices found, the default one first; a speaker of many is ``name#speaker``."""
+        return self._shelf.listed()
+
+    def validate(self, utterance: Utterance) -> None:
+        """Raise InputError for what these voices cannot speak."""
+        name, _ = self._shelf.speaker(utterance.voice.id)
+        check_manner(utterance, self._shelf.config(name))
+
+    def admit(self, utterance: Utterance) -> int:
+        """Take a slot. Raises InputError as ``validate`` does."""
+        self.validate(utterance)
+        number = next(self._numbers)
+        self._slots[number] = self._slot(number, utterance)
+        return number
+
+    def release(self, slot: int) -> None:
+        """Free a slot; a unit of its work that is running ends unheard."""
+        self._slots.pop(slot, None)
+
+    def step(self) -> Sequence[Produced]:
+        """Start the most urgent work in the free lanes, return what has ended."""
+        if self._lanes is None:
+            return ()
+        for slot in self._most_urgent(self._lanes.free):
+            slot.busy = True
+            self._lanes.start(partial(self._advance, slot))
+        return [self._take(each) for each in self._lanes.collect() if self._heard(each.slot)]
+
+    def _most_urgent(self, count: int) -> list[_Slot]:
+        waiting = [slot for slot in self._slots.values() if not slot.busy]
+        return sorted(waiting, key=lambda slot: slot.urgency)[:count]
+
+    def _heard(self, slot: _Slot) -> bool:
+        return self._slots.get(slot.number) is slot
+
+    def _take(self, outcome: _Outcome) -> Produced:
+        """Note what a unit of work made; the last frees the slot."""
+        slot, piece = outcome.slot, outcome.piece
+        slot.busy = False
+        if piece is None:
+            del self._slots[slot.number]
+            return Produced(slot.number, SILENCE, True, "error", outcome.error)
+        slot.produced_s += len(piece.samples) / self._info.sample_rate_hz
+        if piece.reason is not None:
+            del self._slots[slot.number]
+        return Produced(
+            slot.number,
+            piece.samples,
+            piece.reason is not None,
+            piece.reason,
+            stages_ms=MappingProxyType(dict(piece.stages_ms)),
+        )
+
+    def _advance(self, slot: _Slot) -> _Outcome:
+        """One unit of work, in a lane; never raises."""
+        try:
+            if slot.synthesis is None:
+                slot.synthesis = self._synthesis(slot)
+            return _Outcome(slot, slot.synthesis.advance())
+        except VivavoceError as error:
+            return _Outcome(slot, None, error)
+        except Exception as error:
+            log.exception("Synthesis of slot %d failed", slot.number)
+            return _Outcome(slot, None, EngineError(f"Synthesis failed: {error}"))
+
+    def _slot(self, number: int, utterance: Utterance) -> _Slot:
+        name, speaker = self._shelf.speaker(utterance.voice.id)
+        manner = manner_of(utterance, self._shelf.config(name), speaker, self.options)
+        return _Slot(number, utterance, name, manner)
+
+    def _synthesis(self, slot: _Slot) -> Synthesis:
+        model, options = self._shelf.model(slot.voice), self.options
+        plan = WindowPlan(
+            options.first_window_frames,
+            options.max_window_frames,
+            options.window_growth,
+            model.decoder_radius_frames,
+        )
+        resampler = Resampler(model.config.sample_rate_hz, self._info.sample_rate_hz)
+        return Synthesis(model, slot.utterance.spans, slot.manner, plan, resampler)
+
+    def _describe(self, model: VoiceModel, default: str) -> EngineInfo:
+        languages = {tag for voice in self._shelf.listed() for tag in voice.languages}
+        return EngineInfo(
+            name="piper",
+            model=model.files.name,
+            sample_rate_hz=model.config.sample_rate_hz,
+            capabilities=CAPABILITIES,
+            languages=tuple(sorted(languages)),
+            device=self.options.device,
+            default_voice=default,
+            details=MappingProxyType(self._details(model)),
+        )
+
+    def _details(self, model: VoiceModel) -> dict[str, Any]:
+        import onnxruntime as ort
+
+        return {
+            "onnxruntime": ort.__version__,
+            "providers": tuple(ort.get_available_providers()),
+            "threads": self.options.threads,
+            "workers": self.options.worker_count(),
+        }

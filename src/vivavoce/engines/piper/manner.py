@@ -1,0 +1,89 @@
+"""What an utterance asks for, checked and turned into the numbers the model takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from vivavoce.engines.piper.model import Scales
+from vivavoce.engines.piper.options import PiperOptions
+from vivavoce.engines.piper.synthesis import Manner
+from vivavoce.engines.piper.voice_config import VoiceConfig
+from vivavoce.errors import InputError, Unsupported
+from vivavoce.types import Utterance
+
+UTTERANCE_OPTIONS = ("noise_scale", "noise_w_scale")
+MAX_NOISE_SCALE = 2.0
+MIN_SPEED, MAX_SPEED = 0.1, 10.0
+MAX_TEMPERATURE = 2.0
+
+
+def check_manner(utterance: Utterance, config: VoiceConfig) -> None:
+    """Raises InputError or Unsupported, with ``param``, for what a Piper voice cannot do."""
+    _refuse_unsupported(utterance)
+    if not MIN_SPEED <= utterance.speed <= MAX_SPEED:
+        raise InputError(f"speed must be from {MIN_SPEED} to {MAX_SPEED}.", param="speed")
+    temperature = utterance.sampling.temperature
+    if temperature is not None and not 0.0 <= temperature <= MAX_TEMPERATURE:
+        raise InputError(f"temperature must be from 0 to {MAX_TEMPERATURE}.", param="temperature")
+    if utterance.max_audio_s is not None and not utterance.max_audio_s > 0:
+        raise InputError("max_audio_s must be above 0.", param="max_audio_s")
+    for name, value in utterance.options.items():
+        _check_option(name, value)
+    _check_language(utterance.language, config)
+
+
+def _refuse_unsupported(utterance: Utterance) -> None:
+    if utterance.sampling.top_p is not None:
+        raise Unsupported("Piper voices have no top_p.", param="top_p")
+    if utterance.instructions:
+        raise Unsupported("Piper voices take no instructions.", param="instructions")
+    if utterance.text_open:
+        raise Unsupported("Piper voices take whole texts only.", param="input")
+
+
+def _check_option(name: str, value: Any) -> None:
+    if name not in UTTERANCE_OPTIONS:
+        known = ", ".join(UTTERANCE_OPTIONS)
+        raise InputError(f"Piper has no option {name!r}; it has: {known}.", param=name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not 0.0 <= value <= MAX_NOISE_SCALE:
+        raise InputError(f"{name} must be a number from 0 to {MAX_NOISE_SCALE}.", param=name)
+
+
+def _check_language(language: str | None, config: VoiceConfig) -> None:
+    """A voice speaks one language; another would be read with the wrong sounds."""
+    if not language or language == "auto" or not config.language:
+        return
+    asked = language.replace("_", "-").partition("-")[0].lower()
+    if asked != config.language.partition("-")[0].lower():
+        raise Unsupported(f"This voice speaks {config.language}, not {language}.", param="language")
+
+
+def manner_of(
+    utterance: Utterance, config: VoiceConfig, speaker: int | None, options: PiperOptions
+) -> Manner:
+    """The numbers for an utterance: its own options, then the engine's, then the voice's.
+
+    ``temperature`` multiplies both noise scales; ``speed`` divides the length of every phoneme.
+    """
+    heat = 1.0 if utterance.sampling.temperature is None else utterance.sampling.temperature
+    noise = _first(utterance.options, "noise_scale", options.noise_scale, config.noise_scale)
+    noise_w = _first(
+        utterance.options, "noise_w_scale", options.noise_w_scale, config.noise_w_scale
+    )
+    length = config.length_scale if options.length_scale is None else options.length_scale
+    limit_s = utterance.max_audio_s
+    return Manner(
+        Scales(noise * heat, noise_w * heat, length / utterance.speed),
+        speaker,
+        utterance.sampling.seed,
+        None if limit_s is None else math.ceil(limit_s * config.sample_rate_hz),
+    )
+
+
+def _first(given: Mapping[str, Any], name: str, ours: float | None, voice: float) -> float:
+    if name in given:
+        return float(given[name])
+    return voice if ours is None else ours

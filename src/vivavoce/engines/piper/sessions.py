@@ -1,0 +1,40 @@
+"""ONNX Runtime sessions: how they are set up, and where they really run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import onnxruntime as ort
+
+from vivavoce.errors import ModelFileError, SettingsError
+
+Device = Literal["cpu", "cuda"]
+
+
+def require_device(device: Device) -> None:
+    """Raises SettingsError where ONNX Runtime cannot use the device: nothing falls back."""
+    if device == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise SettingsError(
+            "device='cuda' needs ONNX Runtime's CUDA provider (pip install onnxruntime-gpu); "
+            f"this one has: {', '.join(ort.get_available_providers())}.",
+            param="device",
+        )
+
+
+def open_session(path: Path, device: Device, threads: int) -> Any:
+    """Open one graph. Raises ModelFileError, and SettingsError where CUDA does not start."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Idle threads that spin would take the core the event loop runs on.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    try:
+        session = ort.InferenceSession(str(path), options, providers=[provider])
+    except Exception as error:
+        raise ModelFileError(f"ONNX Runtime cannot load {path.name}: {error}") from error
+    if session.get_providers()[0] != provider:
+        raise SettingsError("ONNX Runtime's CUDA provider did not start.", param="device")
+    return session

@@ -1,0 +1,108 @@
+"""The voices an engine offers: known by their files, loaded when first spoken with."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from vivavoce.engines.piper.download import download_voice
+from vivavoce.engines.piper.model import VoiceModel, load_model
+from vivavoce.engines.piper.options import PiperOptions
+from vivavoce.engines.piper.voice_config import VoiceConfig, read_config
+from vivavoce.engines.piper.voice_files import (
+    VoiceFiles,
+    download_folder,
+    find_voices,
+    packaged_voice,
+)
+from vivavoce.errors import MissingExtra, SettingsError, UnknownVoice
+from vivavoce.types import Voice
+
+
+class VoiceShelf:
+    """Voices by id. A voice with several speakers has one id for each: ``name#speaker``.
+
+    At most ``options.loaded_voices`` models stay in memory, the least recently used goes first;
+    an utterance that is being spoken keeps its own until it ends. Safe to use from any thread.
+    """
+
+    def __init__(self, options: PiperOptions) -> None:
+        self._options = options
+        self._files: Mapping[str, VoiceFiles] = {}
+        self._configs: dict[str, VoiceConfig] = {}
+        self._listed: tuple[Voice, ...] = ()
+        self._models: OrderedDict[str, VoiceModel] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self) -> None:
+        """Look for voices, downloading the default one where that is allowed. Raises SetupError."""
+        options = self._options
+        name = options.voice.partition("#")[0]
+        if not name and options.model is None and packaged_voice() is None:
+            raise MissingExtra("The default Piper voice", "piper")
+        try:
+            files = find_voices(options)
+        except SettingsError:
+            if not (options.download and name):
+                raise
+            download_voice(name, download_folder(options), options.download_url)
+            files = find_voices(options)
+        self._configs = {each: read_config(files[each].config) for each in files}
+        default = next(iter(files))
+        self._configs[default].require_known_phonemes(files[default].model)
+        self._files = files
+        self._listed = tuple(
+            voice for each in files for voice in _listed(each, self._configs[each], options.voice)
+        )
+        if "#" in options.voice and self._listed[0].id != options.voice:
+            raise SettingsError(f"There is no voice {options.voice!r}.", param="voice")
+
+    def listed(self) -> tuple[Voice, ...]:
+        """Every voice, the default one first."""
+        return self._listed
+
+    def speaker(self, voice_id: str) -> tuple[str, int | None]:
+        """The voice's name and speaker number. Raises UnknownVoice.
+
+        A name alone means its default speaker.
+        """
+        name, _, speaker = voice_id.partition("#")
+        config = self._configs.get(name)
+        if config is None or (speaker and speaker not in config.speakers):
+            raise UnknownVoice(voice_id, [voice.id for voice in self._listed])
+        return name, config.speakers[speaker] if speaker else config.default_speaker
+
+    def config(self, name: str) -> VoiceConfig:
+        """A known voice's configuration."""
+        return self._configs[name]
+
+    def model(self, name: str) -> VoiceModel:
+        """A known voice's model, loaded where it is not. Raises ModelFileError, SettingsError."""
+        with self._lock:
+            model = self._models.pop(name, None) or load_model(self._files[name], self._options)
+            self._models[name] = model
+            while len(self._models) > self._options.loaded_voices:
+                self._models.popitem(last=False)
+            return model
+
+    def loaded(self) -> list[str]:
+        """Names of the voices in memory, the least recently used first."""
+        return list(self._models)
+
+    def forget(self) -> None:
+        """Drop all models."""
+        self._models.clear()
+
+
+def _listed(name: str, config: VoiceConfig, default_id: str) -> list[Voice]:
+    speakers = sorted(config.speakers, key=lambda each: config.speakers[each])
+    ids = [f"{name}#{speaker}" for speaker in speakers] or [name]
+    first = default_id if default_id in ids else f"{name}#{_default_speaker(config)}"
+    ids.sort(key=lambda each: each != first)
+    return [Voice(id=each, engine="piper", name=each, languages=(config.language,)) for each in ids]
+
+
+def _default_speaker(config: VoiceConfig) -> str:
+    by_number = {number: speaker for speaker, number in config.speakers.items()}
+    return by_number.get(config.default_speaker or 0, "")
