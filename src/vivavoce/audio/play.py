@@ -1,0 +1,210 @@
+"""Playback on the default sound device, and a sink with the same face that plays nothing."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from vivavoce.audio.resample import Resampler
+from vivavoce.audio.sample_queue import SampleQueue
+from vivavoce.errors import MissingExtra, PlaybackError
+from vivavoce.types import AudioChunk, Samples
+
+MAX_QUEUED_S = 600.0
+"""How far synthesis may run ahead of playback: about 58 MB at 24,000 Hz."""
+
+_NULL_BLOCK_S = 0.02
+_ALIVE_CHECK_S = 0.5
+
+
+class Sink(ABC):
+    """Something that plays chunks in order.
+
+    ``push`` never waits; a producer that may run far ahead calls ``wait_for_room`` in between.
+    As a context manager it stops on the way out of an exception and finishes otherwise.
+    """
+
+    def __init__(self, sample_rate_hz: int, max_queued_s: float = MAX_QUEUED_S) -> None:
+        self._sample_rate_hz = sample_rate_hz
+        self._output_hz = sample_rate_hz
+        self._max_queued_s = max_queued_s
+        self._queue = SampleQueue()
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of sound that wait to be played."""
+        return len(self._queue) / self._output_hz
+
+    @property
+    def underruns(self) -> int:
+        """How often playback ran dry before the end."""
+        return self._queue.underruns
+
+    def push(self, chunk: AudioChunk) -> None:
+        """Queue a chunk; returns at once.
+
+        Raises PlaybackError for another sample rate than the sink's and for a full queue.
+        """
+        if chunk.sample_rate_hz != self._sample_rate_hz:
+            raise PlaybackError(
+                f"This playback runs at {self._sample_rate_hz} Hz; a chunk has "
+                f"{chunk.sample_rate_hz} Hz."
+            )
+        if self.queued_s > self._max_queued_s:
+            raise PlaybackError(f"Playback is more than {self._max_queued_s:g} s behind.")
+        self._queue.put(self._convert(chunk.samples))
+
+    def wait_for_room(self, timeout_s: float | None = None) -> bool:
+        """Wait until the queue is at most half full; False if time ran out."""
+        half = int(self._max_queued_s / 2 * self._output_hz)
+        return self._queue.wait_until_at_most(half, timeout_s)
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Wait until everything was played, then close."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Fall silent at once, drop what is queued, close. Harmless when closed."""
+
+    def _convert(self, samples: Samples) -> Samples:
+        return samples
+
+    def __enter__(self) -> Sink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.stop()
+
+
+class NullSink(Sink):
+    """Plays nothing: takes sound in real time, or at once with ``real_time=False``.
+
+    ``played_samples`` counts what was taken.
+    """
+
+    def __init__(
+        self, sample_rate_hz: int, max_queued_s: float = MAX_QUEUED_S, *, real_time: bool = True
+    ) -> None:
+        super().__init__(sample_rate_hz, max_queued_s)
+        self.played_samples = 0
+        self._pause_s = _NULL_BLOCK_S if real_time else 0.0
+        self._stopped = threading.Event()
+        self._more = threading.Event()
+        self._thread = threading.Thread(target=self._play, name="null-sink", daemon=True)
+        self._thread.start()
+
+    def push(self, chunk: AudioChunk) -> None:
+        """Queue a chunk; returns at once."""
+        super().push(chunk)
+        self._more.set()
+
+    def finish(self) -> None:
+        """Wait until everything was taken."""
+        self._queue.end()
+        self._more.set()
+        self._thread.join()
+
+    def stop(self) -> None:
+        """Drop what is queued."""
+        self._stopped.set()
+        self._queue.drop()
+        self._more.set()
+        self._thread.join()
+
+    def _play(self) -> None:
+        block = np.zeros(round(self._sample_rate_hz * _NULL_BLOCK_S), np.float32)
+        self._more.wait()
+        while not self._queue.drained:
+            taken = self._queue.take_into(block)
+            self.played_samples += taken
+            if not taken and not self._pause_s:
+                self._more.clear()
+                if not len(self._queue) and not self._queue.drained:
+                    self._more.wait(_NULL_BLOCK_S)
+            self._stopped.wait(self._pause_s)
+
+
+class Player(Sink):
+    """Plays on the default device through sounddevice.
+
+    The device takes its sound from a queue in its own thread, so that synthesis and playback
+    never wait for each other. A device that refuses the sample rate gets its own, by resampling.
+    Raises MissingExtra without sounddevice, and PlaybackError without PortAudio or a device.
+    """
+
+    def __init__(self, sample_rate_hz: int, max_queued_s: float = MAX_QUEUED_S) -> None:
+        super().__init__(sample_rate_hz, max_queued_s)
+        self._sounddevice = _load_sounddevice()
+        self._done = threading.Event()
+        try:
+            self._output_hz = self._device_rate_hz()
+            self._resampler = Resampler(sample_rate_hz, self._output_hz)
+            self._stream = self._sounddevice.OutputStream(
+                samplerate=self._output_hz,
+                channels=1,
+                dtype="float32",
+                callback=self._fill,
+                finished_callback=self._done.set,
+            )
+            self._stream.start()
+        except (self._sounddevice.PortAudioError, ValueError) as error:
+            raise PlaybackError(f"No usable audio device: {error}.") from error
+
+    def finish(self) -> None:
+        """Wait until everything was played, then close the device."""
+        self._queue.put(self._resampler.finish())
+        self._queue.end()
+        # A device that was pulled out ends without a word.
+        while not self._done.wait(_ALIVE_CHECK_S) and self._stream.active:
+            pass
+        self._stream.close()
+
+    def stop(self) -> None:
+        """Fall silent at once and close the device."""
+        self._queue.drop()
+        self._stream.abort()
+        self._stream.close()
+
+    def _convert(self, samples: Samples) -> Samples:
+        return self._resampler.push(samples)
+
+    def _device_rate_hz(self) -> int:
+        """The stream's own rate where the device takes it, else the device's default."""
+        try:
+            self._sounddevice.check_output_settings(
+                channels=1, dtype="float32", samplerate=self._sample_rate_hz
+            )
+        except self._sounddevice.PortAudioError:
+            device = self._sounddevice.query_devices(kind="output")
+            return int(device["default_samplerate"])
+        return self._sample_rate_hz
+
+    def _fill(self, out: Any, _frames: int, _time: Any, _status: Any) -> None:
+        self._queue.take_into(out[:, 0])
+        if self._queue.drained:
+            raise self._sounddevice.CallbackStop
+
+
+def _load_sounddevice() -> Any:
+    try:
+        import sounddevice
+    except ImportError as error:
+        raise MissingExtra("Playback", "playback") from error
+    except OSError as error:
+        raise PlaybackError(
+            "The PortAudio library is missing; on Debian and Ubuntu: apt install libportaudio2."
+        ) from error
+    return sounddevice
