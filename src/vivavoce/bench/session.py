@@ -1,0 +1,76 @@
+"""One benchmark from connecting to closing: warm up, put the load on or search, hand back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from vivavoce.bench.clients import Speaker, open_speaker
+from vivavoce.bench.find_max import find_max
+from vivavoce.bench.measures import Measure
+from vivavoce.bench.report import Setup
+from vivavoce.bench.runner import ClosedLoop, OnLevel, Run, call_probe
+from vivavoce.bench.summary import Summary, summarise
+from vivavoce.bench.texts import TextSource
+from vivavoce.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The figures, the measures behind them, and the answer of a search if it was one."""
+
+    summary: Summary
+    measures: list[Measure]
+    max_calls: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What to do, with which texts, after how many requests that do not count."""
+
+    setup: Setup
+    texts: TextSource = field(default_factory=TextSource)
+    warm_up: int = 2
+
+    async def measure(self, on_measure: Callable[[Measure], None] | None = None) -> Outcome:
+        """Put the load on once. Raises Unavailable if the server cannot be reached."""
+        async with self._speaker() as speaker:
+            run = self._run(speaker, on_measure)
+            summary = await run.perform(self.setup.load)
+            return Outcome(summary, run.measures)
+
+    async def search(self, on_level: OnLevel, *, limit: int, start: int = 1) -> Outcome:
+        """Find how many calls at once have no failure and no underrun.
+
+        The setup's load is what one call does; a ``ClosedLoop``'s ``requests`` are its turns. The
+        figures are those of the last run at the number found. Raises Unavailable as ``measure``.
+        """
+        call = self.setup.load
+        if not isinstance(call, ClosedLoop):
+            raise TypeError("a search needs a closed loop")
+        summaries: dict[int, Summary] = {}
+
+        def note(calls: int, summary: Summary) -> None:
+            summaries[calls] = summary
+            on_level(calls, summary)
+
+        async with self._speaker() as speaker:
+            probe = call_probe(lambda: self._run(speaker), call, note)
+            found = await find_max(probe, limit=limit, start=start)
+        return Outcome(summaries.get(found, summarise([], 0.0)), [], found)
+
+    def _run(self, speaker: Speaker, on_measure: Callable[[Measure], None] | None = None) -> Run:
+        return Run(speaker, self.texts, self.setup.listening, on_measure)
+
+    @asynccontextmanager
+    async def _speaker(self) -> AsyncIterator[Speaker]:
+        speaker = open_speaker(self.setup.target)
+        try:
+            warm = await self._run(speaker).warm_up(self.warm_up)
+            failures = [measure.failure for measure in warm if measure.failure]
+            if failures and all(failure.code == "unreachable" for failure in failures):
+                raise Unavailable(f"No server answers at {self.setup.target.endpoint}.")
+            yield speaker
+        finally:
+            await speaker.aclose()
