@@ -37,6 +37,7 @@ class FakeOptions:
     an utterance with ``fail_word`` fails after its first chunk, ``nan_word`` yields NaN,
     ``runaway_word`` never ends, ``break_word`` breaks the whole engine, ``slow_word`` makes
     every step with it take ``slow_ms``. ``journal`` is a file that gets a JSON line per chunk.
+    Without ``expressive`` it takes neither instructions nor sampling.
     """
 
     sample_rate_hz: int = 24_000
@@ -48,6 +49,7 @@ class FakeOptions:
     paced: bool = False
     cloning: bool = True
     speed: bool = True
+    expressive: bool = True
     fail_word: str = "failword"
     nan_word: str = "nanword"
     runaway_word: str = "runawayword"
@@ -91,8 +93,8 @@ class FakeEngine(Engine):
             incremental_text=True,
             speed=self.options.speed,
             seed=True,
-            sampling=True,
-            instructions=True,
+            sampling=self.options.expressive,
+            instructions=self.options.expressive,
             phonemes=True,
         )
         return EngineInfo(

@@ -203,8 +203,10 @@ class SpeechService:
             prepared.timings.cached = True
             source = cached_source(remembered, self.engine.info.sample_rate_hz)
             stream = self._speech_stream(prepared, source, None)
-            yield stream
-            stream.close()
+            try:
+                yield stream
+            finally:
+                stream.close()
             return
         arrived_s = time.monotonic()
         async with self.admission.slot(prepared.request.priority), self._in_use():
