@@ -1,0 +1,157 @@
+"""Where the time of a request goes inside this process, stage by stage, without any network."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from vivavoce.bench.device import provenance
+from vivavoce.bench.report import SCHEMA
+from vivavoce.bench.stats import Distribution
+from vivavoce.bench.texts import TextSource
+from vivavoce.types import AudioChunk, Timings
+
+
+class Chunks(Protocol):
+    """A request under way, as ``Synthesizer.stream`` gives it."""
+
+    timings: Timings
+
+    def __iter__(self) -> Iterator[AudioChunk]:
+        """The chunks as they are made."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what is left."""
+        ...
+
+
+class Speaks(Protocol):
+    """What is profiled: ``vivavoce.load(…)`` or anything like it."""
+
+    def stream(self, text: str, **how: Any) -> Chunks:
+        """Start to speak a text."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request: milliseconds of each stage, and how much sound it made."""
+
+    characters: int
+    audio_s: float
+    stages_ms: Mapping[str, float]
+    first_chunk_ms: float
+    total_ms: float
+
+    @property
+    def rtf(self) -> float | None:
+        """Seconds of work per second of sound."""
+        return self.total_ms / 1000 / self.audio_s if self.audio_s else None
+
+
+@dataclass(frozen=True, slots=True)
+class LengthProfile:
+    """Many requests of one kind of text. ``stages_ms`` keeps the order of the work."""
+
+    kind: str
+    characters: Distribution | None
+    audio_s: Distribution | None
+    stages_ms: dict[str, Distribution | None]
+    first_chunk_ms: Distribution | None
+    total_ms: Distribution | None
+    rtf: Distribution | None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineProfile:
+    """An engine on this machine: how long it took to load, its first request, then the rest."""
+
+    engine: str
+    load_ms: float
+    cold: Sample
+    lengths: tuple[LengthProfile, ...]
+
+    def report(self) -> dict[str, Any]:
+        """As it is stored, with where and with what it was measured."""
+        return {
+            "schema": SCHEMA,
+            "kind": "profile",
+            **provenance(),
+            **dataclasses.asdict(self),
+        }
+
+
+def take_sample(speaks: Speaks, text: str, how: Mapping[str, Any]) -> Sample:
+    """Speak one text and time it. Raises what the engine raises."""
+    started_s = time.perf_counter()
+    chunks = speaks.stream(text, **how)
+    first_s: float | None = None
+    audio_s = 0.0
+    try:
+        for chunk in chunks:
+            if first_s is None and len(chunk.samples):
+                first_s = time.perf_counter()
+            audio_s += chunk.duration_s
+    finally:
+        chunks.close()
+    ended_s = time.perf_counter()
+    timings = chunks.timings
+    return Sample(
+        characters=len(text),
+        audio_s=audio_s,
+        stages_ms={
+            "normalise": timings.normalise_ms,
+            "queue": timings.queue_ms,
+            **timings.stages_ms,
+        },
+        first_chunk_ms=((first_s or ended_s) - started_s) * 1000,
+        total_ms=(ended_s - started_s) * 1000,
+    )
+
+
+def profile_length(kind: str, samples: Sequence[Sample]) -> LengthProfile:
+    """The spread of each figure over the samples; a stage that did not occur counts as absent."""
+    names = dict.fromkeys(name for sample in samples for name in sample.stages_ms)
+    return LengthProfile(
+        kind=kind,
+        characters=Distribution.of(sample.characters for sample in samples),
+        audio_s=Distribution.of(sample.audio_s for sample in samples),
+        stages_ms={
+            name: Distribution.of(sample.stages_ms.get(name) for sample in samples)
+            for name in names
+        },
+        first_chunk_ms=Distribution.of(sample.first_chunk_ms for sample in samples),
+        total_ms=Distribution.of(sample.total_ms for sample in samples),
+        rtf=Distribution.of(sample.rtf for sample in samples),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Profiler:
+    """Runs each kind of text ``runs`` times, taking turns, so that drift hits all kinds alike."""
+
+    texts: Mapping[str, TextSource]
+    runs: int
+    how: Mapping[str, Any]
+    on_run: Callable[[], None] = lambda: None
+
+    def profile(self, engine: str, load: Callable[[], Speaks]) -> EngineProfile:
+        """Load, speak once cold, then measure. The caller closes what ``load`` made."""
+        started_s = time.perf_counter()
+        speaks = load()
+        load_ms = (time.perf_counter() - started_s) * 1000
+        kinds = list(self.texts)
+        cold = take_sample(speaks, self.texts[kinds[0]].next(), self.how)
+        samples: dict[str, list[Sample]] = {kind: [] for kind in kinds}
+        for kind in self._turns(kinds):
+            samples[kind].append(take_sample(speaks, self.texts[kind].next(), self.how))
+            self.on_run()
+        lengths = tuple(profile_length(kind, samples[kind]) for kind in kinds)
+        return EngineProfile(engine, load_ms, cold, lengths)
+
+    def _turns(self, kinds: Sequence[str]) -> Iterable[str]:
+        return (kind for _ in range(self.runs) for kind in kinds)

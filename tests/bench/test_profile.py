@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+import vivavoce
+from vivavoce.bench.profiling import Profiler, Sample, profile_length
+from vivavoce.bench.texts import TextSource
+from vivavoce.cli.profile import profile
+from vivavoce.types import AudioChunk, Timings
+
+app = typer.Typer()
+app.command()(profile)
+
+
+class Chunks:
+    def __init__(self) -> None:
+        self.timings = Timings()
+        self.closed = False
+
+    def __iter__(self) -> Iterator[AudioChunk]:
+        yield AudioChunk(np.zeros(0, np.float32), 1000)
+        self.timings.normalise_ms = 1.5
+        self.timings.stages_ms["encoder"] = 7.0
+        yield AudioChunk(np.zeros(500, np.float32), 1000)
+        yield AudioChunk(np.zeros(500, np.float32), 1000, last=True)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Stub:
+    """Speaks one second of silence for anything."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.options: dict[str, Any] = {}
+        self.streams: list[Chunks] = []
+        self.closed = False
+
+    def stream(self, text: str, **how: Any) -> Chunks:
+        self.asked.append((text, how))
+        self.streams.append(Chunks())
+        return self.streams[-1]
+
+    def __enter__(self) -> Stub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    made = Stub()
+
+    def load(engine: str, **options: Any) -> Stub:
+        made.options = {"engine": engine, **options}
+        return made
+
+    monkeypatch.setattr(vivavoce, "load", load, raising=False)
+    return made
+
+
+def test_every_length_is_measured_in_turn() -> None:
+    stub = Stub()
+    texts = {kind: TextSource([kind], repeat=True) for kind in ("short", "long")}
+    found = Profiler(texts, 2, {"seed": 3}).profile("stub", lambda: stub)
+    assert [text for text, _ in stub.asked] == ["short", "short", "long", "short", "long"]
+    assert all(how == {"seed": 3} for _, how in stub.asked)
+    assert all(stream.closed for stream in stub.streams)
+    short, long = found.lengths
+    assert (short.kind, long.kind) == ("short", "long")
+    assert short.audio_s is not None and (short.audio_s.count, short.audio_s.p50) == (2, 1.0)
+    assert list(short.stages_ms) == ["normalise", "queue", "encoder"]
+    assert short.stages_ms["encoder"] is not None and short.stages_ms["encoder"].max == 7.0
+    assert found.cold.audio_s == 1.0
+
+
+def test_a_stage_some_runs_lack_is_not_counted_as_zero() -> None:
+    samples = [Sample(1, 1.0, {"a": 5.0}, 1.0, 2.0), Sample(1, 0.0, {}, 1.0, 2.0)]
+    length = profile_length("x", samples)
+    assert length.stages_ms["a"] is not None and length.stages_ms["a"].count == 1
+    assert length.rtf is not None and (length.rtf.count, length.rtf.max) == (1, 0.002)
+
+
+def test_the_command(stub: Stub, tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    arguments = ["-e", "fake", "-n", "2", "-o", "threads=2", "-o", "name=joe", "--voice", "v"]
+    result = CliRunner().invoke(app, [*arguments, "--json", str(path)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "encoder, ms" in result.output and "1.0 s of sound" in result.output
+    assert stub.options == {"engine": "fake", "threads": 2, "name": "joe"}
+    assert stub.asked[0][1] == {"voice": "v"}
+    assert stub.closed
+    stored = json.loads(path.read_text())
+    assert [length["kind"] for length in stored["lengths"]] == [
+        "two_words",
+        "short",
+        "medium",
+        "long",
+    ]
+    assert stored["lengths"][0]["stages_ms"]["encoder"]["p50"] == 7.0
+
+
+def test_own_texts_replace_the_built_in_ones(stub: Stub) -> None:
+    CliRunner().invoke(app, ["-n", "1", "--text", "Mine."], catch_exceptions=False)
+    assert [text.endswith(", Mine.") for text, _ in stub.asked] == [True, True]
+
+
+def test_an_option_without_a_value_is_refused(stub: Stub) -> None:
+    assert CliRunner().invoke(app, ["-o", "threads"]).exit_code == 2
