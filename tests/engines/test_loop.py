@@ -43,183 +43,148 @@ async def until(condition: Any) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_an_utterance_comes_whole_and_in_order() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
-            sound = await collect(loop.open(utterance("hello there")))
-            assert len(sound) == round(11 * 0.06 * 24_000)
-            expected = 0.5 * np.cos(2 * np.pi * 330 / 24_000 * np.arange(len(sound)))
-            np.testing.assert_allclose(sound, expected, atol=1e-5)
-
-    asyncio.run(scenario())
+async def test_an_utterance_comes_whole_and_in_order() -> None:
+    async with running() as loop:
+        sound = await collect(loop.open(utterance("hello there")))
+        assert len(sound) == round(11 * 0.06 * 24_000)
+        expected = 0.5 * np.cos(2 * np.pi * 330 / 24_000 * np.arange(len(sound)))
+        np.testing.assert_allclose(sound, expected, atol=1e-5)
 
 
-def test_company_does_not_alter_an_utterance() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
-            alone = await collect(loop.open(utterance("the same words")))
-            streams = [loop.open(utterance("the same words")) for _ in range(20)]
-            for sound in await asyncio.gather(*map(collect, streams)):
-                np.testing.assert_array_equal(sound, alone)
-
-    asyncio.run(scenario())
+async def test_company_does_not_alter_an_utterance() -> None:
+    async with running() as loop:
+        alone = await collect(loop.open(utterance("the same words")))
+        streams = [loop.open(utterance("the same words")) for _ in range(20)]
+        for sound in await asyncio.gather(*map(collect, streams)):
+            np.testing.assert_array_equal(sound, alone)
 
 
-def test_more_utterances_than_slots_all_get_their_turn() -> None:
-    async def scenario() -> None:
-        async with running(capacity=2) as loop:
-            streams = [loop.open(utterance(f"number {n}")) for n in range(9)]
-            sounds = await asyncio.gather(*map(collect, streams))
-            assert {len(sound) for sound in sounds} == {round(8 * 0.06 * 24_000)}
-            assert loop.live == 0
-
-    asyncio.run(scenario())
+async def test_more_utterances_than_slots_all_get_their_turn() -> None:
+    async with running(capacity=2) as loop:
+        streams = [loop.open(utterance(f"number {n}")) for n in range(9)]
+        sounds = await asyncio.gather(*map(collect, streams))
+        assert {len(sound) for sound in sounds} == {round(8 * 0.06 * 24_000)}
+        assert loop.live == 0
 
 
-def test_closing_frees_the_slot_within_one_step() -> None:
-    async def scenario() -> None:
-        async with running(step_ms=5, capacity=1) as loop:
-            engine = loop.engine
-            assert isinstance(engine, FakeEngine)
-            stream = loop.open(utterance("word " * 2000))
-            await anext(stream)
-            stream.close()
-            at_close = engine.steps
-            await until(lambda: loop.live == 0)
-            assert engine.steps - at_close <= 1
-            steps = engine.steps
-            await asyncio.sleep(0.05)
-            assert engine.steps == steps, "the engine went on without an utterance"
-
-    asyncio.run(scenario())
+async def test_closing_frees_the_slot_within_one_step() -> None:
+    async with running(step_ms=5, capacity=1) as loop:
+        engine = loop.engine
+        assert isinstance(engine, FakeEngine)
+        stream = loop.open(utterance("word " * 2000))
+        await anext(stream)
+        stream.close()
+        at_close = engine.steps
+        await until(lambda: loop.live == 0)
+        assert engine.steps - at_close <= 1
+        steps = engine.steps
+        await asyncio.sleep(0.05)
+        assert engine.steps == steps, "the engine went on without an utterance"
 
 
-def test_closing_a_waiting_utterance_takes_it_out_of_the_queue() -> None:
-    async def scenario() -> None:
-        async with running(step_ms=2, capacity=1) as loop:
-            first, second = (loop.open(utterance("x" * 500)) for _ in range(2))
-            await anext(first)
-            await until(lambda: loop.live == 2)
-            second.close()
-            await until(lambda: loop.live == 1)
-            first.close()
-            await until(lambda: loop.live == 0)
-
-    asyncio.run(scenario())
+async def test_closing_a_waiting_utterance_takes_it_out_of_the_queue() -> None:
+    async with running(step_ms=2, capacity=1) as loop:
+        first, second = (loop.open(utterance("x" * 500)) for _ in range(2))
+        await anext(first)
+        await until(lambda: loop.live == 2)
+        second.close()
+        await until(lambda: loop.live == 1)
+        first.close()
+        await until(lambda: loop.live == 0)
 
 
-def test_a_closed_stream_yields_nothing_more() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
-            stream = loop.open(utterance("a long enough text to be cut"))
-            await anext(stream)
-            stream.close()
-            stream.close()
-            assert [produced async for produced in stream] == []
-            assert stream.finish_reason == "cancelled"
-
-    asyncio.run(scenario())
+async def test_a_closed_stream_yields_nothing_more() -> None:
+    async with running(step_ms=2) as loop:
+        stream = loop.open(utterance("a long enough text to be cut"))
+        await anext(stream)
+        stream.close()
+        stream.close()
+        assert [produced async for produced in stream] == []
+        assert stream.finish_reason == "cancelled"
 
 
-def test_a_fault_in_one_utterance_leaves_its_neighbours_alone() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
-            bad, good = loop.open(utterance("failword now")), loop.open(utterance("a good one"))
-            with pytest.raises(EngineError):
-                await collect(bad)
-            assert len(await collect(good)) == round(10 * 0.06 * 24_000)
-
-    asyncio.run(scenario())
+async def test_a_fault_in_one_utterance_leaves_its_neighbours_alone() -> None:
+    async with running() as loop:
+        bad, good = loop.open(utterance("failword now")), loop.open(utterance("a good one"))
+        with pytest.raises(EngineError):
+            await collect(bad)
+        assert len(await collect(good)) == round(10 * 0.06 * 24_000)
 
 
-def test_what_came_before_a_fault_is_still_delivered() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
-            stream = loop.open(utterance("failword now"))
-            assert len((await anext(stream)).samples) > 0
-
-    asyncio.run(scenario())
+async def test_what_came_before_a_fault_is_still_delivered() -> None:
+    async with running() as loop:
+        stream = loop.open(utterance("failword now"))
+        assert len((await anext(stream)).samples) > 0
 
 
-def test_a_broken_engine_fails_everyone_and_refuses_the_next() -> None:
-    async def scenario() -> None:
-        async with running(step_ms=1) as loop:
-            bystander = loop.open(utterance("word " * 500))
-            await anext(bystander)
-            culprit = loop.open(utterance("breakword"))
-            for stream in (bystander, culprit):
-                with pytest.raises(EngineFailed):
-                    await collect(stream)
+async def test_a_broken_engine_fails_everyone_and_refuses_the_next() -> None:
+    async with running(step_ms=1) as loop:
+        bystander = loop.open(utterance("word " * 500))
+        await anext(bystander)
+        culprit = loop.open(utterance("breakword"))
+        for stream in (bystander, culprit):
             with pytest.raises(EngineFailed):
-                loop.open(utterance("after"))
-
-    asyncio.run(scenario())
-
-
-def test_stopping_ends_what_runs() -> None:
-    async def scenario() -> None:
-        async with running(step_ms=2) as loop:
-            stream = loop.open(utterance("word " * 500))
-            await anext(stream)
-            await asyncio.to_thread(loop.stop)
-            with pytest.raises(Cancelled):
                 await collect(stream)
+        with pytest.raises(EngineFailed):
+            loop.open(utterance("after"))
 
-    asyncio.run(scenario())
+
+async def test_stopping_ends_what_runs() -> None:
+    async with running(step_ms=2) as loop:
+        stream = loop.open(utterance("word " * 500))
+        await anext(stream)
+        await asyncio.to_thread(loop.stop)
+        with pytest.raises(Cancelled):
+            await collect(stream)
 
 
-def test_a_consumer_that_never_reads_is_given_up_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_consumer_that_never_reads_is_given_up_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(loop_module, "MAX_BUFFERED_BYTES", 50_000)
 
-    async def scenario() -> None:
-        async with running(capacity=2) as loop:
-            lazy = loop.open(utterance("runawayword"))
-            eager = loop.open(utterance("hello"))
-            assert len(await collect(eager)) == round(5 * 0.06 * 24_000)
-            await until(lambda: lazy.finished)
-            await until(lambda: loop.live == 0)
-            with pytest.raises(SlowConsumer):
-                await collect(lazy)
-
-    asyncio.run(scenario())
+    async with running(capacity=2) as loop:
+        lazy = loop.open(utterance("runawayword"))
+        eager = loop.open(utterance("hello"))
+        assert len(await collect(eager)) == round(5 * 0.06 * 24_000)
+        await until(lambda: lazy.finished)
+        await until(lambda: loop.live == 0)
+        with pytest.raises(SlowConsumer):
+            await collect(lazy)
 
 
-def test_text_in_pieces_equals_the_whole_text() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
-            whole = await collect(loop.open(utterance("hello there")))
-            stream = loop.open(utterance("hel", text_open=True))
-            await asyncio.sleep(0.01)
-            stream.extend("lo ")
-            stream.extend("there")
-            stream.finish_text()
-            np.testing.assert_array_equal(await collect(stream), whole)
-
-    asyncio.run(scenario())
+async def test_text_in_pieces_equals_the_whole_text() -> None:
+    async with running() as loop:
+        whole = await collect(loop.open(utterance("hello there")))
+        stream = loop.open(utterance("hel", text_open=True))
+        await asyncio.sleep(0.01)
+        stream.extend("lo ")
+        stream.extend("there")
+        stream.finish_text()
+        np.testing.assert_array_equal(await collect(stream), whole)
 
 
-def test_a_step_hands_over_with_one_call_per_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def scenario() -> None:
-        async with running(chunk_ms=60) as loop:
-            calls = 0
-            real = asyncio.get_running_loop().call_soon_threadsafe
+async def test_a_step_hands_over_with_one_call_per_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running(chunk_ms=60) as loop:
+        calls = 0
+        real = asyncio.get_running_loop().call_soon_threadsafe
 
-            def counted(*args: Any, **kwargs: Any) -> Any:
-                nonlocal calls
-                calls += 1
-                return real(*args, **kwargs)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return real(*args, **kwargs)
 
-            gate = threading.Event()
-            blocked = loop.call(lambda: gate.wait() and None)
-            streams = [loop.open(utterance("four")) for _ in range(30)]
-            monkeypatch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", counted)
-            gate.set()
-            await asyncio.gather(*map(collect, streams))
-            assert blocked.done()
-            assert calls == 4, "four steps of 60 ms for four characters, one call each"
-            monkeypatch.undo()
-
-    asyncio.run(scenario())
+        gate = threading.Event()
+        blocked = loop.call(lambda: gate.wait() and None)
+        streams = [loop.open(utterance("four")) for _ in range(30)]
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", counted)
+        gate.set()
+        await asyncio.gather(*map(collect, streams))
+        assert blocked.done()
+        assert calls == 4, "four steps of 60 ms for four characters, one call each"
+        monkeypatch.undo()
 
 
 def test_several_event_loops_share_one_engine() -> None:
@@ -242,29 +207,23 @@ def test_several_event_loops_share_one_engine() -> None:
     assert lengths == [round(5 * 0.06 * 24_000)] * 4
 
 
-def test_a_stuck_step_is_visible() -> None:
-    async def scenario() -> None:
-        async with running(slow_ms=300) as loop:
-            assert loop.alive(max_step_s=0.1)
-            stream = loop.open(utterance("slowword"))
-            await until(lambda: loop.stuck_s() > 0.1)
-            assert not loop.alive(max_step_s=0.1)
-            await collect(stream)
-            await until(lambda: loop.stuck_s() == 0.0)
-            assert loop.alive(max_step_s=0.1)
-
-    asyncio.run(scenario())
+async def test_a_stuck_step_is_visible() -> None:
+    async with running(slow_ms=300) as loop:
+        assert loop.alive(max_step_s=0.1)
+        stream = loop.open(utterance("slowword"))
+        await until(lambda: loop.stuck_s() > 0.1)
+        assert not loop.alive(max_step_s=0.1)
+        await collect(stream)
+        await until(lambda: loop.stuck_s() == 0.0)
+        assert loop.alive(max_step_s=0.1)
 
 
-def test_a_call_on_the_engine_thread_reports_its_error() -> None:
-    async def scenario() -> None:
-        async with running() as loop:
+async def test_a_call_on_the_engine_thread_reports_its_error() -> None:
+    async with running() as loop:
 
-            def broken() -> None:
-                raise ValueError("no")
+        def broken() -> None:
+            raise ValueError("no")
 
-            with pytest.raises(ValueError, match="no"):
-                await asyncio.wrap_future(loop.call(broken))
-            assert len(await collect(loop.open(utterance("fine")))) > 0
-
-    asyncio.run(scenario())
+        with pytest.raises(ValueError, match="no"):
+            await asyncio.wrap_future(loop.call(broken))
+        assert len(await collect(loop.open(utterance("fine")))) > 0

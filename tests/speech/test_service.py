@@ -30,7 +30,7 @@ from vivavoce.errors import (
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
-from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, SpeechRequest, Timings
+from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, SpeechRequest, Timings, Utterance
 
 TEXT = "First comes this. Then there is that. And in the end, a third."
 
@@ -80,6 +80,19 @@ def engine_of(service: SpeechService) -> FakeEngine:
     return service.engine
 
 
+def count_admissions(engine: FakeEngine) -> list[str]:
+    """The texts of the utterances that the engine is given from now on."""
+    texts: list[str] = []
+    admit = engine.admit
+
+    def counting(utterance: Utterance) -> int:
+        texts.append(utterance.text)
+        return admit(utterance)
+
+    engine.admit = counting  # type: ignore[method-assign]
+    return texts
+
+
 def outcomes(service: SpeechService) -> list[Outcome]:
     assert isinstance(service.observer, Witness)
     return service.observer.outcomes
@@ -90,98 +103,74 @@ def idle(service: SpeechService) -> bool:
     return (admission.running, admission.waiting, service.lifecycle.loop.live) == (0, 0, 0)
 
 
-def test_a_text_is_spoken_whole_and_the_books_close() -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            sound = await speak(service)
-            assert len(sound) / 24_000 > len(TEXT) * 0.06 * 0.8
-            assert outcomes(service) == ["ok"]
-            await until(lambda: idle(service))
-
-    asyncio.run(scenario())
+async def test_a_text_is_spoken_whole_and_the_books_close() -> None:
+    async with serving() as service:
+        sound = await speak(service)
+        assert len(sound) / 24_000 > len(TEXT) * 0.06 * 0.8
+        assert outcomes(service) == ["ok"]
+        await until(lambda: idle(service))
 
 
-def test_clauses_keep_their_order_and_only_the_end_is_last() -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            chunks = await chunks_of(service, SpeechRequest(TEXT))
-            clauses = [chunk.clause for chunk in chunks]
-            assert clauses == sorted(clauses)
-            assert set(clauses) == set(range(max(clauses) + 1))
-            assert max(clauses) >= 2
-            assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-
-    asyncio.run(scenario())
+async def test_clauses_keep_their_order_and_only_the_end_is_last() -> None:
+    async with serving() as service:
+        chunks = await chunks_of(service, SpeechRequest(TEXT))
+        clauses = [chunk.clause for chunk in chunks]
+        assert clauses == sorted(clauses)
+        assert set(clauses) == set(range(max(clauses) + 1))
+        assert max(clauses) >= 2
+        assert [chunk.last for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
 
 
-def test_sentence_mode_gives_a_chunk_a_clause() -> None:
-    async def scenario() -> None:
-        async with serving(ServiceOptions(cache_entries=0)) as service:
-            by_token = await speak(service)
-            chunks = await chunks_of(service, SpeechRequest(TEXT, stream_mode="sentence"))
-            sounding = [chunk.clause for chunk in chunks if not chunk.last]
-            assert sounding == sorted(set(sounding))
-            joined = np.concatenate([chunk.samples for chunk in chunks])
-            np.testing.assert_array_equal(joined, by_token)
-
-    asyncio.run(scenario())
+async def test_sentence_mode_gives_a_chunk_a_clause() -> None:
+    async with serving(ServiceOptions(cache_entries=0)) as service:
+        by_token = await speak(service)
+        chunks = await chunks_of(service, SpeechRequest(TEXT, stream_mode="sentence"))
+        sounding = [chunk.clause for chunk in chunks if not chunk.last]
+        assert sounding == sorted(set(sounding))
+        joined = np.concatenate([chunk.samples for chunk in chunks])
+        np.testing.assert_array_equal(joined, by_token)
 
 
-def test_the_next_clause_is_made_while_this_one_is_delivered() -> None:
-    async def scenario() -> None:
-        async with (
-            serving(ServiceOptions(cache_entries=0)) as service,
-            service.open(SpeechRequest(TEXT * 5)) as stream,
-        ):
+async def test_the_next_clause_is_made_while_this_one_is_delivered() -> None:
+    async with serving(ServiceOptions(cache_entries=0)) as service:
+        opened = count_admissions(engine_of(service))
+        async with service.open(SpeechRequest(TEXT * 5)) as stream:
             await anext(stream)
-            await until(lambda: service.lifecycle.loop.live == 0)
-            steps = engine_of(service).steps
-            await asyncio.sleep(0.05)
-            assert engine_of(service).steps == steps, "no more than one clause ahead"
-            assert service.lifecycle.loop.live == 0
-            assert len((await anext(stream)).samples) > 0
-
-    asyncio.run(scenario())
+            await asyncio.sleep(0.3)
+            assert len(opened) == 2, "the one being delivered and the next, no more"
+            remaining = [chunk.clause async for chunk in stream]
+        assert len(opened) == max(remaining) + 1
 
 
-def test_closing_frees_everything_within_a_step() -> None:
-    async def scenario() -> None:
-        async with serving(step_ms=3) as service:
-            async with service.open(SpeechRequest("word " * 300)) as stream:
-                await anext(stream)
-            steps = engine_of(service).steps
-            await until(lambda: idle(service))
-            assert engine_of(service).steps - steps <= 1
-            assert outcomes(service) == ["cancelled"]
-
-    asyncio.run(scenario())
+async def test_closing_frees_everything_within_a_step() -> None:
+    async with serving(step_ms=3) as service:
+        async with service.open(SpeechRequest("word " * 300)) as stream:
+            await anext(stream)
+        steps = engine_of(service).steps
+        await until(lambda: idle(service))
+        assert engine_of(service).steps - steps <= 1
+        assert outcomes(service) == ["cancelled"]
 
 
-def test_cancelling_the_task_frees_everything() -> None:
-    async def scenario() -> None:
-        async with serving(step_ms=3) as service:
-            task = asyncio.create_task(speak(service, "word " * 300))
-            await until(lambda: service.lifecycle.loop.live == 1)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await until(lambda: idle(service))
-            assert outcomes(service) == ["cancelled"]
-
-    asyncio.run(scenario())
+async def test_cancelling_the_task_frees_everything() -> None:
+    async with serving(step_ms=3) as service:
+        task = asyncio.create_task(speak(service, "word " * 300))
+        await until(lambda: service.lifecycle.loop.live == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await until(lambda: idle(service))
+        assert outcomes(service) == ["cancelled"]
 
 
-def test_a_full_house_refuses_and_recovers() -> None:
-    async def scenario() -> None:
-        options = ServiceOptions(capacity=1, max_waiting=0, cache_entries=0)
-        async with serving(options, step_ms=2) as service:
-            async with service.open(SpeechRequest(TEXT)) as stream:
-                await anext(stream)
-                with pytest.raises(Busy):
-                    await speak(service)
-            assert len(await speak(service)) > 0
-            assert outcomes(service) == ["rejected", "cancelled", "ok"]
-
-    asyncio.run(scenario())
+async def test_a_full_house_refuses_and_recovers() -> None:
+    options = ServiceOptions(capacity=1, max_waiting=0, cache_entries=0)
+    async with serving(options, step_ms=2) as service:
+        async with service.open(SpeechRequest(TEXT)) as stream:
+            await anext(stream)
+            with pytest.raises(Busy):
+                await speak(service)
+        assert len(await speak(service)) > 0
+        assert outcomes(service) == ["rejected", "cancelled", "ok"]
 
 
 @pytest.mark.parametrize(
@@ -199,219 +188,168 @@ def test_a_full_house_refuses_and_recovers() -> None:
         (SpeechRequest("<speak>oops", ssml=True), InputError),
     ],
 )
-def test_bad_requests_are_refused_without_a_slot(
+async def test_bad_requests_are_refused_without_a_slot(
     request_: SpeechRequest, error: type[Exception]
 ) -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            steps = engine_of(service).steps
-            with pytest.raises(error):
-                await chunks_of(service, request_)
-            assert idle(service)
-            assert engine_of(service).steps == steps
-            assert outcomes(service) == ["invalid"]
-
-    asyncio.run(scenario())
+    async with serving() as service:
+        steps = engine_of(service).steps
+        with pytest.raises(error):
+            await chunks_of(service, request_)
+        assert idle(service)
+        assert engine_of(service).steps == steps
+        assert outcomes(service) == ["invalid"]
 
 
 @pytest.mark.parametrize(("word", "error"), [("failword", EngineError), ("nanword", EngineError)])
-def test_a_failing_utterance_fails_alone(word: str, error: type[Exception]) -> None:
-    async def scenario() -> None:
-        async with serving(step_ms=1) as service:
-            good = asyncio.create_task(speak(service))
-            with pytest.raises(error):
-                await speak(service, f"Here comes {word} now.")
-            assert len(await good) > 0
-            await until(lambda: idle(service))
-            assert sorted(outcomes(service)) == ["engine_error", "ok"]
-
-    asyncio.run(scenario())
+async def test_a_failing_utterance_fails_alone(word: str, error: type[Exception]) -> None:
+    async with serving(step_ms=1) as service:
+        good = asyncio.create_task(speak(service))
+        with pytest.raises(error):
+            await speak(service, f"Here comes {word} now.")
+        assert len(await good) > 0
+        await until(lambda: idle(service))
+        assert sorted(outcomes(service)) == ["engine_error", "ok"]
 
 
-def test_runaway_output_is_cut_and_said() -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            with pytest.raises(RunawayOutput):
-                await speak(service, "Huh runawayword?")
-            await until(lambda: idle(service))
-
-    asyncio.run(scenario())
+async def test_runaway_output_is_cut_and_said() -> None:
+    async with serving() as service:
+        with pytest.raises(RunawayOutput):
+            await speak(service, "Huh runawayword?")
+        await until(lambda: idle(service))
 
 
-def test_a_broken_engine_is_said_to_everybody() -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            with pytest.raises(EngineFailed):
-                await speak(service, "breakword")
-            assert service.lifecycle.state == "failed"
-            assert not service.lifecycle.ready
-            with pytest.raises(EngineFailed):
-                await speak(service)
-
-    asyncio.run(scenario())
-
-
-def test_the_request_timeout_ends_a_stream_visibly() -> None:
-    async def scenario() -> None:
-        limits = StreamLimits(request_timeout_s=0.2)
-        async with serving(ServiceOptions(limits=limits), paced=True) as service:
-            with pytest.raises(DeadlineExceeded):
-                await speak(service)
-            await until(lambda: idle(service))
-            assert outcomes(service) == ["deadline"]
-
-    asyncio.run(scenario())
-
-
-def test_a_consumer_that_stays_away_loses_its_slot() -> None:
-    async def scenario() -> None:
-        limits = StreamLimits(stall_timeout_s=0.1)
-        options = ServiceOptions(limits=limits, capacity=1, cache_entries=0)
-        async with serving(options) as service:
-            async with service.open(SpeechRequest(TEXT)) as stream:
-                await anext(stream)
-                await asyncio.sleep(0.3)
-                with pytest.raises(SlowConsumer):
-                    await anext(stream)
-            assert outcomes(service) == ["backpressure"]
-
-    asyncio.run(scenario())
-
-
-def test_the_cache_answers_the_second_time() -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            first = await speak(service)
-            steps = engine_of(service).steps
-            second = await speak(service)
-            assert engine_of(service).steps == steps
-            np.testing.assert_allclose(second, first, atol=1 / 32_000)
-            await speak(service, speed=1.5)
-            assert engine_of(service).steps > steps
-
-    asyncio.run(scenario())
-
-
-def test_a_cancelled_stream_is_not_remembered() -> None:
-    async def scenario() -> None:
-        async with serving() as service:
-            async with service.open(SpeechRequest(TEXT)) as stream:
-                await anext(stream)
-            whole = await speak(service)
-            assert len(whole) / 24_000 > len(TEXT) * 0.06 * 0.8
-
-    asyncio.run(scenario())
-
-
-def test_speed_is_stretched_where_the_engine_has_none() -> None:
-    async def scenario() -> None:
-        async with serving(speed=False) as service:
-            usual = await speak(service)
-            for speed in (0.5, 2.0):
-                lengths = len(usual) / len(await speak(service, speed=speed))
-                assert lengths == pytest.approx(speed, rel=0.05)
-
-    asyncio.run(scenario())
-
-
-def test_what_the_engine_cannot_use_is_named() -> None:
-    async def scenario() -> None:
-        async with serving(expressive=False) as service:
-            request = SpeechRequest(
-                "hello", instructions="whisper", sampling=Sampling(temperature=1.0, seed=1)
-            )
-            async with service.open(request) as stream:
-                assert stream.ignored == ("instructions", "temperature")
-
-    asyncio.run(scenario())
-
-
-def test_a_clone_speaks_and_is_computed_once() -> None:
-    async def scenario() -> None:
-        reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
-        async with serving(ServiceOptions(cache_entries=0)) as service:
-            own = await speak(service, "hello there")
-            cloned = await speak(service, "hello there", reference=reference)
-            assert len(cloned) == len(own)
-            assert not np.allclose(cloned, own, atol=0.01)
-            await speak(service, "hello there", reference=reference)
-            assert service.voices.hits == 1
-
-    asyncio.run(scenario())
-
-
-def test_a_saved_voice_speaks_by_name(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
-        async with serving(ServiceOptions(voices_folder=tmp_path)) as service:
-            await service.save_voice("anna", reference, "")
-            assert len(await speak(service, "hello there", voice="anna")) > 0
-
-    asyncio.run(scenario())
-
-
-def test_an_engine_that_cannot_clone_says_so() -> None:
-    async def scenario() -> None:
-        reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
-        async with serving(cloning=False) as service:
-            with pytest.raises(Unsupported):
-                await speak(service, reference=reference)
-            with pytest.raises(Unsupported):
-                await service.save_voice("anna", reference, "")
-            assert idle(service)
-
-    asyncio.run(scenario())
-
-
-def test_not_ready_before_sound_was_made_and_not_after_draining() -> None:
-    async def scenario() -> None:
-        service = SpeechService(FakeEngine(FakeOptions(load_ms=100)))
-        starting = asyncio.create_task(service.start())
-        await asyncio.sleep(0.02)
-        with pytest.raises(Starting):
-            service.prepare(SpeechRequest("hello"))
+async def test_a_broken_engine_is_said_to_everybody() -> None:
+    async with serving() as service:
+        with pytest.raises(EngineFailed):
+            await speak(service, "breakword")
+        assert service.lifecycle.state == "failed"
         assert not service.lifecycle.ready
-        await starting
-        assert service.lifecycle.ready
-        service.lifecycle.drain()
-        assert not service.lifecycle.ready
-        with pytest.raises(Draining):
-            service.prepare(SpeechRequest("hello"))
-        await service.close()
-
-    asyncio.run(scenario())
-
-
-def test_idle_unloads_and_the_next_request_loads_again() -> None:
-    async def scenario() -> None:
-        async with serving(ServiceOptions(idle_timeout_s=0.05, cache_entries=0)) as service:
+        with pytest.raises(EngineFailed):
             await speak(service)
-            await until(lambda: not engine_of(service).loaded)
-            assert service.lifecycle.ready
-            first, second = await asyncio.gather(speak(service), speak(service))
-            np.testing.assert_array_equal(first, second)
-            assert engine_of(service).loaded
-
-    asyncio.run(scenario())
 
 
-def test_without_preload_the_first_request_loads() -> None:
-    async def scenario() -> None:
-        service = SpeechService(FakeEngine())
-        await service.start(preload=False)
-        assert not engine_of(service).loaded
-        assert len(await speak(service)) > 0
-        await service.close()
-
-    asyncio.run(scenario())
+async def test_the_request_timeout_ends_a_stream_visibly() -> None:
+    limits = StreamLimits(request_timeout_s=0.2)
+    async with serving(ServiceOptions(limits=limits), paced=True) as service:
+        with pytest.raises(DeadlineExceeded):
+            await speak(service)
+        await until(lambda: idle(service))
+        assert outcomes(service) == ["deadline"]
 
 
-def test_paced_streams_do_not_run_dry() -> None:
-    async def scenario() -> None:
-        async with serving(ServiceOptions(cache_entries=0)) as service:
-            texts = [f"Caller number {n} speaks. And goes on a bit." for n in range(20)]
-            await asyncio.gather(*(speak(service, text) for text in texts))
-            assert isinstance(service.observer, Witness)
-            assert service.observer.underruns == 0
+async def test_a_consumer_that_stays_away_loses_its_slot() -> None:
+    limits = StreamLimits(stall_timeout_s=0.1)
+    options = ServiceOptions(limits=limits, capacity=1, cache_entries=0)
+    async with serving(options) as service:
+        async with service.open(SpeechRequest(TEXT)) as stream:
+            await anext(stream)
+            await asyncio.sleep(0.3)
+            with pytest.raises(SlowConsumer):
+                await anext(stream)
+        assert outcomes(service) == ["backpressure"]
 
-    asyncio.run(scenario())
+
+async def test_the_cache_answers_the_second_time() -> None:
+    async with serving() as service:
+        first = await speak(service)
+        steps = engine_of(service).steps
+        second = await speak(service)
+        assert engine_of(service).steps == steps
+        np.testing.assert_allclose(second, first, atol=1 / 32_000)
+        await speak(service, speed=1.5)
+        assert engine_of(service).steps > steps
+
+
+async def test_a_cancelled_stream_is_not_remembered() -> None:
+    async with serving() as service:
+        async with service.open(SpeechRequest(TEXT)) as stream:
+            await anext(stream)
+        whole = await speak(service)
+        assert len(whole) / 24_000 > len(TEXT) * 0.06 * 0.8
+
+
+async def test_speed_is_stretched_where_the_engine_has_none() -> None:
+    async with serving(speed=False) as service:
+        usual = await speak(service)
+        for speed in (0.5, 2.0):
+            lengths = len(usual) / len(await speak(service, speed=speed))
+            assert lengths == pytest.approx(speed, rel=0.05)
+
+
+async def test_what_the_engine_cannot_use_is_named() -> None:
+    async with serving(expressive=False) as service:
+        request = SpeechRequest(
+            "hello", instructions="whisper", sampling=Sampling(temperature=1.0, seed=1)
+        )
+        async with service.open(request) as stream:
+            assert stream.ignored == ("instructions", "temperature")
+
+
+async def test_a_clone_speaks_and_is_computed_once() -> None:
+    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    async with serving(ServiceOptions(cache_entries=0)) as service:
+        own = await speak(service, "hello there")
+        cloned = await speak(service, "hello there", reference=reference)
+        assert len(cloned) == len(own)
+        assert not np.allclose(cloned, own, atol=0.01)
+        await speak(service, "hello there", reference=reference)
+        assert service.voices.hits == 1
+
+
+async def test_a_saved_voice_speaks_by_name(tmp_path: Path) -> None:
+    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    async with serving(ServiceOptions(voices_folder=tmp_path)) as service:
+        await service.save_voice("anna", reference, "")
+        assert len(await speak(service, "hello there", voice="anna")) > 0
+
+
+async def test_an_engine_that_cannot_clone_says_so() -> None:
+    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    async with serving(cloning=False) as service:
+        with pytest.raises(Unsupported):
+            await speak(service, reference=reference)
+        with pytest.raises(Unsupported):
+            await service.save_voice("anna", reference, "")
+        assert idle(service)
+
+
+async def test_not_ready_before_sound_was_made_and_not_after_draining() -> None:
+    service = SpeechService(FakeEngine(FakeOptions(load_ms=100)))
+    starting = asyncio.create_task(service.start())
+    await asyncio.sleep(0.02)
+    with pytest.raises(Starting):
+        service.prepare(SpeechRequest("hello"))
+    assert not service.lifecycle.ready
+    await starting
+    assert service.lifecycle.ready
+    service.lifecycle.drain()
+    assert not service.lifecycle.ready
+    with pytest.raises(Draining):
+        service.prepare(SpeechRequest("hello"))
+    await service.close()
+
+
+async def test_idle_unloads_and_the_next_request_loads_again() -> None:
+    async with serving(ServiceOptions(idle_timeout_s=0.05, cache_entries=0)) as service:
+        await speak(service)
+        await until(lambda: not engine_of(service).loaded)
+        assert service.lifecycle.ready
+        first, second = await asyncio.gather(speak(service), speak(service))
+        np.testing.assert_array_equal(first, second)
+        assert engine_of(service).loaded
+
+
+async def test_without_preload_the_first_request_loads() -> None:
+    service = SpeechService(FakeEngine())
+    await service.start(preload=False)
+    assert not engine_of(service).loaded
+    assert len(await speak(service)) > 0
+    await service.close()
+
+
+async def test_paced_streams_do_not_run_dry() -> None:
+    async with serving(ServiceOptions(cache_entries=0)) as service:
+        texts = [f"Caller number {n} speaks. And goes on a bit." for n in range(20)]
+        await asyncio.gather(*(speak(service, text) for text in texts))
+        assert isinstance(service.observer, Witness)
+        assert service.observer.underruns == 0
