@@ -31,10 +31,9 @@ def create_engine(name: str, options: Mapping[str, Any] | None = None) -> Engine
         known = ", ".join(sorted(entries))
         raise SettingsError(f"Unknown engine {name!r}. Known engines: {known}.", param="engine")
     try:
-        create = entries[name].load()
+        engine = entries[name].load()(options or {})
     except ModuleNotFoundError as error:
         raise MissingExtra(f"The engine {name!r} (missing: {error.name})", name) from error
-    engine = create(options or {})
     if not isinstance(engine, Engine):
         raise SettingsError(f"The entry point of engine {name!r} did not return an Engine.")
     return engine
