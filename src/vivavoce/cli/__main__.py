@@ -1,0 +1,8 @@
+"""``python -m vivavoce.cli``, where the program itself is not on the path."""
+
+from __future__ import annotations
+
+from vivavoce.cli.main import main
+
+if __name__ == "__main__":
+    main()

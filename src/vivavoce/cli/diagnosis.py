@@ -1,0 +1,191 @@
+"""The checks of ``vivavoce doctor``. Each returns findings; none raises."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vivavoce.cli.installed import extras, version_of
+from vivavoce.engines.piper.cut_cache import cache_root
+from vivavoce.errors import VivavoceError
+
+if TYPE_CHECKING:
+    from vivavoce.settings import Settings
+    from vivavoce.speech.synthesizer import Synthesizer
+
+TEST_TEXT = "This is a test of the voice, and it should sound like one."
+SECRETS = ("api_keys",)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report; ``facts`` are for machines."""
+
+    name: str
+    state: Literal["ok", "note", "fault"]
+    summary: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Every check, in the order a person reads them."""
+    return [
+        machine(),
+        *installed_extras(),
+        *accelerators(),
+        loudspeaker(),
+        writable("cache folder", cache_root()),
+        writable("data folder", settings.data_dir),
+        changed_settings(settings),
+        *engine(settings),
+    ]
+
+
+def machine() -> Finding:
+    """Versions and processors."""
+    facts = {
+        "vivavoce": version_of("vivavoce"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    summary = (
+        f"vivavoce {facts['vivavoce']}, Python {facts['python']}, "
+        f"{facts['cores']} cores, {facts['system']}"
+    )
+    return Finding("machine", "ok", summary, facts)
+
+
+def installed_extras() -> list[Finding]:
+    """One finding for each extra: its packages' versions, or what is missing."""
+    found = []
+    for extra, packages in extras().items():
+        versions = {name: version_of(name) for name in packages}
+        missing = [name for name, version in versions.items() if version is None]
+        if missing:
+            summary = f"not installed (missing: {', '.join(missing)})"
+        else:
+            summary = ", ".join(f"{name} {version}" for name, version in versions.items())
+        state: Literal["ok", "note"] = "note" if missing else "ok"
+        found.append(Finding(f"extra {extra}", state, summary, versions))
+    return found
+
+
+def accelerators() -> list[Finding]:
+    """What ONNX Runtime and torch could compute on, where they are installed."""
+    found = []
+    if find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        providers = onnxruntime.get_available_providers()
+        facts = {"version": version_of("onnxruntime"), "providers": providers}
+        found.append(Finding("ONNX Runtime", "ok", ", ".join(providers), facts))
+    if find_spec("torch") is not None:
+        import torch
+
+        cuda = torch.cuda.is_available()
+        device = torch.cuda.get_device_name() if cuda else "no CUDA device is visible"
+        found.append(Finding("torch", "ok", device, {"cuda": cuda}))
+    if not Path("/proc/driver/nvidia/version").exists():
+        found.append(
+            Finding("GPU", "note", "no NVIDIA driver was found: everything runs on the CPU")
+        )
+    return found
+
+
+def loudspeaker() -> Finding:
+    """Whether ``say --play`` would be heard."""
+    from vivavoce.audio.play import Player
+
+    try:
+        Player(24_000).stop()
+    except VivavoceError as error:
+        return Finding("loudspeaker", "note", error.message)
+    return Finding("loudspeaker", "ok", "there is one")
+
+
+def writable(name: str, folder: Path) -> Finding:
+    """Whether files can be made in a folder, or the folder itself."""
+    nearest = folder
+    while not nearest.exists():
+        nearest = nearest.parent
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return Finding(name, "ok", str(folder), {"path": str(folder)})
+    except OSError as error:
+        summary = f"{folder} cannot be written: {error.strerror}"
+        return Finding(name, "note", summary, {"path": str(folder)})
+
+
+def changed_settings(settings: Settings) -> Finding:
+    """The settings that differ from their defaults; secrets are only counted."""
+    changed: dict[str, Any] = {}
+    for name, about in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if value != about.get_default(call_default_factory=True):
+            changed[name] = f"({len(value)} given)" if name in SECRETS else value
+    summary = ", ".join(f"{name}={value}" for name, value in changed.items())
+    return Finding("settings", "ok", summary or "all as by default", changed)
+
+
+def engine(settings: Settings) -> list[Finding]:
+    """The engine that is used, where it runs and why, and a test synthesis with its timings."""
+    from vivavoce.cli.speaking import open_synthesizer
+
+    began_s = time.monotonic()
+    try:
+        with open_synthesizer(settings) as synthesizer:
+            load_s = time.monotonic() - began_s
+            return [_engine_used(synthesizer), _test_synthesis(synthesizer, load_s)]
+    except VivavoceError as error:
+        return [Finding(f"engine {settings.engine}", "fault", error.message, {"code": error.code})]
+
+
+def _engine_used(synthesizer: Synthesizer) -> Finding:
+    info = synthesizer.info
+    voice = synthesizer.service.voices.resolve(None).id
+    why = info.details.get("why")
+    summary = (
+        f"{info.name} ({info.model}) on {info.device}"
+        + (f", because {why}" if why else "")
+        + f"; voice {voice}, {info.sample_rate_hz} Hz"
+    )
+    facts = {
+        "engine": info.name,
+        "model": info.model,
+        "device": info.device,
+        "voice": voice,
+        "sample_rate_hz": info.sample_rate_hz,
+        "details": dict(info.details),
+    }
+    return Finding("engine", "ok", summary, facts)
+
+
+def _test_synthesis(synthesizer: Synthesizer, load_s: float) -> Finding:
+    timings = synthesizer.synthesize(TEST_TEXT).timings
+    first_ms, total_ms, rtf = timings.first_audio_ms, timings.total_ms, timings.rtf
+    if first_ms is None or total_ms is None or rtf is None:
+        return Finding("test synthesis", "fault", "the engine made no sound")
+    summary = (
+        f"loaded in {load_s:.1f} s, first sound after {first_ms:.0f} ms, "
+        f"{timings.audio_s:.1f} s of speech in {total_ms:.0f} ms (real-time factor {rtf:.3f})"
+    )
+    facts = {
+        "load_s": load_s,
+        "first_audio_ms": first_ms,
+        "total_ms": total_ms,
+        "audio_s": timings.audio_s,
+        "rtf": rtf,
+        "stages_ms": dict(timings.stages_ms),
+    }
+    slow = rtf > 1.0
+    if slow:
+        summary += "; slower than real time: calls will stutter"
+    return Finding("test synthesis", "note" if slow else "ok", summary, facts)

@@ -1,0 +1,154 @@
+"""``vivavoce say``: speak a text to the loudspeaker, a file, or standard output."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vivavoce.cli.options import (
+    ConfigOption,
+    EngineOption,
+    FileOption,
+    LanguageOption,
+    LexiconOption,
+    ModelOption,
+    NormalizeOption,
+    SetOption,
+    SsmlOption,
+    TextArgument,
+    VoiceOption,
+    pairs,
+    settings_from,
+)
+from vivavoce.errors import InputError
+
+if TYPE_CHECKING:
+    from vivavoce.cli.sinks import Sink
+    from vivavoce.speech.synthesizer import Synthesizer
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the sound goes: a file name, ``-`` for standard output, None for the loudspeaker."""
+
+    output: str | None
+    encoding: str | None
+    sample_rate_hz: int | None
+
+    def __post_init__(self) -> None:
+        if self.output is None and (self.encoding or self.sample_rate_hz):
+            raise InputError("--format and --sample-rate are for files: name one with -o.")
+
+    def check(self) -> None:
+        """Raise InputError or PlaybackError before any time is spent on loading."""
+        from vivavoce.cli.sinks import encoding_for
+
+        if self.output is not None:
+            encoding_for(self.output, self.encoding)
+
+    def open(self, engine_hz: int) -> AbstractContextManager[Sink]:
+        """The sink for sound at the engine's rate."""
+        from vivavoce.cli.sinks import file_sink, playback_sink
+
+        if self.output is None:
+            return playback_sink(engine_hz)
+        return file_sink(self.output, self.encoding, (engine_hz, self.sample_rate_hz))
+
+
+def say(
+    text: TextArgument = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Write a file; - is standard output.")
+    ] = None,
+    play: Annotated[
+        bool, typer.Option("--play", help="Play it (what happens without -o).")
+    ] = False,
+    file: FileOption = None,
+    voice: VoiceOption = None,
+    engine: EngineOption = None,
+    model: ModelOption = None,
+    speed: Annotated[float, typer.Option(help="0.25 to 4.")] = 1.0,
+    language: LanguageOption = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed, the same sound.")] = None,
+    encoding: Annotated[
+        str | None,
+        typer.Option("--format", help="wav, mp3, opus, …; if not said, by the file's ending."),
+    ] = None,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option("--sample-rate", help="8000 to 48000; if not said, the voice's own."),
+    ] = None,
+    normalize: NormalizeOption = True,
+    ssml: SsmlOption = False,
+    lexicon: LexiconOption = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="An engine's option, name=value.")
+    ] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Speak a text."""
+    from vivavoce.cli.source import read_text
+    from vivavoce.cli.speaking import open_synthesizer
+
+    if play and output is not None:
+        raise InputError("Choose one of --play and -o.")
+    target = Target(output, encoding, sample_rate)
+    target.check()
+    settings = settings_from(config, sets, engine=engine, model_id=model)
+    how = {
+        "voice": voice,
+        "speed": speed,
+        "language": language,
+        "seed": seed,
+        "normalize": normalize,
+        "ssml": ssml,
+        "options": _values(option or ()),
+    }
+    wanted = read_text(text, file)
+    with open_synthesizer(settings, lexicon, max_chars=len(wanted)) as synthesizer:
+        _speak(synthesizer, wanted, how, target)
+
+
+def _speak(synthesizer: Synthesizer, text: str, how: dict[str, Any], target: Target) -> None:
+    """Stream the speech into the target; whatever goes wrong, the engine stops at once."""
+    from vivavoce.cli.progress import progress
+
+    with synthesizer.stream(text, **how) as chunks, target.open(chunks.sample_rate_hz) as sink:
+        for name in chunks.ignored:
+            typer.echo(f"vivavoce: this engine has no use for {name}", err=True)
+        with progress(_clause_chars(synthesizer, text, how)) as report:
+            for chunk in chunks:
+                sink.push(chunk)
+                report(chunk.clause, chunks.timings.audio_s)
+            sink.finish()
+
+
+def _clause_chars(synthesizer: Synthesizer, text: str, how: dict[str, Any]) -> list[int]:
+    """How long each clause is; empty for a text too short to show progress for."""
+    from vivavoce.cli.progress import LONG_TEXT_CHARS
+    from vivavoce.text import TextOptions, clauses
+    from vivavoce.text.languages import language_code
+
+    if len(text) < LONG_TEXT_CHARS:
+        return []
+    language = None if how["language"] is None else language_code(how["language"])
+    options = TextOptions(
+        language, how["normalize"], how["ssml"], synthesizer.service.options.lexicon
+    )
+    return [len(clause.text) for clause in clauses(text, options)]
+
+
+def _values(items: list[str] | tuple[()]) -> dict[str, Any]:
+    """``name=value`` options; numbers and the like become what they look like."""
+    found: dict[str, Any] = {}
+    for name, value in pairs(items, "--option").items():
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found

@@ -1,0 +1,54 @@
+"""``vivavoce serve``: run the server."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from vivavoce.cli.options import (
+    ConfigOption,
+    EngineOption,
+    ModelOption,
+    SetOption,
+    VoiceOption,
+    settings_from,
+)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to bind; 127.0.0.1 if not said.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to bind; 8000 if not said.")] = None,
+    engine: EngineOption = None,
+    voice: VoiceOption = None,
+    model: ModelOption = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option("--api-key", help="A key clients must send; repeatable.")
+    ] = None,
+    allow_public_without_key: Annotated[
+        bool, typer.Option("--allow-public-without-key", help="Bind publicly without a key.")
+    ] = False,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
+    ] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Run the speech server until SIGTERM or Ctrl-C."""
+    settings = settings_from(
+        config,
+        sets,
+        host=host,
+        port=port,
+        engine=engine,
+        default_voice=voice,
+        model_id=model,
+        api_keys=tuple(api_key) if api_key else None,
+        allow_public_without_key=allow_public_without_key or None,
+        log_level=log_level,
+    )
+    from vivavoce.serving.server import run
+
+    run(settings)
