@@ -129,7 +129,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in [name for name in sys.modules if name.startswith("vivavoce.engines.piper")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(MissingExtra, match=r"onnxruntime.*vivavoce\[piper\]"):
+    with pytest.raises(MissingExtra, match=r"vivavoce\[piper\]"):
         vivavoce.load("piper")
 
 
