@@ -45,7 +45,7 @@ def test_an_open_loop_over_websocket_compared_with_before(stand_in: Any, tmp_pat
 
 def test_find_max_reports_the_number(stand_in: Any) -> None:
     code, output = run(
-        "--url", stand_in.url, "--find-max", "--max-calls", "3", "-n", "1", "--buffer-ms", "500"
+        "--url", stand_in.url, "--find-max", "--max-calls", "3", "-n", "1", "--buffer-ms", "100"
     )
     assert code == 0
     assert "Calls at once without failure or underrun: 3" in output
@@ -77,3 +77,11 @@ def test_options_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     assert run("--rps", "1", "--find-max")[0] == 2
     with pytest.raises(SettingsError):
         run("--compare", str(tmp_path / "none.json"))
+
+
+def test_the_key_may_come_from_the_servers_own_variable(
+    stand_in: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIVAVOCE_API_KEYS", "first, second")
+    run("--url", stand_in.url, "-n", "1", "--warmup", "0")
+    assert stand_in.keys == ["Bearer first"]

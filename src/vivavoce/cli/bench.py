@@ -25,7 +25,8 @@ _WHOM, _LOAD, _TEXT, _HEAR, _OUT = "Server", "Load", "Texts", "Listening", "Resu
 Url: TypeAlias = Annotated[str, Option(help="The server.", rich_help_panel=_WHOM)]
 ApiKey: TypeAlias = Annotated[
     str | None,
-    Option(envvar="VIVAVOCE_API_KEY", show_envvar=True, help="Sent as a bearer token.",
+    Option(envvar="VIVAVOCE_API_KEYS", show_envvar=True, help="Sent as a bearer token; of a "
+           "list separated by commas, the first.",
            rich_help_panel=_WHOM),
 ]  # fmt: skip
 TransportName: TypeAlias = Annotated[
@@ -163,8 +164,9 @@ def bench(
 
     choice = _LoadChoice(rps, concurrency, requests, duration, find_max)
     buffers_ms = tuple(buffer_ms) if buffer_ms else _DEFAULT_BUFFERS_MS
+    key = api_key.partition(",")[0].strip() if api_key else None
     setup = Setup(
-        Target(url, transport, path, response_format, sample_rate, voice, model, api_key, timeout),
+        Target(url, transport, path, response_format, sample_rate, voice, model, key, timeout),
         choice.load(think_s=think, play_out=play_out, ramp_s=ramp, seed=seed),
         Listening(buffers_ms, threshold_dbfs),
     )
