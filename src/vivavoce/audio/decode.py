@@ -105,6 +105,8 @@ def _only_sound(container: Any) -> Any:
         raise InvalidAudio("The file holds no sound.")
     stream = container.streams.audio[0]
     context = stream.codec_context
+    if context is None:
+        raise InvalidAudio("The recording's codec is not known.")
     if not _MIN_RATE_HZ <= context.sample_rate <= _MAX_RATE_HZ:
         raise InvalidAudio(
             f"The recording's sample rate is {context.sample_rate} Hz; "

@@ -43,7 +43,8 @@ def _ulaw_encode_table() -> _Bytes:
     magnitude = np.minimum(np.abs(value), _ULAW_CLIP) + _ULAW_BIAS
     segment = np.searchsorted(_ULAW_ENDS, magnitude)
     code = (segment << 4) | ((magnitude >> (segment + 1)) & 0x0F)
-    return (code ^ np.where(value < 0, 0x7F, 0xFF)).astype(np.uint8)
+    table: _Bytes = (code ^ np.where(value < 0, 0x7F, 0xFF)).astype(np.uint8)
+    return table
 
 
 @cache
@@ -52,7 +53,8 @@ def _alaw_encode_table() -> _Bytes:
     magnitude = np.where(value < 0, -value - 1, value)
     segment = np.searchsorted(_ALAW_ENDS, magnitude)
     code = (segment << 4) | ((magnitude >> np.maximum(segment, 1)) & 0x0F)
-    return (code ^ np.where(value < 0, 0x55, 0xD5)).astype(np.uint8)
+    table: _Bytes = (code ^ np.where(value < 0, 0x55, 0xD5)).astype(np.uint8)
+    return table
 
 
 @cache

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -106,9 +106,10 @@ class CompressedEncoder(Encoder):
         self._container: Any = av.open(
             self._drain, "w", format=recipe.muxer, container_options=options
         )
-        self._stream = self._container.add_stream(
+        stream = self._container.add_stream(
             recipe.codec, rate=sample_rate_hz, layout="mono", options=dict(recipe.codec_options)
         )
+        self._stream = cast("Any", stream)
         bits_per_s = _bits_per_s(recipe, sample_rate_hz)
         if bits_per_s is not None:
             self._stream.bit_rate = bits_per_s
