@@ -1,0 +1,287 @@
+"""From chunk made to chunk received: what the server adds, with 64 paced streams at once.
+
+    python benchmarks/server_overhead.py [--streams 64]
+
+The fake engine notes when it makes each chunk (its journal); this client notes when it has
+received as many samples. Both read the same monotonic clock (Linux: one for all processes).
+Client and server share the machine, so the figures hold the client's own work too; to keep that
+small it speaks HTTP and WebSocket (RFC 9112, RFC 6455) by hand, as much of them as it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import bisect
+import json
+import random
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+
+from vivavoce.bench.device import provenance
+from vivavoce.bench.process import vivavoce_server
+from vivavoce.bench.report import QUANTILES, SCHEMA, write_json
+from vivavoce.bench.stats import Distribution
+from vivavoce.bench.tables import distribution_row, figure_table
+from vivavoce.bench.texts import SURNAMES, invented_surname
+
+RESULTS = Path(__file__).parent / "results" / "server_overhead.json"
+CHUNK_MS = 80
+TARGET = "p50 at most 2 ms, p99 at most 5 ms"
+WORDS = "one long and even breath of words without any stop to make a single clause of it"
+WS_BINARY, WS_TEXT = 2, 1
+
+
+class Framing:
+    """Takes bytes off the wire and says how much sound was among them."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.ended = False
+
+    def feed(self, data: bytes) -> int:
+        """Bytes of sound newly complete or, within a chunk, newly arrived."""
+        self.buffer += data
+        sound_bytes = 0
+        while (taken := self.take()) is not None:
+            sound_bytes += taken
+        return sound_bytes
+
+    def take(self) -> int | None:
+        """Sound of one more frame; None if it is not all there yet."""
+        raise NotImplementedError
+
+
+class Chunked(Framing):
+    """HTTP/1.1 chunks."""
+
+    def take(self) -> int | None:
+        """One whole chunk."""
+        end = self.buffer.find(b"\r\n")
+        if end < 0:
+            return None
+        size = int(self.buffer[:end].partition(b";")[0], 16)
+        whole = end + 2 + size + 2
+        if len(self.buffer) < whole:
+            return None
+        del self.buffer[:whole]
+        if size == 0:
+            self.ended = True
+            return None
+        return size
+
+
+class Frames(Framing):
+    """WebSocket frames of a server: not masked."""
+
+    def take(self) -> int | None:
+        """One whole frame; a text frame that says done or error ends it."""
+        buffer = self.buffer
+        if len(buffer) < 2:
+            return None
+        kind, short = buffer[0] & 15, buffer[1] & 127
+        head = 2 + {126: 2, 127: 8}.get(short, 0)
+        if len(buffer) < head:
+            return None
+        size = short if head == 2 else int.from_bytes(buffer[2:head], "big")
+        if len(buffer) < head + size:
+            return None
+        body = bytes(buffer[head : head + size])
+        del buffer[: head + size]
+        if kind == WS_TEXT and json.loads(body).get("event") in ("done", "error"):
+            self.ended = True
+        return size if kind == WS_BINARY else 0
+
+
+@dataclass(slots=True)
+class Stream:
+    """One stream: the word that marks it, and how many samples had come by when."""
+
+    word: str
+    samples: list[int] = field(default_factory=lambda: [0])
+    received_ns: list[int] = field(default_factory=lambda: [0])
+
+    def note(self, at_ns: int, sound_bytes: int) -> None:
+        """Sound has come."""
+        if sound_bytes:
+            self.samples.append(self.samples[-1] + sound_bytes // 2)
+            self.received_ns.append(at_ns)
+
+    def received_at_ns(self, samples: int) -> int | None:
+        """When that many samples were there; None if they never were."""
+        index = bisect.bisect_left(self.samples, samples)
+        return self.received_ns[index] if index < len(self.samples) else None
+
+
+class Client(asyncio.Protocol):
+    """One connection: sends the request, times every arrival, resolves ``over`` at the end."""
+
+    def __init__(self, stream: Stream, opening: bytes, framing: Framing, message: bytes) -> None:
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._stream = stream
+        self._opening = opening
+        self._framing = framing
+        self._message = message
+        self._head: bytes | None = b""
+        self._transport: asyncio.WriteTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        transport.write(self._opening)
+
+    def data_received(self, data: bytes) -> None:
+        at_ns = time.monotonic_ns()
+        if self._head is not None:
+            self._head += data
+            head, found, data = self._head.partition(b"\r\n\r\n")
+            if not found:
+                return
+            self._begin(head)
+        self._stream.note(at_ns, self._framing.feed(data))
+        if self._framing.ended:
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+
+    def _begin(self, head: bytes) -> None:
+        status = head.split(maxsplit=2)[1]
+        if status not in (b"200", b"101"):
+            raise SystemExit(f"The server answered {head[:300]!r}")
+        self._head = None
+        if self._message and self._transport:
+            self._transport.write(self._message)
+
+    def _end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+        if self._transport:
+            self._transport.close()
+
+
+def http_opening(host: str, path: str, body: bytes) -> bytes:
+    """A POST of JSON."""
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def ws_opening(host: str, path: str) -> bytes:
+    """The handshake's first half."""
+    key = base64.b64encode(random.randbytes(16)).decode()
+    head = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    return f"{head}Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+
+
+def ws_message(text: bytes) -> bytes:
+    """One masked text frame; the mask is zero, which the protocol allows."""
+    if len(text) < 126:
+        return bytes([0x81, 0x80 | len(text)]) + bytes(4) + text
+    return bytes([0x81, 0x80 | 126]) + len(text).to_bytes(2, "big") + bytes(4) + text
+
+
+async def speak(url: str, transport: str, word: str, waits_s: float) -> Stream:
+    """One stream from its start to its end."""
+    await asyncio.sleep(waits_s)
+    address = urlsplit(url)
+    stream = Stream(word)
+    body = json.dumps({"input": f"{word} {WORDS}"}).encode()
+    if transport == "ws":
+        opening, framing = ws_opening(address.netloc, "/v1/audio/speech/ws"), Frames()
+        message = ws_message(body)
+    else:
+        path = "/v1/audio/speech/stream/pcm"
+        opening, framing, message = http_opening(address.netloc, path, body), Chunked(), b""
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(
+        lambda: Client(stream, opening, framing, message), address.hostname, address.port
+    )
+    await client.over
+    return stream
+
+
+async def speak_all(url: str, transport: str, count: int) -> list[Stream]:
+    """``count`` streams that start at random within a second and then run side by side."""
+    draw = random.Random()
+    words = [invented_surname(n).lower() for n in draw.sample(range(SURNAMES), count)]
+    return await asyncio.gather(
+        *(speak(url, transport, word, draw.uniform(0, 1)) for word in words)
+    )
+
+
+def delays_ms(streams: list[Stream], journal: Path) -> dict[str, list[float]]:
+    """For each chunk made: until its first sample, and until all of it was received."""
+    made: dict[str, list[tuple[int, int]]] = {}
+    for line in journal.read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        made.setdefault(entry["text"].split(maxsplit=1)[0].lower(), []).append(
+            (entry["samples"], entry["t_ns"])
+        )
+    found: dict[str, list[float]] = {"first_sample": [], "whole_chunk": []}
+    for stream in streams:
+        before = 0
+        for samples, made_ns in made.get(stream.word, []):
+            for name, count in (("first_sample", before + 1), ("whole_chunk", samples)):
+                received_ns = stream.received_at_ns(count)
+                if received_ns is not None:
+                    found[name].append((received_ns - made_ns) / 1e6)
+            before = samples
+    return found
+
+
+def measure(transport: str, count: int) -> dict[str, Any]:
+    """Start a server of its own for one transport, and compare its journal with what came."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "journal.jsonl"
+        environment = {
+            "VIVAVOCE_FAKE__JOURNAL": str(journal),
+            "VIVAVOCE_FAKE__PACED": "true",
+            "VIVAVOCE_FAKE__CHUNK_MS": str(CHUNK_MS),
+            "VIVAVOCE_FAKE__CAPACITY": str(count),
+            "VIVAVOCE_TEXT_NORMALIZE": "false",
+        }
+        with vivavoce_server("--engine", "fake", environment=environment) as server:
+            asyncio.run(speak_all(server.url, transport, min(count, 8)))
+            streams = asyncio.run(speak_all(server.url, transport, count))
+            delays = delays_ms(streams, journal)
+    spreads = {name: Distribution.of(values) for name, values in delays.items()}
+    return {
+        "transport": transport,
+        "streams": count,
+        "samples_received": sum(stream.samples[-1] for stream in streams),
+        **{f"{name}_ms": spread and asdict(spread) for name, spread in spreads.items()},
+    }
+
+
+def show(console: Console, results: list[dict[str, Any]]) -> None:
+    """One row for each transport and kind of delay."""
+    rows = []
+    for result in results:
+        for name in ("first_sample_ms", "whole_chunk_ms"):
+            spread = result[name] and Distribution(**result[name])
+            rows.append(distribution_row(f"{result['transport']} {name}", spread))
+    title = f"Made to received, {results[0]['streams']} paced streams; target: {TARGET}"
+    console.print(figure_table(title, ("", *QUANTILES), rows))
+
+
+def main() -> None:
+    """Measure both transports and store."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    results = [measure(transport, asked.streams) for transport in ("http", "ws")]
+    show(Console(), results)
+    report = {"schema": SCHEMA, "kind": "server_overhead", **provenance(), "target": TARGET}
+    write_json(asked.json, {**report, "results": results})
+
+
+if __name__ == "__main__":
+    main()
