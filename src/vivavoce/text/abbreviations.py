@@ -12,7 +12,8 @@ from functools import lru_cache
 @dataclass(frozen=True, slots=True)
 class Abbreviations:
     """``never`` ends no sentence; ``maybe`` ends one when a typical opening word follows;
-    ``counting`` is an abbreviation only before a digit."""
+    ``counting`` is an abbreviation only before a number; ``suffixes`` end words like "Hauptstr".
+    """
 
     never: frozenset[str]
     maybe: frozenset[str]
@@ -20,6 +21,7 @@ class Abbreviations:
     conjunctions: frozenset[str]
     prepositions: frozenset[str]
     ordinal_period: bool = False
+    suffixes: tuple[str, ...] = ()
 
 
 def _words(text: str) -> frozenset[str]:
@@ -89,6 +91,7 @@ def _european(  # one line a language below
         conjunctions=_words(conjunctions),
         prepositions=_words(prepositions),
         ordinal_period=ordinal,
+        suffixes=("str",),
     )
 
 

@@ -22,22 +22,25 @@ UNSPACED_ENDS = "。！？｡．।॥။།።"
 ENDS = ".!?…‽؟۔։" + UNSPACED_ENDS
 UNSPACED_MARKS = "，、；：﹐､"
 MARKS = ",;:،؛—–-" + UNSPACED_MARKS
+END_CLASS = re.escape(ENDS)
+MARK_CLASS = re.escape(MARKS)
 
 CJK = "\u1100-\u11ff\u2e80-\u2fff\u3005-\u30ff\u3130-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
 CJK += "\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 CJK_CHARACTER = re.compile(f"[{CJK}]")
 
 _CLOSERS = r"(?:[\"'”’»›)\]}」』）】〉》*_`]|\[\d{1,3}\])*"
-_END_RUN = re.compile(f"([{ENDS}]+)({_CLOSERS})")
-_MARK_RUN = re.compile(f"([{MARKS}]+)({_CLOSERS})")
+_END_RUN = re.compile(f"([{END_CLASS}]+)({_CLOSERS})")
+_MARK_RUN = re.compile(f"([{MARK_CLASS}]+)({_CLOSERS})")
+_NOTE_BEGUN = re.compile(r"\[\d{0,3}\Z")
 _QUOTE_GOES_ON = "とっての、，"
 _OPENING = re.compile("[\"'“‘«‹(\\[{*_`¿¡「『（【]{0,6}")
 _WORD = re.compile(r"[^\W\d_]{1,16}")
 _LIST_MARKER = re.compile(r"(?:[-*•–+‣◦]|\(?\d{1,3}[.)]|\(?[A-Za-z][.)])\s")
 _ROMAN = re.compile(r"[IVXLC]+")
 _VOWEL = re.compile("[aeiouyà-öø-ü]", re.IGNORECASE)
-_STOPS_SOON = re.compile(f"[{ENDS}]|\n\n")
-_PAUSES_SOON = re.compile(f"[{ENDS},;:،؛—{UNSPACED_MARKS}]|\n\n")
+_STOPS_SOON = re.compile(f"[{END_CLASS}]|\n\n")
+_PAUSES_SOON = re.compile(f"[{END_CLASS},;:،؛—{UNSPACED_MARKS}]|\n\n")
 _SUFFIXES = frozenset(("jr", "sr", "inc", "ltd", "llc", "phd", "md", "esq", "iii", "ii"))
 _ARTICLES = frozenset(("the", "a", "an", "my", "your", "his", "her", "its", "our", "their", "not"))
 
@@ -70,6 +73,8 @@ def sentence_ends(window: str, index: int, closed: bool, table: Abbreviations) -
     after = match.end()
     if after == len(window):
         return True if closed else None
+    if not closed and _NOTE_BEGUN.match(window, after):
+        return None
     run, closers = match[1], match[2]
     if any(mark in UNSPACED_ENDS for mark in run):
         return _unspaced_ends(window, index, after, closers)
@@ -120,7 +125,7 @@ def _period_ends(
     token = _token(window, index)
     follower = window[following]
     if not token:
-        return follower != "."
+        return follower != "." and not follower.islower()
     key = token.lower()
     if follower.islower():
         return _ends_before_lower(window, token, following, table)
@@ -131,7 +136,7 @@ def _period_ends(
     if key in ("a.m", "p.m"):
         word = _next_word(window, following, closed)
         return None if word is None else word.lower() not in AFTER_CLOCK
-    if key in table.never:
+    if key in table.never or key.endswith(table.suffixes):
         return False
     if key in table.counting and not _is_plain_use(window, key, following):
         return False
@@ -145,6 +150,7 @@ def _ends_before_lower(window: str, token: str, following: int, table: Abbreviat
     """Before a small letter only a plain word ends a sentence, as in text without capitals."""
     key = token.lower()
     known = key in table.never or key in table.maybe or key in table.counting
+    known = known or key.endswith(table.suffixes)
     if known or not token.isalpha() or (token.isascii() and not _VOWEL.search(token)):
         return False
     return len(token) >= 4 or (len(token) > 1 and window[:following].islower())
@@ -188,8 +194,8 @@ def _next_word(window: str, start: int, closed: bool) -> str | None:
 def _token(window: str, index: int) -> str:
     """The word that ends before ``index``, without what opens it."""
     tail = window[max(0, index - 40) : index]
-    start = max(tail.rfind(mark) for mark in " \n\xa0—–-/\"'“‘«([{*_")
-    return tail[start + 1 :]
+    start = max(tail.rfind(mark) for mark in " \n\xa0—–-/")
+    return tail[start + 1 :].lstrip("\"'“‘«([{*_")
 
 
 def _has_word(window: str, end: int) -> bool:
@@ -233,7 +239,7 @@ def is_clause_mark(window: str, index: int) -> bool | None:
     if match is None:
         return False
     after = match.end()
-    if after >= len(window):
+    if after >= len(window) or _NOTE_BEGUN.match(window, after):
         return None
     before, mark = window[index - 1 : index], match[1]
     if mark[0] in UNSPACED_MARKS:

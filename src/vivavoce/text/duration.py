@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from vivavoce.text.boundaries import CJK, CJK_CHARACTER, ENDS, UNSPACED_MARKS
+from vivavoce.text.boundaries import CJK, CJK_CHARACTER, END_CLASS, ENDS, UNSPACED_MARKS
 
 SYLLABLES_PER_S = 4.8
 CLAUSE_PAUSE_S = 0.25
@@ -25,7 +25,7 @@ UPPER_EXTRA_S = 2.0
 
 _WORD = re.compile(rf"[^\W\d_{CJK}]+")
 _LATIN_NUCLEUS = re.compile("[aeiouyà-æè-ïò-öø-ýÿāēīōūœ]+", re.IGNORECASE)
-_SENTENCE_PAUSE = re.compile(f"[{ENDS}\n]+(?=\\s|$)|[。！？]+")
+_SENTENCE_PAUSE = re.compile(f"[{END_CLASS}\n]+(?=\\s|$)|[。！？]+")
 _CLAUSE_PAUSE = re.compile(f"[,;:—–،؛{UNSPACED_MARKS}]+")
 _DIGIT_SYLLABLES = 1.5
 _SYMBOL_SYLLABLES = 2.0

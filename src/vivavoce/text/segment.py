@@ -22,9 +22,9 @@ _CJK_FACTOR = 3
 
 _NO_BREAK = "\xa0\u202f\u2007"
 _SPACE_RUN = re.compile(r"\s+")
-_ENDS = re.compile(f"[{boundaries.ENDS}\n]")
-_ENDS_OR_MARKS = re.compile(f"[{boundaries.ENDS}{boundaries.MARKS}\n ]")
-_ANY_MARK = re.compile(f"[{boundaries.MARKS}]")
+_ENDS = re.compile(f"[{boundaries.END_CLASS}\n]")
+_ENDS_OR_MARKS = re.compile(f"[{boundaries.END_CLASS}{boundaries.MARK_CLASS}\n ]")
+_ANY_MARK = re.compile(f"[{boundaries.MARK_CLASS}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +182,15 @@ def _one_space(run: re.Match[str]) -> str:
 
 def _forced_cut(window: str, limit: int) -> _Cut:
     """A cut in a piece without a sentence end before ``limit``."""
+    # What lies further must not count: it may not have arrived in another splitting.
+    window = window[: limit + 1]
     marks = [
         match.start()
         for match in _ANY_MARK.finditer(window, limit // 3, limit)
         if boundaries.is_clause_mark(window, match.start())
     ]
     if marks:
-        return _Cut(min(boundaries.mark_end(window, marks[-1]), len(window)), "clause")
+        return _Cut(boundaries.mark_end(window, marks[-1]), "clause")
     space = max(window.rfind(" ", 1, limit), window.rfind("\n", 1, limit))
     if space > 0:
         return _Cut(space, "clause")

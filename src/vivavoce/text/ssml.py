@@ -29,6 +29,7 @@ _STRENGTHS_MS = {
     "x-strong": 1_000.0,
 }
 _TIME = re.compile(r"\s*\+?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})(ms|s)\s*")
+_ROOT = "<speak>"
 _SUPPORTED = "speak, p, s, break, sub, phoneme, say-as"
 _SPELLERS: Mapping[str, Callable[[str, str | None], str]] = {
     "characters": spell_characters,
@@ -77,14 +78,13 @@ def parse_ssml(text: str, language: str | None = None) -> list[SsmlItem]:
     text = drop_controls(text).lstrip()
     rooted = text.startswith(("<speak", "<?xml"))
     reader = _Reader(language)
-    # Without a root one is put on a line of its own, so that positions stay true.
-    source = text if rooted else f"<speak>\n{text}</speak>"
+    source = text if rooted else f"{_ROOT}{text}</speak>"
     try:
         reader.parser.Parse(source, True)
     except expat.ExpatError as error:
-        line = error.lineno if rooted else error.lineno - 1
-        reason = expat.ErrorString(error.code)
-        raise _bad(f"malformed at line {line}, column {error.offset + 1}: {reason}") from error
+        added = len(_ROOT) if error.lineno == 1 and not rooted else 0
+        place = f"line {error.lineno}, column {error.offset + 1 - added}"
+        raise _bad(f"malformed at {place}: {expat.ErrorString(error.code)}") from error
     return reader.items
 
 
