@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import soxr
-from audio.sounds import tone, voice_like
 
+from audio.sounds import tone, voice_like
 from vivavoce.audio.clicks import Click, click_scores, find_clicks
 from vivavoce.audio.g711 import alaw_decode, alaw_encode, ulaw_decode, ulaw_encode
 from vivavoce.types import Samples

@@ -3,10 +3,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from audio.sounds import cut, voice_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio.sounds import cut, voice_like
 from vivavoce.audio.clicks import find_clicks
 from vivavoce.audio.join import TAIL_MS, Joiner, pause_ms, silence
 from vivavoce.types import ClauseEnd, Samples

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import soxr
-from audio.sounds import cut, noise, snr_db, stream, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio.sounds import cut, noise, snr_db, stream, tone
 from vivavoce.audio.resample import Resampler
 
 PAIRS_HZ = [

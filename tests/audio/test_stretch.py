@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from audio.sounds import cut, noise, stream, tone, voice_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio.sounds import cut, noise, stream, tone, voice_like
 from vivavoce.audio.clicks import find_clicks
 from vivavoce.audio.stretch import TimeStretch
 from vivavoce.errors import InputError

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from audio.sounds import cut, noise, stream, voice_like
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from audio.sounds import cut, noise, stream, voice_like
 from vivavoce.audio.trim import FADE_MS, MAX_HELD_S, ClauseTrimmer
 from vivavoce.types import Samples
 
