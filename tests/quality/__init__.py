@@ -1,0 +1,1 @@
+"""How the speech sounds: recognition round trips, seams, and what bad input does."""
