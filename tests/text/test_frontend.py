@@ -61,6 +61,19 @@ def test_normalising_happens_a_clause_at_a_time_after_the_lexicon() -> None:
     assert found[1].spans == (Span("ASK "), Span("Bo", "boʊ"), Span(" ABOUT 5 NOW."))
 
 
+def test_punctuation_after_a_pronounced_word_stays() -> None:
+    options = TextOptions(lexicon=Lexicon({"Bo": "/boʊ/"}))
+    found = list(
+        clauses("Hi Bo, the 3rd. Bo", options, normalise=lambda text, _: text.strip(",. "))
+    )
+    assert [clause.text for clause in found] == ["Hi Bo, the 3rd", "Bo"]
+
+
+def test_the_projects_normaliser_is_the_default() -> None:
+    assert texts(clauses("It costs $5.", TextOptions())) == ["It costs five dollars."]
+    assert texts(clauses("Es kostet 5.", TextOptions(language="de"))) == ["Es kostet 5."]
+
+
 def test_normalising_can_be_turned_off() -> None:
     found = list(clauses("It is\x00 5.", TextOptions(normalize=False), normalise=shout))
     assert texts(found) == ["It is 5."]
@@ -190,7 +203,7 @@ def test_phonemes_and_say_as_stay_in_their_sentence() -> None:
     assert found[0].spans == (
         Span("DR. "),
         Span("Siobhan", "ʃɪˈvɔːn"),
-        Span(" HAS CODE A seven."),
+        Span(" HAS CODE A, seven."),
     )
     assert found[0].source == "Dr. Siobhan has code A7."
     assert found[1].text == "NEXT."

@@ -56,8 +56,8 @@ def test_breaks(attributes: str, pause_ms: float) -> None:
         ("digits", "2026", "two zero two six"),
         ("digits", "12-34 56", "one two, three four, five six"),
         ("characters", "XK-7", "X K dash seven"),
-        ("spell-out", "abc de", "A B C, D E"),
-        ("verbatim", "a@b.co", "A at B dot C O"),
+        ("spell-out", "abc de", "A, B C, D E"),
+        ("verbatim", "a@b.co", "A, at B dot C O"),
         ("telephone", "555-0199", "five five five, zero one nine nine"),
         (
             "telephone",

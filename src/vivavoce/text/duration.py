@@ -27,6 +27,9 @@ _WORD = re.compile(rf"[^\W\d_{CJK}]+")
 _LATIN_NUCLEUS = re.compile("[aeiouyà-æè-ïò-öø-ýÿāēīōūœ]+", re.IGNORECASE)
 _SENTENCE_PAUSE = re.compile(f"[{END_CLASS}\n]+(?=\\s|$)|[。！？]+")
 _CLAUSE_PAUSE = re.compile(f"[,;:—–،؛{UNSPACED_MARKS}]+")
+_DIGIT = re.compile(r"\d")
+_OTHER = re.compile(r"[^\w\s.,;:!?'\"()-]")
+_SPOKEN_SYMBOLS = frozenset(("Sc", "Sm", "So"))
 _DIGIT_SYLLABLES = 1.5
 _SYMBOL_SYLLABLES = 2.0
 _SPELLED_LETTER_SYLLABLES = 1.1
@@ -55,12 +58,9 @@ def max_duration_s(text: str, speed: float = 1.0) -> float:
 def _syllables(text: str) -> float:
     cjk = len(CJK_CHARACTER.findall(text))
     words = sum(_word_syllables(found[0]) for found in _WORD.finditer(text))
-    digits = sum(map(str.isdigit, text))
-    symbols = sum(1 for character in text if unicodedata.category(character) in _SPOKEN_SYMBOLS)
+    digits = len(_DIGIT.findall(text))
+    symbols = sum(unicodedata.category(mark) in _SPOKEN_SYMBOLS for mark in _OTHER.findall(text))
     return cjk + words + digits * _DIGIT_SYLLABLES + symbols * _SYMBOL_SYLLABLES
-
-
-_SPOKEN_SYMBOLS = frozenset(("Sc", "Sm", "So"))
 
 
 def _word_syllables(word: str) -> float:

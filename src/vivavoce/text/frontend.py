@@ -30,6 +30,7 @@ _FIRST_MARK = 0xF0000
 _MAX_MARKS = 0xFFFD
 _MARK = re.compile("([\U000f0000-\U000ffffd])")
 _PUNCTUATION_ONLY = re.compile(r"[\s.,;:!?'\"’“”()…—–-]*")
+_LEAD = re.compile(r"(?:[.,;:!?)…]+(?=\s))?\s*")
 _STRENGTH: dict[ClauseEnd, int] = {"clause": 0, "sentence": 1, "paragraph": 2}
 
 
@@ -132,15 +133,16 @@ class _Renderer:
                 yield span if span.ipa else Span(self._spoken(span.text))
 
     def _spoken(self, text: str) -> str:
-        """Normalise, keeping the spaces at the edges; they part this span from its neighbours."""
-        core = text.strip()
+        """Normalise, keeping what parts this span from its neighbours: spaces and punctuation."""
+        lead = _LEAD.match(text)
+        start = lead.end() if lead else 0
+        core = text[start:].rstrip()
         if not self._options.normalize or _PUNCTUATION_ONLY.fullmatch(core):
             return text
         if self._normalise is None:
             from vivavoce.text.normalise import normalise
 
             self._normalise = normalise
-        start = text.index(core)
         spoken = self._normalise(core, self._options.language)
         return text[:start] + spoken + text[start + len(core) :]
 

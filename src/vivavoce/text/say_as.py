@@ -32,15 +32,13 @@ _SYMBOLS = {
 }
 _GROUP = re.compile(r"[^\W_]+")
 _TELEPHONE_GROUP = re.compile(r"\+|[*#]|(?:ext|x)(?=[\s.]*\d)|[^\W_]+", re.IGNORECASE)
+_LETTER_A = re.compile(r"\bA(?= )")
 _EXTENSION = frozenset(("ext", "x", "extension"))
 
 
 def spell_characters(text: str, language: str | None = None) -> str:
     """Every character by name: "XK-7" becomes "X K dash seven"; a space becomes a short pause."""
-    groups = (
-        " ".join(_character(character, language) for character in group) for group in text.split()
-    )
-    return ", ".join(groups)
+    return ", ".join(_spelled(group, language) for group in text.split())
 
 
 def spell_digits(text: str, language: str | None = None) -> str:
@@ -78,7 +76,9 @@ def _parted(group: str) -> list[str]:
 
 
 def _spelled(group: str, language: str | None) -> str:
-    return " ".join(_character(character, language) for character in group)
+    spoken = " ".join(_character(character, language) for character in group)
+    # A comma keeps the letter from being read as the article.
+    return _LETTER_A.sub("A,", spoken) if _is_english(language) else spoken
 
 
 def _character(character: str, language: str | None) -> str:
