@@ -18,7 +18,7 @@ import json
 import random
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,7 +28,7 @@ from rich.console import Console
 from vivavoce.bench.device import provenance
 from vivavoce.bench.process import vivavoce_server
 from vivavoce.bench.report import QUANTILES, SCHEMA, write_json
-from vivavoce.bench.stats import Distribution
+from vivavoce.bench.stats import Distribution, spread
 from vivavoce.bench.tables import distribution_row, figure_table
 from vivavoce.bench.texts import SURNAMES, invented_surname
 
@@ -36,6 +36,7 @@ RESULTS = Path(__file__).parent / "results" / "server_overhead.json"
 CHUNK_MS = 80
 TARGET = "p50 at most 2 ms, p99 at most 5 ms"
 WORDS = "one long and even breath of words without any stop to make a single clause of it"
+HTTP_PATH, WS_PATH = "/v1/audio/speech/stream/pcm", "/v1/audio/speech/ws"
 WS_BINARY, WS_TEXT = 2, 1
 
 
@@ -194,14 +195,14 @@ async def speak(url: str, transport: str, word: str, waits_s: float) -> Stream:
     stream = Stream(word)
     body = json.dumps({"input": f"{word} {WORDS}"}).encode()
     if transport == "ws":
-        opening, framing = ws_opening(address.netloc, "/v1/audio/speech/ws"), Frames()
-        message = ws_message(body)
+        opening, message = ws_opening(address.netloc, WS_PATH), ws_message(body)
     else:
-        path = "/v1/audio/speech/stream/pcm"
-        opening, framing, message = http_opening(address.netloc, path, body), Chunked(), b""
-    loop = asyncio.get_running_loop()
-    _, client = await loop.create_connection(
-        lambda: Client(stream, opening, framing, message), address.hostname, address.port
+        opening, message = http_opening(address.netloc, HTTP_PATH, body), b""
+    framing = Frames() if transport == "ws" else Chunked()
+    _, client = await asyncio.get_running_loop().create_connection(
+        lambda: Client(stream, opening, framing, message),
+        address.hostname or "",
+        address.port or 80,
     )
     await client.over
     return stream
@@ -251,12 +252,11 @@ def measure(transport: str, count: int) -> dict[str, Any]:
             asyncio.run(speak_all(server.url, transport, min(count, 8)))
             streams = asyncio.run(speak_all(server.url, transport, count))
             delays = delays_ms(streams, journal)
-    spreads = {name: Distribution.of(values) for name, values in delays.items()}
     return {
         "transport": transport,
         "streams": count,
         "samples_received": sum(stream.samples[-1] for stream in streams),
-        **{f"{name}_ms": spread and asdict(spread) for name, spread in spreads.items()},
+        **{f"{name}_ms": spread(values) for name, values in delays.items()},
     }
 
 
@@ -265,8 +265,8 @@ def show(console: Console, results: list[dict[str, Any]]) -> None:
     rows = []
     for result in results:
         for name in ("first_sample_ms", "whole_chunk_ms"):
-            spread = result[name] and Distribution(**result[name])
-            rows.append(distribution_row(f"{result['transport']} {name}", spread))
+            delays = Distribution(**result[name])
+            rows.append(distribution_row(f"{result['transport']} {name}", delays))
     title = f"Made to received, {results[0]['streams']} paced streams; target: {TARGET}"
     console.print(figure_table(title, ("", *QUANTILES), rows))
 

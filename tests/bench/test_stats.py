@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from vivavoce.bench.stats import Distribution, percentile
+import pytest
+
+from vivavoce.bench.stats import Distribution, percentile, spread
 
 
 def test_percentiles_are_measured_values() -> None:
@@ -13,3 +15,9 @@ def test_percentiles_are_measured_values() -> None:
 def test_a_distribution_ignores_what_was_not_measured() -> None:
     assert Distribution.of([3.0, None, 1.0]) == Distribution(2, 2.0, 1.0, 3.0, 3.0, 3.0)
     assert Distribution.of([None]) is None
+
+
+def test_a_spread_of_nothing_is_an_error() -> None:
+    assert spread([2.0, None])["max"] == 2.0
+    with pytest.raises(ValueError, match="nothing"):
+        spread([None])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
@@ -41,3 +41,11 @@ class Distribution:
             p99=percentile(ordered, 99),
             max=ordered[-1],
         )
+
+
+def spread(values: Iterable[float | None]) -> dict[str, float]:
+    """A distribution as a mapping, for JSON. Raises ValueError if nothing was measured."""
+    distribution = Distribution.of(values)
+    if distribution is None:
+        raise ValueError("nothing was measured")
+    return asdict(distribution)
