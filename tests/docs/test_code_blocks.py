@@ -1,0 +1,149 @@
+"""Every code block of the documents is run.
+
+``python`` and ``bash`` blocks must succeed; ``console`` blocks must print what they show (a line
+``…`` stands for any lines). An HTML comment ``<!-- skip: reason -->`` before a block exempts it.
+The server of the examples is a live one on another port.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from vivavoce.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]  # fmt: skip
+RUNNABLE = ("python", "bash", "console", "toml")
+FENCE = re.compile(
+    r"(?:<!-- skip: (?P<skip>[^>]+) -->\n\s*)?^```(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+ADDRESS = re.compile(r"(127\.0\.0\.1|localhost):8000")
+TIMEOUT_S = 100
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block."""
+
+    document: str
+    line: int
+    language: str
+    text: str
+    skip: str | None
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+def blocks() -> list[Block]:
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            line = text.count("\n", 0, match.start("text"))
+            name = str(document.relative_to(ROOT))
+            found.append(Block(name, line, match["language"], match["text"], match["skip"]))
+    return found
+
+
+BLOCKS = blocks()
+
+
+@pytest.mark.parametrize("block", [each for each in BLOCKS if each.language in RUNNABLE], ids=str)
+def test_block(block: Block, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if block.skip is not None:
+        pytest.skip(block.skip)
+    text = block.text
+    if ADDRESS.search(text):
+        port = request.getfixturevalue("server_port")
+        text = ADDRESS.sub(rf"\1:{port}", text)
+    match block.language:
+        case "python":
+            run([sys.executable, "-W", "error", "-c", text], tmp_path)
+        case "bash":
+            run(["bash", "-euo", "pipefail", "-c", text], tmp_path)
+        case "console":
+            check_console(text, tmp_path)
+        case "toml":
+            check_settings(text, tmp_path)
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert [str(block) for block in BLOCKS if not block.language] == []
+
+
+def test_the_readme_opens_with_its_two_commands() -> None:
+    install, test = [block.text for block in BLOCKS if block.document == "README.md"][:2]
+    assert "'.[piper]'" in install
+    assert install.rstrip().endswith("vivavoce serve")
+    assert "'.[piper,dev]'" in test
+    assert test.rstrip().endswith("pytest -q")
+    assert all(text.count("\n") == 1 for text in (install, test))
+
+
+def run(command: list[str], folder: Path) -> str:
+    """What a command prints; fails with its output where it fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        command, cwd=folder, env=environment() | {"PATH": path}, timeout=TIMEOUT_S,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    return ran.stdout
+
+
+def environment() -> dict[str, str]:
+    """The environment without settings, but with the cache."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "VIVAVOCE_CACHE_DIR" or not name.startswith("VIVAVOCE_")
+    }
+
+
+def check_console(text: str, folder: Path) -> None:
+    """Run each ``$ command`` and compare what it prints with the lines that follow."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.partition("\n")
+        printed = run(["bash", "-euo", "pipefail", "-c", command], folder)
+        assert matches(printed.splitlines(), expected.splitlines()), printed
+
+
+def matches(printed: list[str], expected: list[str]) -> bool:
+    """Whether lines are those expected, where ``…`` stands for any text or any lines."""
+    pattern = "\n".join(expected).translate({ord("["): "[[]"}).replace("…", "*")
+    return fnmatchcase("\n".join(printed).strip(), pattern.strip())
+
+
+def check_settings(text: str, folder: Path) -> None:
+    """A configuration file in the documents is one that the program takes."""
+    from vivavoce.settings import load_settings
+
+    file = folder / "settings.toml"
+    file.write_text(text, encoding="utf-8")
+    assert isinstance(load_settings(file), Settings)
+
+
+@pytest.mark.parametrize(
+    ("printed", "expected", "same"),
+    [
+        (["a [1]", "b"], ["a [1]", "b"], True),
+        (["a", "x", "y", "b"], ["a", "…", "b"], True),
+        (["took 3 ms"], ["took … ms"], True),
+        (["a"], ["b"], False),
+    ],
+)
+def test_console_comparison(printed: list[str], expected: list[str], same: bool) -> None:
+    assert matches(printed, expected) is same

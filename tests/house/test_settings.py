@@ -1,0 +1,123 @@
+"""Where settings come from, and what is refused."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import AliasChoices
+
+from vivavoce.errors import SettingsError
+from vivavoce.settings import PREFIX, Settings, load_settings
+
+SEED_NAMES = {
+    "PRELOAD_MODEL": ("preload_model", "false", False),
+    "IDLE_TIMEOUT": ("idle_timeout_s", "5", 5.0),
+    "REQUEST_TIMEOUT": ("request_timeout_s", "5", 5.0),
+    "MAX_QUEUE_DEPTH": ("max_queue_depth", "5", 5),
+    "MAX_INPUT_CHARS": ("max_input_chars", "5", 5),
+    "AUDIO_CACHE_MAX": ("audio_cache_max", "5", 5),
+    "VOICE_CACHE_MAX": ("voice_cache_max", "5", 5),
+    "TEXT_NORMALIZE": ("text_normalize", "0", False),
+    "LOG_FORMAT": ("log_format", "json", "json"),
+    "LOG_LEVEL": ("log_level", "debug", "DEBUG"),
+    "MODEL_ID": ("model_id", "a/b", "a/b"),
+    "PROMETHEUS_ENABLED": ("metrics", "false", False),
+}
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(PREFIX) or name in SEED_NAMES:
+            monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("alias", SEED_NAMES)
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_environment(monkeypatch: pytest.MonkeyPatch, alias: str, prefixed: bool) -> None:
+    field, text, value = SEED_NAMES[alias]
+    monkeypatch.setenv(PREFIX + field.upper() if prefixed else alias, text)
+    assert getattr(load_settings(), field) == value
+
+
+def test_every_field_has_its_prefixed_variable_and_a_description() -> None:
+    for name, about in Settings.model_fields.items():
+        choices = about.validation_alias
+        if isinstance(choices, AliasChoices):
+            assert choices.choices[0] == PREFIX + name.upper()
+        assert about.description, name
+
+
+def test_arguments_beat_environment_beats_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("port = 1\ncapacity = 1\nmax_queue_depth = 1\n[piper]\nthreads = 1\n")
+    monkeypatch.setenv("VIVAVOCE_CONFIG", str(file))
+    monkeypatch.setenv("VIVAVOCE_CAPACITY", "2")
+    monkeypatch.setenv("MAX_QUEUE_DEPTH", "2")
+    monkeypatch.setenv("VIVAVOCE_PIPER__NOISE_SCALE", "0.2")
+    settings = load_settings(max_queue_depth=3)
+    assert (settings.port, settings.capacity, settings.max_queue_depth) == (1, 2, 3)
+    assert settings.piper == {"threads": 1, "noise_scale": "0.2"}
+
+
+def test_lists_are_parted_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVAVOCE_API_KEYS", "one, two,")
+    assert load_settings().api_keys == ("one", "two")
+
+
+def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVAVOCE_PROT", "1")
+    with pytest.raises(SettingsError, match=r"VIVAVOCE_PROT.*VIVAVOCE_PORT"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("prot = 1", r"prot: unknown setting, did you mean port\?"),
+        ("port = 70000", "port: "),
+        ("log_level = 'LOUD'", "(?i)log_level: .*DEBUG"),
+        ("request_timeout_s = nan", "(?i)request_timeout_s"),
+        ("port = ", "not TOML"),
+    ],
+)
+def test_wrong_file_names_the_key(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=said):
+        load_settings(file)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="does not exist"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_operations_document_lists_every_setting_as_it_is() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", document, re.MULTILINE))
+    assert rows == {name: " | ".join(cells) for name, *cells in table()}
+
+
+def table() -> list[list[str]]:
+    """Each setting's name, default, other variables and description, as documented."""
+    rows = []
+    for name, about in Settings.model_fields.items():
+        choices = about.validation_alias
+        others = choices.choices[1:] if isinstance(choices, AliasChoices) else []
+        default = "" if about.default_factory else shown(about.default)
+        rows.append([name, default, ", ".join(f"`{each}`" for each in others), about.description])
+    return rows  # type: ignore[return-value]
+
+
+def shown(default: object) -> str:
+    """A default as the document writes it; nothing for an empty one."""
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    return "" if default in (None, "", (), {}) else f"`{default}`"
