@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vivavoce.text.segment import Piece, Segmenter
@@ -77,6 +77,7 @@ ENGLISH = [
     "See Fig. 3. | It shows more.",
     "See vol. II and ch. IV of it.",
     "No. | I will not.",
+    "See the fig. | In it you see more.",
     "He is No. 5 there.",
     "The answer is no. | Next question.",
     "We met at 12 Main St. | The shop was closed.",
@@ -206,6 +207,8 @@ FIRST = [
     "The population was 1,234,567 people, | which is a lot of people.",
     "He lives with John Smith, Jr. | He is happy.",
     "I would like that, thanks.",
+    "Your total is $45.99, including tax. | Is that fine?",
+    "Your total is about 50 dollars, | or 49.95 to be exact and fair.",
     "The meeting (which was long, boring and cold), | ended at five in the morning.",
     '"I really think so," | he said to the people around him.',
     "The train leaves at 10:45 from the main station.",
@@ -294,6 +297,8 @@ TEXTS = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
+@example("FIG. IA", [], False, 60)
+@example("0。[0]", [], False, 60)
 @given(TEXTS, st.lists(st.integers(0, 400), max_size=20), st.booleans(), st.sampled_from([60, 300]))
 def test_any_splitting_gives_the_same_pieces(
     text: str, cuts: list[int], first_clause: bool, max_chars: int

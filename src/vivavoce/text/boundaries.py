@@ -39,13 +39,13 @@ _WORD = re.compile(r"[^\W\d_]{1,16}")
 _LIST_MARKER = re.compile(r"(?:[-*•–+‣◦]|\(?\d{1,3}[.)]|\(?[A-Za-z][.)])\s")
 _ROMAN = re.compile(r"[IVXLC]+")
 _VOWEL = re.compile("[aeiouyà-öø-ü]", re.IGNORECASE)
-_STOPS_SOON = re.compile(f"[{END_CLASS}]|\n\n")
+_STOPS_SOON = re.compile(f"[{END_CLASS}](?=\\s)|[{UNSPACED_ENDS}]|\n\n")
 _PAUSES_SOON = re.compile(f"[{END_CLASS},;:،؛—{UNSPACED_MARKS}]|\n\n")
 _SUFFIXES = frozenset(("jr", "sr", "inc", "ltd", "llc", "phd", "md", "esq", "iii", "ii"))
 _ARTICLES = frozenset(("the", "a", "an", "my", "your", "his", "her", "its", "our", "their", "not"))
 
 _MAX_HEADING_CHARS = 48
-_REST_AFTER_MARK_CHARS = 10
+_REST_AFTER_MARK_CHARS = 16
 _REST_AFTER_SPACE_CHARS = 16
 _CONJUNCTION_FROM_CHARS = 40
 _PREPOSITION_FROM_CHARS = 55
@@ -138,8 +138,10 @@ def _period_ends(
         return None if word is None else word.lower() not in AFTER_CLOCK
     if key in table.never or key.endswith(table.suffixes):
         return False
-    if key in table.counting and not _is_plain_use(window, key, following):
-        return False
+    if key in table.counting:
+        plain = _is_plain_use(window, key, following, closed)
+        if not plain:
+            return plain
     may_end = key in table.maybe and (key not in CALENDAR or token[0].isupper())
     if may_end or _is_acronym(token):
         return _opens_sentence(window, following, closed)
@@ -163,12 +165,12 @@ def _initial_ends(window: str, token: str, index: int, following: int, closed: b
     return _opens_sentence(window, following, closed)
 
 
-def _is_plain_use(window: str, key: str, following: int) -> bool:
+def _is_plain_use(window: str, key: str, following: int, closed: bool) -> bool | None:
     """Whether "no." or "fig." stands as a word: no number follows."""
-    if window[following].isdigit():
-        return False
-    word = _WORD.match(window, following)
-    return key == "no" or word is None or not _ROMAN.fullmatch(word[0])
+    if key == "no" or window[following].isdigit():
+        return not window[following].isdigit()
+    word = _next_word(window, following, closed)
+    return None if word is None else not _ROMAN.fullmatch(word)
 
 
 def _is_acronym(token: str) -> bool:
@@ -266,6 +268,8 @@ def clause_ends(window: str, index: int, closed: bool) -> bool | None:
         return False
     if len(rest) < _REST_AFTER_MARK_CHARS:
         return False if closed else None
+    if rest[-1] in ENDS:
+        return False
     word = _WORD.match(rest.lstrip())
     return word is None or word[0].lower() not in _SUFFIXES
 

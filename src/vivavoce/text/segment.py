@@ -2,7 +2,7 @@
 
 A boundary is decided only when enough of what follows is known: the first character after the
 whitespace; after an abbreviation the whole next word; after a newline six characters; after a
-clause mark of the first piece ten. So any splitting of a text gives the same pieces.
+clause mark of the first piece sixteen. So any splitting of a text gives the same pieces.
 """
 
 from __future__ import annotations
