@@ -50,10 +50,13 @@ class FakeDevice:
         self.heard.append(out[:, 0])
 
     def abort(self) -> None:
+        if "close" in self.calls:
+            raise DeviceFault("Invalid stream pointer")
         self.calls.append("abort")
 
     def close(self) -> None:
-        self.calls.append("close")
+        if "close" not in self.calls:
+            self.calls.append("close")
 
 
 @pytest.fixture
@@ -142,6 +145,14 @@ def test_stop_falls_silent_at_once(devices: SimpleNamespace) -> None:
     assert devices.opened[0].calls == ["abort", "close"]
     player.push(chunk(1.0))
     assert player.queued_s == 0
+
+
+def test_stopping_and_finishing_again_do_no_harm(devices: SimpleNamespace) -> None:
+    player = Player(HZ)
+    player.stop()
+    player.stop()
+    player.finish()
+    assert devices.opened[0].calls == ["abort", "close"]
 
 
 def test_a_device_that_refuses_the_rate_gets_its_own(devices: SimpleNamespace) -> None:

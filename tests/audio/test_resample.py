@@ -70,6 +70,28 @@ def test_the_first_short_chunk_gives_sound_at_once(source_hz: int, target_hz: in
     assert len(first) / target_hz >= 0.015
 
 
+@pytest.mark.parametrize(("source_hz", "target_hz"), PAIRS_HZ)
+def test_little_is_held_back_at_any_time(source_hz: int, target_hz: int) -> None:
+    """The end of a clause must not wait for the next one."""
+    resampler = Resampler(source_hz, target_hz)
+    given_s = got_s = 0.0
+    for piece in cut(noise(1.0, source_hz), [source_hz // 50, source_hz // 300]):
+        given_s += len(piece) / source_hz
+        got_s += len(resampler.push(piece)) / target_hz
+        assert given_s - got_s <= 0.0185
+
+
+def test_rates_without_a_common_grid_are_exact_too() -> None:
+    check_against_one_shot(24_000, 8_001, [480], n=12_000)
+
+
+def test_memory_stays_bounded() -> None:
+    resampler = Resampler(24_000, 22_050)
+    for _ in range(20):
+        resampler.push(noise(0.5, 24_000))
+    assert len(resampler._recent) < 24_000
+
+
 def test_there_is_no_leading_delay() -> None:
     sound = np.zeros(24_000, np.float32)
     sound[12_000] = 1.0

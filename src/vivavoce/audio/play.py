@@ -149,6 +149,7 @@ class Player(Sink):
         super().__init__(sample_rate_hz, max_queued_s)
         self._sounddevice = _load_sounddevice()
         self._done = threading.Event()
+        self._closed = False
         try:
             self._output_hz = self._device_rate_hz()
             self._resampler = Resampler(sample_rate_hz, self._output_hz)
@@ -170,12 +171,19 @@ class Player(Sink):
         # A device that was pulled out ends without a word.
         while not self._done.wait(_ALIVE_CHECK_S) and self._stream.active:
             pass
-        self._stream.close()
+        self._close()
 
     def stop(self) -> None:
         """Fall silent at once and close the device."""
         self._queue.drop()
-        self._stream.abort()
+        if not self._closed:
+            self._stream.abort()
+        self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._done.set()
+        # Closing twice does nothing; aborting a closed stream would fail.
         self._stream.close()
 
     def _convert(self, samples: Samples) -> Samples:
