@@ -1,1 +1,1 @@
-
+"""The server: one file per protocol, over the speech service."""

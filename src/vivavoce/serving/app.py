@@ -1,0 +1,117 @@
+"""The application: routes, middleware and the service's life, put together and nothing more."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+import vivavoce
+from vivavoce.serving import (
+    clone,
+    health,
+    metrics,
+    models,
+    openai_speech,
+    streams,
+    voices,
+    ws,
+)
+from vivavoce.serving.auth import Auth
+from vivavoce.serving.context import ServerContext
+from vivavoce.serving.limits import BodyLimits
+from vivavoce.serving.openapi import install_openapi
+from vivavoce.serving.problems import install_problem_handlers
+from vivavoce.serving.request_ids import RequestIds
+from vivavoce.settings import Settings
+from vivavoce.speech.delivery import delivered_format, delivering
+from vivavoce.speech.service import SpeechService
+
+log = logging.getLogger(__name__)
+
+EXPOSED_HEADERS = (
+    "X-Request-ID", "X-Sample-Rate", "X-Cache", "X-Ignored-Fields", "Server-Timing",
+    "X-PCM-Sample-Rate", "X-PCM-Bit-Depth", "X-PCM-Channels", "Retry-After", "retry-after-ms",
+)  # fmt: skip
+WARM_UP_HZ = 48_000
+ROUTERS = (openai_speech, streams, clone, ws, voices, models, health, metrics)
+
+
+def create_app(service: SpeechService, settings: Settings) -> FastAPI:
+    """The application around a service that it starts and closes itself."""
+    context = ServerContext(service, settings)
+    app = FastAPI(
+        title="vivavoce",
+        version=vivavoce.__version__,
+        description="Text-to-speech for live voice conversations.",
+        lifespan=_lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.context = context
+    for module in ROUTERS:
+        app.include_router(module.router)
+    install_problem_handlers(app)
+    install_openapi(app, settings)
+    _add_middleware(app, context)
+    return app
+
+
+def _add_middleware(app: FastAPI, context: ServerContext) -> None:
+    """The last one added is the outermost."""
+    settings = context.settings
+    app.add_middleware(
+        BodyLimits,
+        max_body_bytes=settings.max_body_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
+    app.add_middleware(Auth, keys=settings.api_keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    app.add_middleware(RequestIds, in_flight=context.in_flight)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Load in the background, so that the server answers (503, and why) from the first moment."""
+    context: ServerContext = app.state.context
+    starting = asyncio.create_task(_start(context))
+    try:
+        yield
+    finally:
+        starting.cancel()
+        await asyncio.wait({starting})
+        await context.service.close()
+
+
+async def _start(context: ServerContext) -> None:
+    service = context.service
+    if isinstance(service.observer, metrics.PrometheusObserver):
+        service.observer.describe(service.engine.info)
+    await asyncio.to_thread(_warm_up)
+    try:
+        await service.start(preload=context.settings.preload_model)
+    except Exception as error:  # noqa: BLE001 - boundary: whatever loading an engine may raise
+        # The lifecycle remembers it: requests, /readyz and /livez answer 503 with the reason.
+        log.error("the engine could not start: %s", error)
+
+
+def _warm_up() -> None:
+    """Load the codecs and the resampler now, so that the first request need not."""
+    sound = np.zeros(WARM_UP_HZ // 10, np.float32)
+    for encoding in ("mp3", "opus", "pcm"):
+        target = delivered_format(encoding, WARM_UP_HZ // 2, WARM_UP_HZ)
+        with delivering(WARM_UP_HZ, target) as delivery:
+            delivery.push(sound)
+            delivery.finish()

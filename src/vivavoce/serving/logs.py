@@ -1,0 +1,103 @@
+"""Structured logs through the standard library: JSON lines or text, each with its request id.
+
+What a caller's text says is never logged at INFO or above.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+from vivavoce.settings import Settings
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that runs in this context; empty outside of one."""
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request_id"}
+
+
+class StreamBroken(Exception):
+    """Ends a response that has begun and cannot be finished, so that the client sees a failure.
+
+    Not a VivavoceError: it is for the ASGI server, which cuts the connection on any exception.
+    """
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, request_id and the extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        entry: dict[str, Any] = {
+            "time": _utc(record.created),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if identity := getattr(record, "request_id", ""):
+            entry["request_id"] = identity
+        entry |= _extras(record)
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """A line for people: the message, then ``key=value`` extras."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        extras = _extras(record)
+        if identity := getattr(record, "request_id", ""):
+            extras["request_id"] = identity
+        parts = [_utc(record.created), f"{record.levelname:7}", _one_line(record.getMessage())]
+        parts += [f"{name}={_one_line(str(value))}" for name, value in extras.items()]
+        line = " ".join(parts)
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send all logs to ``stream`` (standard error) in the format the settings ask for."""
+    target = stream or sys.stderr
+    as_json = settings.log_format == "json" or (
+        settings.log_format == "auto" and not target.isatty()
+    )
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
+    handler.addFilter(_with_request_id)
+    handler.addFilter(_unexpected)
+    logging.basicConfig(level=settings.log_level, handlers=[handler], force=True)
+    # uvicorn's INFO lines name whole URLs, and with them keys sent as ?api_key=.
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _with_request_id(record: logging.LogRecord) -> bool:
+    record.request_id = request_id.get()
+    return True
+
+
+def _unexpected(record: logging.LogRecord) -> bool:
+    """Drop the server's tracebacks of streams that were ended on purpose, and logged then."""
+    if record.name != "uvicorn.error" or not record.exc_info:
+        return True
+    return not isinstance(record.exc_info[1], StreamBroken | asyncio.CancelledError)
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+def _utc(created_s: float) -> str:
+    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created_s))
+    return f"{whole}.{int(created_s % 1 * 1000):03d}Z"
+
+
+def _one_line(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")

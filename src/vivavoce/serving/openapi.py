@@ -1,0 +1,74 @@
+"""The OpenAPI description, made to say what is really answered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from vivavoce.serving.clone import CloneForm
+from vivavoce.serving.openai_speech import OpenAISpeechBody
+from vivavoce.serving.problems import documented
+from vivavoce.serving.speech_body import SpeechBody
+from vivavoce.serving.voices import VoiceForm
+from vivavoce.settings import Settings
+
+REFERENCE = "#/components/schemas/{model}"
+BODIES: tuple[type[BaseModel], ...] = (OpenAISpeechBody, SpeechBody, CloneForm, VoiceForm)
+OPEN_PATHS = ("/", "/livez", "/readyz", "/health")
+
+
+def install_openapi(app: FastAPI, settings: Settings) -> None:
+    """Replace the framework's description, which knows nothing of bodies that routes read."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _describe(app, settings)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]
+
+
+def _describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    components = schema.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        components.pop(unused, None)
+    components.update(_bodies(settings))
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            if settings.api_keys and path not in OPEN_PATHS:
+                _lock(operation)
+    if settings.api_keys:
+        schema["components"]["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        }
+    return schema
+
+
+def _bodies(settings: Settings) -> dict[str, Any]:
+    _, schema = models_json_schema(
+        [(model, "validation") for model in BODIES], ref_template=REFERENCE
+    )
+    definitions: dict[str, Any] = schema["$defs"]
+    for definition in definitions.values():
+        text = definition["properties"].get("input")
+        if text is not None:
+            text["maxLength"] = settings.max_input_chars
+    return definitions
+
+
+def _lock(operation: dict[str, Any]) -> None:
+    operation["security"] = [{"bearer": []}, {"header": []}]
+    reference = {"$ref": REFERENCE.format(model="ErrorEnvelope")}
+    operation["responses"]["401"] = {
+        "description": documented(401)[401]["description"],
+        "content": {"application/json": {"schema": reference}},
+    }

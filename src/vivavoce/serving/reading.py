@@ -1,0 +1,83 @@
+"""Request bodies read with care: JSON and forms become checked models, or an InputError."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from vivavoce.errors import InputError
+from vivavoce.serving.problems import from_validation
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_FORM_FIELDS = 50
+MAX_FORM_FILES = 4
+
+
+async def read_json(request: Request, model: type[Model]) -> Model:
+    """The request's body as a model. Raises InputError, BodyTooLarge."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind and kind != "application/json" and not kind.endswith("+json"):
+        raise InputError(f"Content-Type must be application/json, not {kind!r}.")
+    return parse_json(await request.body(), model)
+
+
+def parse_json(raw: bytes | str, model: type[Model]) -> Model:
+    """A JSON object as a model. Raises InputError."""
+    return checked(parse_object(raw), model)
+
+
+def parse_object(raw: bytes | str) -> dict[str, Any]:
+    """A JSON object, strictly: UTF-8, without NaN or Infinity. Raises InputError."""
+    try:
+        text = raw if isinstance(raw, str) else raw.decode("utf-8-sig")
+        fields = json.loads(text, parse_constant=_refuse_constant)
+    except UnicodeDecodeError as error:
+        raise InputError("The body is not UTF-8.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The body is not JSON: {error}.") from error
+    if not isinstance(fields, dict):
+        raise InputError("The body must be a JSON object.")
+    return fields
+
+
+@asynccontextmanager
+async def read_form(request: Request) -> AsyncIterator[FormData]:
+    """A multipart body; its files are closed at the end. Raises InputError, BodyTooLarge."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise InputError("Content-Type must be multipart/form-data.")
+    async with request.form(max_files=MAX_FORM_FILES, max_fields=MAX_FORM_FIELDS) as form:
+        yield form
+
+
+def form_fields(form: FormData, model: type[Model]) -> Model:
+    """The form's text fields as a model. Raises InputError."""
+    return checked({name: value for name, value in form.items() if isinstance(value, str)}, model)
+
+
+async def form_file(form: FormData, *names: str) -> bytes:
+    """The bytes of the file sent under the first of ``names`` that is there. Raises InputError."""
+    for name in names:
+        value = form.get(name)
+        if isinstance(value, UploadFile):
+            return await value.read()
+    raise InputError(f"{names[0]}: a file is required.", param=names[0])
+
+
+def checked(fields: Mapping[str, Any], model: type[Model]) -> Model:
+    """Fields as a model. Raises InputError that names the first one at fault."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise from_validation(error) from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")

@@ -1,0 +1,53 @@
+"""``/v1/audio/speech/stream`` and ``/stream/pcm``: raw PCM as it is made, in events or bare.
+
+Both are s16le mono at the engine's own rate unless ``sample_rate`` says otherwise.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from vivavoce.errors import InputError
+from vivavoce.serving.context import context_of
+from vivavoce.serving.framing import EVENT_STREAM, Framing, PcmEvents, PcmFraming
+from vivavoce.serving.reading import read_json
+from vivavoce.serving.speaking import SpeechOrder, SpeechResponse
+from vivavoce.serving.speech_answers import json_body, report_invalid, speech_responses
+from vivavoce.serving.speech_body import SpeechBody
+
+router = APIRouter(tags=["speech"])
+
+
+@router.post(
+    "/v1/audio/speech/stream",
+    summary="Speak a text as server-sent events",
+    response_class=Response,
+    responses=speech_responses(EVENT_STREAM),
+    openapi_extra=json_body(SpeechBody),
+)
+async def stream_events(request: Request) -> Response:
+    """``event: metadata`` (JSON), then ``data:`` lines of base64 s16le, then ``data: [DONE]``."""
+    return await _speak(request, PcmEvents())
+
+
+@router.post(
+    "/v1/audio/speech/stream/pcm",
+    summary="Speak a text as raw PCM",
+    response_class=Response,
+    responses=speech_responses("application/octet-stream"),
+    openapi_extra=json_body(SpeechBody),
+)
+async def stream_pcm(request: Request) -> Response:
+    """Bare s16le mono; the headers X-PCM-Sample-Rate, -Bit-Depth and -Channels describe it."""
+    return await _speak(request, PcmFraming())
+
+
+async def _speak(request: Request, framing: Framing) -> Response:
+    context = context_of(request)
+    try:
+        body = await read_json(request, SpeechBody)
+    except InputError as error:
+        report_invalid(context, error, framing.transport)
+        raise
+    order = SpeechOrder(body.to_request(), "pcm", body.sample_rate, body.unknown_fields)
+    return SpeechResponse(context, order, framing)
