@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 
 from vivavoce.audio.containers import Encoder, container_rate_hz, make_encoder, wav_file
@@ -51,7 +51,7 @@ def delivering(source_hz: int, target: AudioFormat) -> Iterator[Delivery]:
 
 async def encoded(
     chunks: AsyncIterator[AudioChunk], source_hz: int, target: AudioFormat
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The encoded bytes of a stream, as they are made; never an empty piece."""
     with delivering(source_hz, target) as delivery:
         async for chunk in chunks:

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from vivavoce.engines.base import Engine
 from vivavoce.engines.loop import EngineLoop
-from vivavoce.errors import Draining, EngineError, Starting, VivavoceError
+from vivavoce.errors import Draining, EngineError, EngineFailed, Starting, VivavoceError
 from vivavoce.speech.observer import SpeechObserver
 from vivavoce.types import Span, Utterance
 
@@ -60,7 +60,11 @@ class Lifecycle:
         self._state = "starting"
         self.loop.start()
         if preload:
-            await self._load()
+            try:
+                await self._load()
+            except Exception as error:
+                self.loop.failure = EngineFailed(f"The engine could not start: {error}")
+                raise
         else:
             self._state = "unloaded"
 
@@ -113,7 +117,8 @@ class Lifecycle:
             began_s = time.monotonic()
             await asyncio.wrap_future(self.loop.call(self.engine.load))
             await self._prove()
-            self._state = "ready"
+            if self._state != "draining":
+                self._state = "ready"
             log.info(
                 "engine ready",
                 extra={
