@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from vivavoce.text.normalise.rules import clean, speak_english
+from collections.abc import Callable
+from functools import cache
 
 __all__ = ["normalise"]
+
+
+@cache
+def _rules() -> tuple[Callable[[str], str], Callable[[str], str]]:
+    """The English rules and the neutral ones; their patterns are compiled at the first call."""
+    from vivavoce.text.normalise.rules import clean, speak_english
+
+    return speak_english, clean
 
 
 def normalise(text: str, language: str | None = "en") -> str:
@@ -14,6 +23,7 @@ def normalise(text: str, language: str | None = "en") -> str:
     remains. Other languages keep their text, without emoji and markup. Never raises; "" means
     that nothing in it can be spoken. Takes time in proportion to the length of the text.
     """
+    english, neutral = _rules()
     if language is None or language.lower().startswith("en"):
-        return speak_english(text)
-    return clean(text)
+        return english(text)
+    return neutral(text)

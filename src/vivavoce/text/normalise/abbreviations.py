@@ -51,10 +51,10 @@ _UNITS = frozenset({"min", "ft", "sec", "ch"})
 _ROMAN_NUMBERED = frozenset({"vol", "ch", "sec", "art", "fig", "para"})
 _UNDOTTED = frozenset({"mr", "mrs", "vs", "prof", "jr", "dr", "st", "blvd", "dept", "approx"})
 
-_WORDS = sorted(
-    {*_ANYWHERE, *_BEFORE_NAME, *_AFTER_NAME, *_BEFORE_NUMBER, *_EITHER}, key=len, reverse=True
-)
-_SHORT = re.compile(rf"(?<![\w.'@/-])({'|'.join(_WORDS)})(\.?)(?!\w)", re.IGNORECASE)
+# Tested after the first letter, which lets the search skip to letters.
+_FREE = r"(?<![\w.'@/-].)"
+_DOTTED = re.compile(rf"([A-Za-z]{_FREE}[A-Za-z]*+)(\.)(?!\w)")
+_PLAIN = re.compile(rf"([MDSJPvjpba]{_FREE}(?i:rs?|t|s|r|rof|lvd|ept|pprox))()(?![\w.])")
 _DIGIT_AHEAD = re.compile(r"[\s#]{0,2}\d")
 _ROMAN_AHEAD = re.compile(r"\s[IVX]+\b(?!\s[a-z])")
 _DAY_AHEAD = re.compile(r",|\s(?:\d|[JFMASOND][a-z]{2})")
@@ -62,7 +62,7 @@ _NAME_AHEAD = re.compile(r"\s+[\"']?[A-Z]")
 _NAME_BEFORE = re.compile(r"(?:[A-Z][\w'-]*|\d(?:st|nd|rd|th)|&|\band)\s$")
 _HOUSE_BEFORE = re.compile(r"\d\s(?:[NSEW]\.?\s)?(?:(?:[A-Z]|\d+(?:st|nd|rd|th))[\w'-]*\s){1,3}$")
 _SAINTLY = re.compile(
-    r"\b(?:Mount|Mt|Lake|Fort|Ft|Port|Cape|Sault|Mary|Eva|Marie|Visit|In|At|The)\.?\s$"
+    r"\b(?:Mount|Mt|Lake|Fort|Ft|Port|Cape|Sault|Mary|Eva|Marie|Doctor|Mister|Missus|Miz|Professor|Saint|Visit|In|At|The)\.?\s$"
 )
 _ENDS = re.compile(r"[\"')\]\s]*$")
 _BACK = 64
@@ -78,13 +78,33 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _INITIALS = re.compile(r"(?<![\w.])((?:[A-Za-z]\.){2,10})(?![\w])")
-_ONE_INITIAL = re.compile(r"(?<![\w.'])([A-HJ-Z])\.(?=\s[A-Z])")
+_ONE_INITIAL = re.compile(r"([A-HJ-Z](?<![\w.'].))\.(?=\s[A-Z])")
+_PHRASE_HINT = re.compile(r"[A-Za-z]\.[A-Za-z]|[wcnWN]/|b/c|&|al\.|(?i:aka)")
 # All capitals that a phonemiser would read as a word although people spell them.
 _SPELLED = {
     name: ".".join(name)
-    for name in ["LAX", "VIP", "FAQ", "ETA", "LED", "IPO", "SEO", "ICU", "AWS", "UAE", "ER", "OEM", "URI", "IRA", "ETF", "ACH", "EOD", "CAD"]
+    for name in [
+        "LAX",
+        "VIP",
+        "FAQ",
+        "ETA",
+        "LED",
+        "IPO",
+        "SEO",
+        "ICU",
+        "AWS",
+        "UAE",
+        "ER",
+        "OEM",
+        "URI",
+        "IRA",
+        "ETF",
+        "ACH",
+        "EOD",
+        "CAD",
+    ]
 }
-_SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})(?=\b|s\b)(?!\.[A-Z])")
+_SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b(?!\.[A-Z])")
 
 
 def _is_end(text: str, position: int) -> bool:
@@ -157,6 +177,8 @@ def _expand(found: re.Match[str]) -> str:
     words = _expansion(text, found[1], found.start(), found.end())
     if words is None:
         return found[0]
+    if found[1][0].isupper():
+        words = words[0].upper() + words[1:]
     return words + ("." if found[2] and _is_end(text, found.end()) else "")
 
 
@@ -174,16 +196,16 @@ def _join_initials(found: re.Match[str]) -> str:
 
 def expand_abbreviations(text: str) -> str:
     """ "Dr. Smith" -> "Doctor Smith", "Elm Dr." -> "Elm Drive", "No. 5" -> "number 5"."""
-    return _SHORT.sub(_expand, text)
+    if "." in text:
+        text = _DOTTED.sub(_expand, text)
+    return _PLAIN.sub(_expand, text)
 
 
 def join_initials(text: str) -> str:
     """ "U.S." -> "US", "e.g." -> "for example", "J. Smith" -> "J Smith"."""
-    text = _PHRASE.sub(_say_phrase, text)
-    if "." in text:
-        text = _INITIALS.sub(_join_initials, text)
-        text = _ONE_INITIAL.sub(r"\1", text)
-    return text
+    if _PHRASE_HINT.search(text):
+        text = _INITIALS.sub(_join_initials, _PHRASE.sub(_say_phrase, text))
+    return _ONE_INITIAL.sub(r"\1", text)
 
 
 def spell_acronyms(text: str) -> str:

@@ -8,38 +8,42 @@ from vivavoce.text.normalise.numbers import cardinal, ordinal, pairs, year
 from vivavoce.text.normalise.written import LEFT, say_digits
 
 _STOP = r"(?!\w|[.,]\d)"
-_JOINT = r"(?:\s(?:number|no|code|id|is|was|of)|:|\s?#){0,3}\s?"
-_LONG_NAMES = (
-    "number|account|order|confirmation|reference|ref|ticket|tracking|invoice|case|serial|policy"
-    "|routing|booking|reservation|member|membership|customer|license|licence|card|id|ending in"
-    "|isbn|ssn|barcode|sku"
+# Words after which each digit is read, from this many digits on.
+_SPELLED = {
+    name: size
+    for size, names in (
+        (4, "number account order confirmation reference ref ticket tracking invoice case serial "
+            "policy routing booking reservation member membership customer license licence card "
+            "id ending isbn ssn barcode sku"),
+        (2, "code pin zip postcode passcode password otp extension combination"),
+    )
+    for name in names.split()
+}  # fmt: skip
+_PAIRED = frozenset(
+    "flight room suite gate channel route bus highway interstate apartment building train unit "
+    "area ward locker platform studio form boeing airbus porsche peugeot".split()
 )
-_SHORT_NAMES = "code|pin|zip|zip code|postcode|passcode|password|otp|extension|combination"
-_PAIR_NAMES = (
-    "flight|room|suite|gate|channel|route|bus|highway|interstate|apartment|building|train|unit|area"
-    "|rm|ward|locker|locomotive|platform|studio|form|boeing|airbus|porsche|peugeot"
-)
-_LONG_CODE = re.compile(rf"\b((?:{_LONG_NAMES}){_JOINT})(\d{{4,}}){_STOP}(?!\s?%)", re.IGNORECASE)
-_SHORT_CODE = re.compile(
-    rf"\b((?:{_SHORT_NAMES}){_JOINT})(\d{{2,}}(?:-\d+)?){_STOP}", re.IGNORECASE
-)
+_JOINTS = frozenset({"number", "no", "code", "id", "is", "was", "of", "in", "the"})
+_DIGITS = re.compile(rf"\d(?<![\w.,/$£€-]\d)\d++(?:-\d++)?{_STOP}(?!\s?%)")
+_WORD = re.compile(r"[A-Za-z]+")
+_BACK = 32
 _STATE_ZIP = re.compile(rf"(?<=\b[A-Z][A-Z]\s)(\d{{5}}(?:-\d{{4}})?){_STOP}(?!\s[a-z])")
-_PAIRED = re.compile(
-    rf"\b((?:{_PAIR_NAMES})(?:\s(?:number|no))?\s#?)(\d{{3,4}}){_STOP}", re.IGNORECASE
-)
 _HOUSE = re.compile(
-    r"(?<![\w.,$-])(\d{3,5})(?=\s(?:(?:North|South|East|West|[NSEW])\s)?(?:[A-Z][a-z]+\s|\d+(?:st|nd|rd|th)\s){1,3}"
+    r"(\d(?<![\w.,$-]\d)\d{2,4})(?=\s(?:(?:North|South|East|West|[NSEW])\s)?(?:[A-Z][a-z]+\s|\d+(?:st|nd|rd|th)\s){1,3}"
     r"(?:Street|Avenue|Road|Drive|Boulevard|Lane|Way|Court|Place|Square|Highway|Parkway)\b)"
 )
+_DOTTED = re.compile(r"\d\.\d+\.")
 _ADDRESS = re.compile(rf"{LEFT}\d{{1,3}}(?:\.\d{{1,3}}){{3}}(?::(\d{{1,5}}))?(?![\w]|\.\d)")
 _VERSION = re.compile(
     r"(?<![\w.])(?:(v)(?:ersion\s)?)?(\d+(?:\.\d+){2,})(?![\w.]*\w)", re.IGNORECASE
 )
-_SHORT_VERSION = re.compile(r"(?<![\w.])v\.?\s?(\d+(?:\.\d+)?)(?![\w]|\.\d)")
+_SHORT_VERSION = re.compile(r"v(?<![\w.]v)\.?\s?(\d+(?:\.\d+)?)(?![\w]|\.\d)")
 _TOKEN = re.compile(r"(?<![\w-])(?:#(?=\w*[A-Za-z]))?[A-Za-z-]*+\d[\w-]*")
 _RUN = re.compile(r"\d+|[^\W\d_]+")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
 _DECADE = re.compile(r"\d*[1-9]0s|\d+00s")
+_MANY = re.compile(rf"{LEFT}(10|100|1000|1,000)s(?= of )")
+_MANY_NAMES = {"10": "tens", "100": "hundreds", "1000": "thousands", "1,000": "thousands"}
 _ALWAYS = (("24/7", "twenty-four seven"), ("50/50", "fifty-fifty"), ("9/11", "nine eleven"))
 
 
@@ -88,7 +92,7 @@ def _mixed_part(part: str) -> str:
     words: list[str] = []
     for run in _RUN.findall(part):
         if not run.isdigit():
-            words.append(run)
+            words.append("K" if run == "k" else run)
             continue
         spoken = say_digits(run) if len(run) > 4 else pairs(run)
         if words and words[-1] == "A":  # apart, it would be read as the article
@@ -107,30 +111,43 @@ def _say_token(found: re.Match[str]) -> str:
             spoken = _number_part(part, before)
         else:
             spoken = _mixed_part(part) if not part.isalpha() else part
-        joint = "-" if part.isalpha() != before.isalpha() and (part + before).islower() else " "
+        joint = "-" if (part + before).islower() else " "
         if before == "A" and part[0].isdigit():
             joint = "-"
         words += (joint if index else "") + spoken
     return words
 
 
+def _say_named(found: re.Match[str]) -> str:
+    text, written = found.string, found[0]
+    before = _WORD.findall(text[max(0, found.start() - _BACK) : found.start()])[-4:]
+    while before:
+        written_word = before.pop()
+        if written_word.isupper() and len(written_word) == 2 and before:  # the carrier of a flight
+            continue
+        word = written_word.lower()
+        if len(written) >= _SPELLED.get(word, len(written) + 1):
+            return ", ".join(say_digits(part) for part in written.split("-"))
+        if word in _PAIRED and written.isdigit() and len(written) in {3, 4}:
+            return pairs(written)
+        if word not in _JOINTS:
+            break
+    return written
+
+
 def speak_codes(text: str) -> str:
     """Digits after words like "code" or "account" one by one; after "room" or "flight" in pairs."""
-    text = _ADDRESS.sub(_say_address, text)
-    text = _SHORT_CODE.sub(lambda found: found[1] + _code_digits(found[2]), text)
-    text = _LONG_CODE.sub(lambda found: found[1] + say_digits(found[2]), text)
-    text = _PAIRED.sub(lambda found: found[1] + pairs(found[2]), text)
-    text = _STATE_ZIP.sub(_say_zip, text)
-    text = _HOUSE.sub(lambda found: pairs(found[1]), text)
-    return _SHORT_VERSION.sub(_say_short_version, _VERSION.sub(_say_version, text))
-
-
-def _code_digits(text: str) -> str:
-    return ", ".join(say_digits(part) for part in text.split("-"))
+    if _DOTTED.search(text):
+        text = _ADDRESS.sub(_say_address, text)
+        text = _VERSION.sub(_say_version, text)
+    text = _DIGITS.sub(_say_named, text)
+    text = _HOUSE.sub(lambda found: pairs(found[1]), _STATE_ZIP.sub(_say_zip, text))
+    return _SHORT_VERSION.sub(_say_short_version, text)
 
 
 def speak_fixed(text: str) -> str:
-    """Set phrases that look like fractions: "24/7"."""
+    """Set phrases: "24/7", "100s of"."""
+    text = _MANY.sub(lambda found: _MANY_NAMES[found[1]], text)
     for written, spoken in _ALWAYS:
         if written in text:
             text = re.sub(rf"(?<![\w/.,]){written}(?![\w/]|[.,]\d)", spoken, text)

@@ -7,7 +7,20 @@ import re
 from vivavoce.text.normalise.numbers import cardinal, ordinal, plural_of, year
 from vivavoce.text.normalise.written import LEFT
 
-MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 _SHORT = {name[:3]: name for name in MONTHS} | {"Sept": "September"}
 _MONTH = rf"({'|'.join([*MONTHS, *_SHORT])})\b\.?"
 _DAY = r"(0?[1-9]|[12]\d|3[01])"
@@ -33,6 +46,9 @@ _DATE_WORD = re.compile(
 _FRACTION_BOTTOMS = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16})
 _DECADE = re.compile(r"(?:(?<!\w)'|(?<!\w)(?<!\d[.,]))((?:1[1-9]|20)?[1-9]0|1[1-9]00|2000)'?s\b")
 _SECONDS_FOLLOW = re.compile(r"\s(?:timeout|delay|interval|limit|window|pause|clip|later|ago)")
+_NUMERIC_HINT = re.compile(r"\d[-/.]\d\d?[-/.]\d")
+_MONTH_HINT = re.compile("Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec")
+_ERA_HINT = re.compile("CE|BC|AD")
 _SHORT_YEAR = re.compile(r"(?<!\w)'(\d{2})(?![\w'])")
 _EARLIER = re.compile(rf"{LEFT}(\d{{1,4}})(\s?)(BCE|CE|BC|AD)\b|\bAD\s(\d{{1,4}})\b")
 
@@ -121,16 +137,23 @@ def _say_era(found: re.Match[str]) -> str:
     return f"{year(found[1])} {found[3]}"
 
 
+def _say_short_year(found: re.Match[str]) -> str:
+    oh = "oh " if found[1][0] == "0" and found[1] != "00" else ""
+    return oh + cardinal(found[1])
+
+
 def speak_dates(text: str) -> str:
     """Dates, decades and years that carry an era or an apostrophe."""
-    text = _ISO.sub(_say_iso, text)
-    text = _NUMERIC.sub(_say_numeric, text)
-    text = _MONTH_DAY.sub(_say_month_day, text)
-    text = _DAY_MONTH.sub(_say_day_month, text)
-    text = _MONTH_YEAR.sub(_say_month_year, text)
-    text = _SLASHED.sub(_say_slashed, text)
-    text = _EARLIER.sub(_say_era, text)
-    text = _DECADE.sub(_say_decade, text)
-    return _SHORT_YEAR.sub(
-        lambda found: cardinal(found[1]) if found[1][0] != "0" else f"oh {cardinal(found[1])}", text
-    )
+    if _NUMERIC_HINT.search(text):
+        text = _NUMERIC.sub(_say_numeric, _ISO.sub(_say_iso, text))
+    if _MONTH_HINT.search(text):
+        text = _MONTH_DAY.sub(_say_month_day, text)
+        text = _DAY_MONTH.sub(_say_day_month, text)
+        text = _MONTH_YEAR.sub(_say_month_year, text)
+    if "/" in text:
+        text = _SLASHED.sub(_say_slashed, text)
+    if _ERA_HINT.search(text):
+        text = _EARLIER.sub(_say_era, text)
+    if "0s" in text or "0's" in text:
+        text = _DECADE.sub(_say_decade, text)
+    return _SHORT_YEAR.sub(_say_short_year, text) if "'" in text else text

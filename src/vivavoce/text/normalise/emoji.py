@@ -65,8 +65,8 @@ def _name(char: str) -> str:
 
 def _say(found: re.Match[str]) -> str:
     names: list[str] = []
-    for base in _SEQUENCE.findall(found[0]):
-        name = _name(base)
+    for sequence in _SEQUENCE.finditer(found[0]):
+        name = "family" if sequence[0].count("\u200d") > 1 else _name(sequence[1])
         if name and names[-1:] != [name]:
             names.append(name)
     return SOFT + SOFT.join(names) + SOFT if names else " "

@@ -30,7 +30,7 @@ _FENCE = re.compile(r"(?:```|~~~)+[a-z]*")
 _STARS = re.compile(r"(?<![\d\s*])\*+|\*+(?![\d\s*])|\*{2,}")
 _UNDERSCORES = re.compile(r"(?<![\w/@.-])_+(?=\S)|(?<=\S)_+(?![\w/@.-])")
 _STRIKE = re.compile(r"~~+|`+")
-_NEEDS_MARKDOWN = re.compile(r"[\[\]*_#>`~|=]|^\s*[-+•‣▪◦●–:]", re.MULTILINE)
+_NEEDS_MARKDOWN = re.compile(r"[\[\]*_#>`~|=]|^[ \t]*[-+•‣▪◦●–:]", re.MULTILINE)
 
 
 def _unescape(text: str) -> str:

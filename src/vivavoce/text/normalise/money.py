@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from vivavoce.text.normalise.numbers import cardinal
 from vivavoce.text.normalise.units import per_words
-from vivavoce.text.normalise.written import LEFT, NUMBER, is_modifier, say_number, say_whole
+from vivavoce.text.normalise.written import (
+    FREE_NUMBER,
+    LEFT,
+    NUMBER,
+    is_modifier,
+    say_number,
+    say_whole,
+)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ _BEFORE = re.compile(
 _AFTER = re.compile(
     rf"{LEFT}(-)?()(){_AMOUNT}(?:\s?-\s?({NUMBER}))?{_SCALE}\s?({_SIGN}|(?:{_CODE})\b)(?!\d){_PER}"
 )
-_CENTS = re.compile(rf"{LEFT}({NUMBER})\s?¢")
+_CENTS = re.compile(rf"({FREE_NUMBER})\s?¢")
+_AFTER_HINT = re.compile(rf"\d{_SCALE}\s?(?:{_SIGN}|(?:{_CODE})\b)")
 _LOOKS_EURO = re.compile(_EURO_STYLE)
 
 
@@ -132,7 +140,9 @@ def _say_cents(found: re.Match[str]) -> str:
 def speak_money(text: str) -> str:
     """ "$4.30" -> "four dollars and thirty cents"."""
     text = _BEFORE.sub(_say_before, text)
-    return _CENTS.sub(_say_cents, _AFTER.sub(_say_after, text))
+    if _AFTER_HINT.search(text):
+        text = _AFTER.sub(_say_after, text)
+    return _CENTS.sub(_say_cents, text) if "¢" in text else text
 
 
 MONEY_MARKS = frozenset("$£€¥₹₩₽₿₺₴₪₫฿₱¢")

@@ -22,6 +22,7 @@ _HYPHEN_GROUPS = re.compile(
 )
 _EMERGENCY = re.compile(r"(?<=\b(?i:call|dial|text) )(\d{3})(?![\w-]|[.,:]\d)")
 _EXT_NUMBER = re.compile(r"\b(extension)\s(\d{2,6})(?![\w-]|[.,]\d)", re.IGNORECASE)
+_THREE_GROUPS = re.compile(r"\d[-. )]{1,2}\d{3,4}[-. ]\d{3}")
 _GROUP = re.compile(r"\d+")
 _COUNTRIES = ("1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44",
               "45", "46", "47", "48", "49", "51", "52", "54", "55", "56", "57", "60", "61", "62",
@@ -75,12 +76,13 @@ def _say_groups(found: re.Match[str]) -> str:
 
 def speak_phones(text: str) -> str:
     """ "(555) 123-4567" -> "five five five, one two three, four five six seven"."""
-    text = _NORTH_AMERICA.sub(_say_north_america, text)
+    if _THREE_GROUPS.search(text):
+        text = _NORTH_AMERICA.sub(_say_north_america, text)
+        text = _TRUNK.sub(_say_groups, text)
+        text = _SPACED_GROUPS.sub(_say_groups, text)
     if "+" in text:
         text = _INTERNATIONAL.sub(_say_international, text)
-    text = _LOCAL.sub(_say_local, text)
-    text = _TRUNK.sub(_say_groups, text)
-    text = _SPACED_GROUPS.sub(_say_groups, text)
-    text = _HYPHEN_GROUPS.sub(_say_groups, text)
+    if "-" in text:
+        text = _HYPHEN_GROUPS.sub(_say_groups, _LOCAL.sub(_say_local, text))
     text = _EMERGENCY.sub(lambda found: digits(found[1]), text)
     return _EXT_NUMBER.sub(lambda found: f"{found[1]} {digits(found[2])}", text)

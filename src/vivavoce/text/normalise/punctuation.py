@@ -10,12 +10,12 @@ from vivavoce.text.normalise.typography import SOFT
 _PLURAL_S = re.compile(r"(?<=\w)\((e?s)\)")
 _BRACKETS = re.compile(r"[()\[\]{}⟨⟩]")
 _DASHES = re.compile(r"--+|(?<=\s)-(?=\s)|(?<=\s)-$|^-(?=\s)")
-_LOOSE_HYPHEN = re.compile(r"(?<![^\W_])-|-(?![^\W_])")
+_LOOSE_HYPHEN = re.compile(r"-(?:(?<![^\W_]-)|(?![^\W_]))")
 _STRAY = re.compile(rf"[^\w\s,.?!:;'\"{SOFT}-]|_")
-_SOFT_RUN = re.compile(rf"\s*{SOFT}[\s{SOFT}]*")
-_SPACE_BEFORE = re.compile(r"\s+(?=[,.;:?!])")
-_ENDS = re.compile(r"[.?!,;:]*[.?!](?:\s*[.?!,;:])+|[,;:](?:\s*[,;:.?!])+")
-_NO_SPACE_AFTER = re.compile(r"(?<=[^\W_][,;:?!])(?=[^\W\d_])")
+_SOFT_RUN = re.compile(rf"(?<!\s)\s*+{SOFT}[\s{SOFT}]*+")
+_SPACE_BEFORE = re.compile(r"\s(?<!\s\s)\s*+(?=[,;:?!]|\.(?![^\W_]))")
+_ENDS = re.compile(r"[.?!,;:](?:\s*[.?!,;:])+")
+_NO_SPACE_AFTER = re.compile(r"(?:[,;:?!](?<=[^\W_].)|\.(?<=[^\W\d_]{2}\.))(?=[^\W\d_])")
 _LEADING = re.compile(r"^[\s,.;:?!-]+")
 _EMPTY_QUOTES = re.compile(r'"[\s,.;:]*"')
 
@@ -56,7 +56,7 @@ def tidy(text: str) -> str:
         text = _SOFT_RUN.sub(_soft, text)
     text = _EMPTY_QUOTES.sub("", text)
     text = _ENDS.sub(_one_mark, _SPACE_BEFORE.sub("", text))
-    text = _LEADING.sub("", _NO_SPACE_AFTER.sub(" ", text))
+    text = _LEADING.sub("", _NO_SPACE_AFTER.sub(r"\g<0> ", text))
     if not any(map(str.isalnum, text)):
         return ""
     return " ".join(text.split())

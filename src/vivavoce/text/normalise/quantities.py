@@ -6,6 +6,7 @@ import re
 
 from vivavoce.text.normalise.numbers import cardinal, digits, ordinal, year
 from vivavoce.text.normalise.written import (
+    FREE_NUMBER,
     LEFT,
     NUMBER,
     say_number,
@@ -14,18 +15,48 @@ from vivavoce.text.normalise.written import (
 )
 
 _EUROPEAN = re.compile(rf"{LEFT}(\d{{1,3}}(?:\.\d{{3}})+),(\d{{1,2}})(?![\w.,])")
+_LAKHS = re.compile(rf"{LEFT}\d{{1,2}}(?:,\d\d){{1,5}},\d{{3}}(?![\w,])")
 _ORDINAL = re.compile(rf"{LEFT}(\d{{1,3}}(?:,\d{{3}})++|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE)
-_DASH_RANGE = re.compile(rf"{LEFT}({NUMBER})\s?-\s?({NUMBER})(?![\w%-]|[.,/]\d)")
+_DASH_RANGE = re.compile(rf"({FREE_NUMBER})\s?-\s?({NUMBER})(?![\w%-]|[.,/]\d)")
 _FRACTION = re.compile(rf"{LEFT}-?(?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}(?![\w/]|[.,]\d)")
 _POINT = re.compile(r"(?<![\w.])([-+]?)\.(\d+)(?![\w.]*\d)")
 _SIGNED = re.compile(rf"(?:(?<=[\s(,:;=])|(?<![^\s]))([-+])({NUMBER})(?![\w]|[./]\d)")
-_YEAR = re.compile(rf"{LEFT}(1[1-9]\d\d|20\d\d)(?![\w%]|[.,/]\d)('s)?")
+_SIGN_WORDS = {"": "", "-": "minus ", "+": "plus "}
+_YEAR = re.compile(
+    rf"([12](?<!\w[12])(?<!\d[.,/][12])(?:(?<=1)[1-9]|(?<=2)0)\d\d)(?![\w%]|[.,/]\d)('s)?"
+)
 _OLD_YEAR = re.compile(
     r"(\b(?:in|year|since|by|until|circa|around)\s)(10\d\d)(?![\w%]|[.,/]\d)", re.I
 )
 _COUNTED = re.compile(r"\s([a-z]+(?:s|people|men|women|children|feet|sheep|units))\b")
 _NOT_COUNTED = frozenset(
-    ["was", "is", "has", "as", "this", "its", "us", "his", "hers", "ours", "yours", "theirs", "across", "unless", "perhaps", "always", "besides", "sales", "towards", "afterwards", "plus", "versus", "minus", "olympics", "elections"]
+    [
+        "was",
+        "is",
+        "has",
+        "as",
+        "this",
+        "its",
+        "us",
+        "his",
+        "hers",
+        "ours",
+        "yours",
+        "theirs",
+        "across",
+        "unless",
+        "perhaps",
+        "always",
+        "besides",
+        "sales",
+        "towards",
+        "afterwards",
+        "plus",
+        "versus",
+        "minus",
+        "olympics",
+        "elections",
+    ]
 )
 _YEAR_BEFORE = re.compile(
     r"\b(?:in|since|by|until|till|from|of|year|the|this|that|early|late|mid|circa|before|after|during"
@@ -37,7 +68,7 @@ _COUNT_BEFORE = re.compile(
     r"|another|only|just|of up)\s$",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(rf"{LEFT}{NUMBER}(?![\w])")
+_NUMBER = re.compile(rf"{FREE_NUMBER}(?![\w])")
 _ANY = re.compile(r"\d+")
 _SUM = re.compile(r"[=×÷*]|\d\s\+\s\d")
 
@@ -52,10 +83,10 @@ def _side(text: str) -> str:
     return year(text) if _is_year(text) else say_number(text)
 
 
-def _say_range(found: re.Match[str]) -> str:
+def _say_range(found: re.Match[str], is_sum: bool) -> str:
     first, second = found.groups()
     spaced = " -" in found[0]
-    if spaced and (_SUM.search(found.string) or _value(first) >= _value(second)):
+    if spaced and (is_sum or _value(first) >= _value(second)):
         return f"{say_number(first)} minus {say_number(second)}"
     if _is_year(first) and len(second) == 2:
         return f"{year(first)} to {cardinal(second) if second[0] != '0' else digits(second)}"
@@ -94,7 +125,8 @@ def _say_any(found: re.Match[str]) -> str:
 
 def speak_ranges(text: str) -> str:
     """ "10-15" -> "ten to fifteen"; "1999-2003" as years; "5 - 3" -> "five minus three"."""
-    return _DASH_RANGE.sub(_say_range, text)
+    is_sum = _SUM.search(text) is not None
+    return _DASH_RANGE.sub(lambda found: _say_range(found, is_sum), text)
 
 
 def speak_ordinals(text: str) -> str:
@@ -102,8 +134,9 @@ def speak_ordinals(text: str) -> str:
     return _ORDINAL.sub(lambda found: ordinal(found[1].replace(",", "")), text)
 
 
-def plain_european(text: str) -> str:
-    """ "1.234,56" -> "1234.56"."""
+def plain_grouping(text: str) -> str:
+    """ "1.234,56" -> "1234.56"; "1,00,000" (lakhs) -> "100,000"."""
+    text = _LAKHS.sub(lambda found: f"{int(found[0].replace(',', '')):,}", text)
     return _EUROPEAN.sub(lambda found: f"{found[1].replace('.', '')}.{found[2]}", text)
 
 
@@ -114,8 +147,12 @@ def speak_fractions(text: str) -> str:
 
 def speak_numbers(text: str) -> str:
     """Years, then signed numbers, decimals and whole numbers; no digit is left."""
-    text = _OLD_YEAR.sub(lambda found: found[1] + year(found[2]), text)
-    text = _YEAR.sub(_say_year, _SIGNED.sub(_say_signed, text))
-    text = _POINT.sub(lambda found: f"{found[1]}point {digits(found[2])}", text)
+    if "10" in text:
+        text = _OLD_YEAR.sub(lambda found: found[1] + year(found[2]), text)
+    if "-" in text or "+" in text:
+        text = _SIGNED.sub(_say_signed, text)
+    text = _YEAR.sub(_say_year, text)
+    if "." in text:
+        text = _POINT.sub(lambda found: f"{_SIGN_WORDS[found[1]]}point {digits(found[2])}", text)
     text = _NUMBER.sub(lambda found: say_number(found[0]), text)
     return _ANY.sub(_say_any, text)

@@ -25,13 +25,15 @@ _AFTER_RULER = re.compile(
 _AFTER_THING = re.compile(
     rf"\b({_NUMBERED})s?\s((?=[IVXLCDM]){_NUMERAL})\b(?!'(?!s\b))", re.IGNORECASE
 )
-_AFTER_NAME = re.compile(r"(?<=[a-z])\s((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))\b(?!['.]\w)")
-_WORLD_WAR = re.compile(r"\bWW(II?)\b")
-_LIST = re.compile(r"\b(?:and|or|to|through|-)\s((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))\b(?!['.]\w)")
+_AFTER_NAME = re.compile(
+    r"\b([A-Z][\w'-]*[a-z])\s((?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3}))\b(?!['.]\w)"
+)
+_SMALL = re.compile("[IVX]+")  # "Section C" and "Type D" are letters
+_WORLD_WAR = re.compile(r"\bWW(II?|[12])\b")
 _VALUES = {"I": 1, "V": 5, "X": 10, "L": 50, "C": 100, "D": 500, "M": 1000}
 # What may follow "Charles I" where "I" is not the speaker.
 _AFTER_FIRST = frozenset({" of", " was", " and", " had", " in", " by", " who", " died", " or"})
-_CANDIDATE = re.compile(r"\b[IVXLCDM]+\b|\bWWI", re.IGNORECASE)
+_CANDIDATE = re.compile(r"\b[IVXLCDM]+\b|\bWW[I12]", re.IGNORECASE)
 
 
 def roman_value(numeral: str) -> int:
@@ -42,6 +44,10 @@ def roman_value(numeral: str) -> int:
         for index, value in enumerate(values)
     ]
     return sum(signed)
+
+
+def _say_war(found: re.Match[str]) -> str:
+    return "World War two" if found[1] in {"II", "2"} else "World War one"
 
 
 def _say_ruler(found: re.Match[str]) -> str:
@@ -55,16 +61,22 @@ def _say_ruler(found: re.Match[str]) -> str:
 
 def _say_thing(found: re.Match[str]) -> str:
     numeral = found[2]
-    if not numeral.isupper() or not found[1][0].isupper():
+    if not numeral.isupper() or (numeral == "I" and found[1].islower()):
+        return found[0]
+    if not _SMALL.fullmatch(numeral) and found[1] not in {"Bowl", "Chapter", "Olympiad"}:
         return found[0]
     return f"{found[0][: -len(numeral)]}{cardinal(roman_value(numeral))}"
+
+
+def _say_after_name(found: re.Match[str]) -> str:
+    return f"{found[1]} {cardinal(roman_value(found[2]))}"
 
 
 def speak_roman(text: str) -> str:
     """ "Louis XIV" -> "Louis the fourteenth"; a lone "I" is left to mean the speaker."""
     if not _CANDIDATE.search(text):
         return text
-    text = _WORLD_WAR.sub(lambda found: f"World War {cardinal(len(found[1]))}", text)
+    text = _WORLD_WAR.sub(_say_war, text)
     text = _AFTER_RULER.sub(_say_ruler, text)
     text = _AFTER_THING.sub(_say_thing, text)
-    return _AFTER_NAME.sub(lambda found: f" {cardinal(roman_value(found[1]))}", text)
+    return _AFTER_NAME.sub(_say_after_name, text)

@@ -73,16 +73,19 @@ _BEFORE_NUMBERS = (
 )
 _NUMBERS = (
     Rule(symbols.speak_number_signs, _holds("[#§~]")),
-    Rule(codes.speak_fixed, _holds("/")),
-    Rule(phones.speak_phones, _holds(r"\d{3}|\d-")),
-    Rule(quantities.plain_european, _holds(r"\.\d{3},")),
+    Rule(codes.speak_fixed, _holds("/|0s of")),
+    Rule(
+        phones.speak_phones,
+        _holds(r"\d[-. )(]{1,2}\d{3}|\+\d|\d-\d+-\d|(?i:call|dial|text|extension) \d\d"),
+    ),
+    Rule(quantities.plain_grouping, _holds(r"\.\d{3},|,\d\d,")),
     Rule(dates.speak_dates),
-    Rule(times.speak_times, _holds(r"(?i:[:ap]|\dh\d)")),
+    Rule(times.speak_times, _holds(r"\d(?:\s?[AaPp]|:\d|h\d)")),
     Rule(
         money.speak_money,
         lambda text: not money.MONEY_MARKS.isdisjoint(text) or money.CODE_MARK.search(text),
     ),
-    Rule(units.speak_sizes, _holds(r"['\"x×X°]|\dft|\d ft|\bin\b|\din")),
+    Rule(units.speak_sizes, _holds(r"\d\s?['\"x×X°]|\d\s?ft|\d\s?(?:in\.|[a-z]{1,2}\.?\s?[x×])")),
     Rule(codes.speak_codes),
     Rule(units.speak_units),
     Rule(symbols.speak_powers, _holds(r"\^|\*\*")),
@@ -93,7 +96,7 @@ _NUMBERS = (
     Rule(quantities.speak_numbers),
 )
 _AFTER_NUMBERS = (
-    Rule(symbols.speak_symbols, _holds(r"[^\w\s,.?!:;'\"()-]")),
+    Rule(symbols.speak_symbols, _holds(r"[^\w\s,.?!:;'\"()-]|[\u0370-\u03ff]")),
     Rule(abbreviations.spell_acronyms, _holds("[A-Z]{2}")),
     Rule(punctuation.tidy),
 )

@@ -8,8 +8,7 @@ from vivavoce.text.normalise.typography import SOFT
 from vivavoce.text.normalise.units import say_rate
 
 _WORDS = {
-    "=": "equals", "≠": "is not equal to", "≈": "is approximately", "≤": "is at most",
-    "≥": "is at least", "×": "times", "÷": "divided by", "±": "plus or minus",
+    "=": "equals", "≠": "is not equal to", "≈": "approximately", "×": "times", "÷": "divided by", "±": "plus or minus",
     "√": "square root of", "∞": "infinity", "∑": "sum of", "∆": "delta", "°": "degrees",
     "%": "percent", "‰": "per mille", "&": "and", "§": "section", "¶": "paragraph",
     "©": "copyright", "®": "registered", "™": "trademark", "→": "to", "⇒": "implies",
@@ -33,7 +32,7 @@ _LESS = re.compile(r"(?<![<>=-])([<>])(=?)(?![<>-])(?=\s?[\w$£€.-])")
 _PLUS = re.compile(r"\s\+\s?|(?<=[\w)])\+(?=[\w(])|(?<=\w)\+(?!\w)|(?<!\S)\+(?=\w)")
 _STAR = re.compile(r"(?<=[\w)])\s?\*\s?(?=[\w(])")
 _MINUS = re.compile(r"(?<=[\w)])\s-\s(?=[\w(])")
-_EQUATION = re.compile(r"[=<>≈≠≤≥×÷±√]|\s\+\s")
+_EQUATION = re.compile(r"[=<>≈≠×÷±√]|\s\+\s")
 _OR_PAIRS = frozenset(
     {"he/she", "she/he", "him/her", "his/her", "his/hers", "s/he", "yes/no", "her/his"}
 )
@@ -54,6 +53,8 @@ def _say_slashed(found: re.Match[str]) -> str:
 
 def _say_less(found: re.Match[str]) -> str:
     words = "less than" if found[1] == "<" else "greater than"
+    if found.string[max(0, found.start() - 2) : found.start()].rstrip()[-1:].isalnum():
+        words = "is " + words
     return f" {words}{' or equal to' if found[2] else ''} "
 
 

@@ -17,7 +17,6 @@ _HOUR_RANGE = re.compile(rf"{LEFT}(\d{{1,2}}(?:[:.]\d\d)?)\s?-\s?(\d{{1,2}}(?:[:
 _HALF_RANGE = re.compile(rf"(\d{_HALF}|:\d\d)\s?-\s?(?=\d{{1,2}}(?::\d\d|{_HALF}))")
 _RATIO = re.compile(rf"{LEFT}(\d{{1,4}}):(\d{{1,4}})(?![\w:]|[.,]\d)")
 _H_CLOCK = re.compile(rf"{LEFT}([01]?\d|2[0-3])h([0-5]\d)(?!\w)")
-_O_CLOCK = re.compile(r"\b(?P<hour>\w+) o'clock (?=AM|PM)")
 _ENDS = re.compile(r"[\"')\]\s]*$")
 
 
@@ -63,10 +62,13 @@ def _say_elapsed(found: re.Match[str]) -> str:
 
 def speak_times(text: str) -> str:
     """Times, then what else is written with colons between numbers (elapsed times, ratios)."""
-    text = _HALF_RANGE.sub(r"\1 to ", _HOUR_RANGE.sub(r"\1 to \2", text))
+    if "-" in text:
+        text = _HALF_RANGE.sub(r"\1 to ", _HOUR_RANGE.sub(r"\1 to \2", text))
     text = _CLOCK_HALF.sub(_say_clock_half, text)
     if ":" in text:
         text = _CLOCK.sub(_say_clock, text)
         text = _ELAPSED.sub(_say_elapsed, text)
         text = _RATIO.sub(lambda found: f"{cardinal(found[1])} to {cardinal(found[2])}", text)
+    if "h" not in text:
+        return text
     return _H_CLOCK.sub(lambda found: f"{cardinal(found[1])} {_minutes(found[2])}", text)

@@ -23,7 +23,17 @@ _STOPS = {
     "⁉": "?",
 }
 _SUPERSCRIPTS = {char: f"^{value}" for value, char in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
-_SIGNS = {"⁄": "/", "∕": "/", "µ": "μ", "℃": "°C", "℉": "°F", "№": "No. ", "⋅": "×"}
+_SIGNS = {
+    "⁄": "/",
+    "∕": "/",
+    "µ": "μ",
+    "≤": "<=",
+    "≥": ">=",
+    "℃": "°C",
+    "℉": "°F",
+    "№": "No. ",
+    "⋅": "×",
+}
 _TABLE = str.maketrans(_QUOTES | _DASHES | _STOPS | _SUPERSCRIPTS | _SIGNS)
 
 _OTHER = re.compile(r"[^\x00-\x7f]")

@@ -6,9 +6,11 @@ import re
 
 from vivavoce.text.normalise.numbers import cardinal, pairs
 from vivavoce.text.normalise.written import (
+    FREE_NUMBER,
     LEFT,
     NUMBER,
     QUANTITY,
+    describes,
     is_modifier,
     is_one,
     say_number,
@@ -81,14 +83,15 @@ _MEASURE = re.compile(
 _BOUND_TO_SPACE = frozenset(
     {"m", "s", "h", "l", "g", "st", "us", "pt", "mo", "cal", "cc", "J", "V"}
 )
-_COUNTED = re.compile(rf"({QUANTITY})(\s?)(in)(?:\.(?=\s[a-z]|$)|(?=\s?[x×]\s?\d))")
+_COUNTED = re.compile(rf"({QUANTITY})(\s?)(in)(?:\.(?=\s[a-z]|$)|(?=\s?by\s\d))")
+_BY = re.compile(r"(?<=\d)(\s?(?:mm|cm|m|ft|in|px)\.?)\s?[x×]\s?(?=\d)")
 _HEIGHT = re.compile(
     rf"{LEFT}(\d{{1,2}})(?:'|\s?ft\s)\s?(\d{{1,2}}(?:\.\d+)?)(?:\"|''|\s?in\b|(?!\w))"
 )
-_FEET = re.compile(rf"{LEFT}({NUMBER})'(?![\w'])")
-_QUOTE = re.compile(rf"(?:{LEFT}({NUMBER}))?\"")
-_SIZE = re.compile(rf"{LEFT}({NUMBER})(\s?)([xX×])\2(?={NUMBER})")
-_TIMES = re.compile(rf"{LEFT}({NUMBER})[xX×](?!\w)")
+_FEET = re.compile(rf"({FREE_NUMBER})'(?![\w'])")
+_QUOTE = re.compile(rf"(?:({FREE_NUMBER}))?\"")
+_SIZE = re.compile(rf"({FREE_NUMBER})(\s?)([xX×])\2(?={NUMBER})")
+_TIMES = re.compile(rf"({FREE_NUMBER})[xX×](?!\w)")
 _SIZE_END = re.compile(rf"(?<=\bby ){NUMBER}(?![\w.,]|\s?x)")
 _ARC = re.compile(
     rf"{LEFT}(-)?(\d{{1,3}}(?:\.\d+)?)\s?°(?:\s?(\d{{1,2}}(?:\.\d+)?)')?(?:\s?(\d{{1,2}}(?:\.\d+)?)(?:\"|''))?\s?([NSEW])\b"
@@ -96,7 +99,7 @@ _ARC = re.compile(
 _MINUTES_OF_ARC = re.compile(
     rf"{LEFT}(\d{{1,3}})°\s?(\d{{1,2}})'(?:\s?(\d{{1,2}}(?:\.\d+)?)(?:\"|''))?"
 )
-_SCALED = re.compile(rf"{LEFT}({NUMBER})\s?(mn|bn|tn)\b|{LEFT}({NUMBER})([MB])(?![\w/])")
+_SCALED = re.compile(rf"({FREE_NUMBER})\s?(mn|bn|tn)\b|({FREE_NUMBER})([MB])(?![\w/])")
 _SCALE_NAMES = {"M": "million", "mn": "million", "B": "billion", "bn": "billion", "tn": "trillion"}
 _COMPASS = {"N": "north", "S": "south", "E": "east", "W": "west"}
 
@@ -177,7 +180,7 @@ def _speak_inches(text: str) -> str:
         if found[1] is None or inside:
             inside = not inside
             return found[0]
-        single = found[1] == "1" or is_modifier(found.string, found.start(), found.end())
+        single = found[1] == "1" or describes(found.string, found.end())
         return f"{say_number(found[1])} {'inch' if single else 'inches'}"
 
     return _QUOTE.sub(say, text)
@@ -223,12 +226,13 @@ def speak_sizes(text: str) -> str:
     """ "5'10\\"" -> "five foot ten"; "2x4" -> "two by four"; "2x" -> "two times"."""
     if "°" in text:
         text = _MINUTES_OF_ARC.sub(_say_arc_minutes, _ARC.sub(_say_arc, text))
-    text = _HEIGHT.sub(_say_height, text)
-    if "'" in text:
-        text = _FEET.sub(_say_feet, text)
+    if "'" in text or "ft" in text:
+        text = _FEET.sub(_say_feet, _HEIGHT.sub(_say_height, text))
     if '"' in text:
         text = _speak_inches(text)
-    text = _COUNTED.sub(_say_counted, text)
+    text = _BY.sub(r"\1 by ", text)
+    if "in" in text:
+        text = _COUNTED.sub(_say_counted, text)
     text = _SIZE.sub(_say_size, text)
     if " by " in text:
         text = _SIZE_END.sub(lambda found: _side(found[0]), text)

@@ -11,8 +11,11 @@ from vivavoce.text.normalise.numbers import cardinal, decimal, digits, fraction,
 
 # Not inside a word or another number.
 LEFT = r"(?<!\w)(?<!\d[.,/])"
-WHOLE = r"(?:\d{1,3}(?:,\d{3})++(?!\d)|\d{1,2}(?:,\d{2})++,\d{3}(?!\d)|\d++)"
+# The same, tested after the first digit, which lets the search skip to digits.
+_FIRST = r"\d(?<!\w\d)(?<!\d[.,/]\d)"
+WHOLE = r"\d++(?:,\d{3}(?!\d))*+"
 NUMBER = WHOLE + r"(?:\.\d++)?"
+FREE_NUMBER = _FIRST + r"\d*+(?:,\d{3}(?!\d))*+(?:\.\d++)?"
 FRACTION = r"(?:\d{1,4}[ -])?\d{1,4}/\d{1,4}(?![\d/])"
 # One number, a range of two, or a fraction, with its sign.
 QUANTITY = rf"{LEFT}[-+]?(?:{FRACTION}|{NUMBER}(?:\s?-\s?{NUMBER})?)"
@@ -72,16 +75,120 @@ def say_quantity(text: str) -> str:
 
 
 _FOLLOWERS = frozenset(
-    ["a", "about", "above", "after", "again", "ago", "all", "and", "are", "as", "at", "away", "be", "because", "before", "behind", "below", "but", "by", "can", "could", "did", "do", "does", "down", "each", "every", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "inside", "into", "is", "it", "its", "less", "like", "long", "more", "my", "near", "not", "now", "of", "off", "on", "only", "onto", "or", "our", "out", "over", "per", "she", "should", "since", "so", "than", "that", "the", "their", "then", "there", "they", "this", "through", "till", "to", "today", "too", "under", "until", "up", "was", "we", "were", "when", "where", "which", "while", "who", "will", "with", "within", "without", "would", "yet", "you", "your"]
+    [
+        "a",
+        "about",
+        "above",
+        "after",
+        "again",
+        "ago",
+        "all",
+        "and",
+        "are",
+        "as",
+        "at",
+        "away",
+        "be",
+        "because",
+        "before",
+        "behind",
+        "below",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "down",
+        "each",
+        "every",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "he",
+        "her",
+        "his",
+        "how",
+        "i",
+        "if",
+        "in",
+        "inside",
+        "into",
+        "is",
+        "it",
+        "its",
+        "less",
+        "like",
+        "long",
+        "more",
+        "my",
+        "near",
+        "not",
+        "now",
+        "of",
+        "off",
+        "on",
+        "only",
+        "onto",
+        "or",
+        "our",
+        "out",
+        "over",
+        "per",
+        "she",
+        "should",
+        "since",
+        "so",
+        "than",
+        "that",
+        "the",
+        "their",
+        "then",
+        "there",
+        "they",
+        "this",
+        "through",
+        "till",
+        "to",
+        "today",
+        "too",
+        "under",
+        "until",
+        "up",
+        "was",
+        "we",
+        "were",
+        "when",
+        "where",
+        "which",
+        "while",
+        "who",
+        "will",
+        "with",
+        "within",
+        "without",
+        "would",
+        "yet",
+        "you",
+        "your",
+    ]
 )
 _AFTER = re.compile(r"[ -]([a-z]+)")
 _ARTICLE = re.compile(r"\b(?:an?|one|per|every)\s$", re.IGNORECASE)
 
 
+def describes(text: str, end: int) -> bool:
+    """Whether a noun seems to follow at ``end``."""
+    after = _AFTER.match(text, end)
+    return after is not None and after[1] not in _FOLLOWERS
+
+
 def is_modifier(text: str, start: int, end: int) -> bool:
     """Whether the amount at ``[start:end]`` describes a noun: "a 5 kg bag" (singular unit)."""
-    after = _AFTER.match(text, end)
-    if after is None or after[1] in _FOLLOWERS:
+    if not describes(text, end):
         return False
     return _ARTICLE.search(text[max(0, start - 6) : start]) is not None
 
