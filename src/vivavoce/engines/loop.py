@@ -328,6 +328,8 @@ class EngineLoop:
 
 
 def _answer(function: Callable[[], None], done: Future[None]) -> None:
+    if not done.set_running_or_notify_cancel():
+        return
     try:
         function()
     except Exception as error:  # noqa: BLE001 - boundary: the caller of done gets it
