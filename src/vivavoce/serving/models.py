@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
@@ -50,7 +48,8 @@ class AudioModelList(BaseModel):
 
 def known_models(info: EngineInfo) -> list[str]:
     """The engine's own names first, then OpenAI's."""
-    return list(dict.fromkeys((info.name, info.model, *OPENAI_MODELS)))
+    own = [info.name, info.model] if info.model else [info.name]
+    return list(dict.fromkeys((*own, *OPENAI_MODELS)))
 
 
 def check_model(name: str | None, info: EngineInfo) -> None:
@@ -81,5 +80,5 @@ async def list_audio_models(request: Request) -> AudioModelList:
     return AudioModelList(models=models, data=[Model(id=name) for name in names])
 
 
-def _names(request: Request) -> list[Any]:
+def _names(request: Request) -> list[str]:
     return known_models(context_of(request).service.engine.info)

@@ -62,7 +62,18 @@ def _bodies(settings: Settings) -> dict[str, Any]:
         text = definition["properties"].get("input")
         if text is not None:
             text["maxLength"] = settings.max_input_chars
+    for form in (CloneForm, VoiceForm):
+        for field in definitions[form.__name__]["properties"].values():
+            _without_null(field)
     return definitions
+
+
+def _without_null(field: dict[str, Any]) -> None:
+    """A form leaves a field out; it has no null."""
+    options = [option for option in field.pop("anyOf", []) if option != {"type": "null"}]
+    if options:
+        field.update(options[0])
+        field.pop("default", None)
 
 
 def _lock(operation: dict[str, Any]) -> None:

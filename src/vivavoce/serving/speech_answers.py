@@ -15,6 +15,13 @@ from vivavoce.types import Timings
 
 _ERRORS = (400, 404, 413, 429, 500, 503, 504)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
+_EVENTS = {
+    "itemSchema": {
+        "type": "object",
+        "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+        "required": ["data"],
+    }
+}
 _HEADERS = {
     "X-Sample-Rate": "Hz of the sound that was sent.",
     "X-Vivavoce-Engine": "The engine that spoke.",
@@ -35,7 +42,7 @@ def speech_responses(*media_types: str) -> dict[int | str, dict[str, Any]]:
         "schema": {"type": "string"},
         "required": False,
     }
-    content = {kind: _events() if kind == EVENT_STREAM else _BINARY for kind in media_types}
+    content = {kind: _EVENTS if kind == EVENT_STREAM else _BINARY for kind in media_types}
     spoken = {"description": "Speech, as it is made.", "headers": headers, "content": content}
     return {200: spoken, **documented(*_ERRORS)}
 
@@ -61,7 +68,3 @@ def form_body(model: type[BaseModel]) -> dict[str, Any]:
 def report_invalid(context: ServerContext, error: InputError, transport: str) -> None:
     """Count a request that was refused before it reached the speech service."""
     context.service.observer.finished("invalid", Timings(), transport)
-
-
-def _events() -> dict[str, Any]:
-    return {"schema": {"type": "string"}}

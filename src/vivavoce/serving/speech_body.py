@@ -21,7 +21,8 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+Rate: TypeAlias = Annotated[int, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ), BeforeValidator(_whole)]
+Seed: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_whole)]
 Text: TypeAlias = Literal["text", "ssml"]
 StreamMode: TypeAlias = Literal["token", "sentence"]
 Scalar: TypeAlias = str | bool | int | float
@@ -52,15 +53,13 @@ class SpeechBody(BaseModel):
     instruct: str | None = Field(
         None, max_length=MAX_INSTRUCTIONS_CHARS, description="Another name for instructions."
     )
-    sample_rate: Whole | None = Field(
-        None, ge=MIN_RATE_HZ, le=MAX_RATE_HZ, description="Hz; X-Sample-Rate says what was sent."
-    )
+    sample_rate: Rate | None = Field(None, description="Hz; X-Sample-Rate says what was sent.")
     stream_mode: StreamMode | None = Field(
         None, description="token: sound leaves as it is made; sentence: clause by clause."
     )
     temperature: float | None = Field(None, ge=0.0, le=2.0)
     top_p: float | None = Field(None, gt=0.0, le=1.0)
-    seed: Whole | None = Field(None, ge=0, le=MAX_SEED)
+    seed: Seed | None = None
     normalize: bool | None = Field(None, description="Speak numbers, dates and the like as words.")
     lexicon: dict[str, str] | None = Field(
         None,
