@@ -35,6 +35,7 @@ _MARK_RUN = re.compile(f"([{MARK_CLASS}]+)({_CLOSERS})")
 _NOTE_BEGUN = re.compile(r"\[\d{0,3}\Z")
 _QUOTE_GOES_ON = "とっての、，"
 _OPENING = re.compile("[\"'“‘«‹(\\[{*_`¿¡「『（【]{0,6}")
+_SPEAKABLE = re.compile("[^\\W_]|[\U000f0000-\U0010ffff]")
 _WORD = re.compile(r"[^\W\d_]{1,16}")
 _LIST_MARKER = re.compile(r"(?:[-*•–+‣◦]|\(?\d{1,3}[.)]|\(?[A-Za-z][.)])\s")
 _ROMAN = re.compile(r"[IVXLC]+")
@@ -202,7 +203,7 @@ def _token(window: str, index: int) -> str:
 
 def _has_word(window: str, end: int) -> bool:
     """Whether something can be spoken before ``end``: a letter, a digit, a fixed SSML part."""
-    return any(character.isalnum() or character >= "\U000f0000" for character in window[:end])
+    return _SPEAKABLE.search(window, 0, end) is not None
 
 
 def newline_ends(window: str, index: int, closed: bool, table: Abbreviations) -> bool | None:
