@@ -86,7 +86,8 @@ class StandIn:
         if "HANG" in text:
             await asyncio.sleep(30)
         if body.get("response_format") == "wav":
-            return StreamingResponse(self.wav(text), media_type="audio/wav")
+            media_type = "audio/basic" if "MISNAMED" in text else "audio/wav"
+            return StreamingResponse(self.wav(text), media_type=media_type)
         headers = {"X-PCM-Sample-Rate": str(RATE_HZ)}
         return StreamingResponse(sound(text), media_type="audio/pcm", headers=headers)
 

@@ -10,12 +10,12 @@ from vivavoce.bench.clients.plain import PlainSpeaker
 @pytest.mark.parametrize("response_format", ["pcm", "wav"])
 def test_a_stream_is_measured_whole(stand_in: Any, response_format: str) -> None:
     speaker = PlainSpeaker(stand_in.url, more={"response_format": response_format})
-    measure = speaker.speak("hello")
+    measure = speaker.speak("hello MISNAMED")
     assert measure.ok
     assert measure.sample_rate_hz == stand_in.rate_hz
     assert measure.audio_s == pytest.approx(stand_in.audio_s)
     assert measure.first_playable_ms is not None
-    assert stand_in.bodies == [{"input": "hello", "response_format": response_format}]
+    assert stand_in.bodies == [{"input": "hello MISNAMED", "response_format": response_format}]
 
 
 @pytest.mark.parametrize(("text", "code"), [("BREAK", "truncated"), ("REJECT", "busy")])

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vivavoce.bench.clients.sound import BodyReader
+from vivavoce.bench.measures import Listening, Recorder
 from vivavoce.bench.wav import WavFormat, WavReader
 from vivavoce.errors import InvalidAudio
 
@@ -41,3 +43,20 @@ def test_other_chunks_before_the_data_are_skipped() -> None:
 def test_something_else_is_refused() -> None:
     with pytest.raises(InvalidAudio):
         WavReader().feed(b"ID3\x04 this is no wave file")
+
+
+@pytest.mark.parametrize("portion", [1, 3, 45, 1000])
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_body_is_read_as_what_it_is(portion: int, wrapped: bool) -> None:
+    body = wav_file() if wrapped else SOUND
+    recorder = Recorder("text", 0.0, Listening())
+    reader = BodyReader(recorder, 8_000)
+    for at in range(0, len(body), portion):
+        reader.feed(1.0 + at / 1000, body[at : at + portion])
+    measure = recorder.finish(9.0)
+    assert measure.ok
+    assert measure.sample_rate_hz == (22_050 if wrapped else 8_000)
+    assert measure.audio_s == len(SOUND) / 2 / measure.sample_rate_hz
+    assert measure.first_byte_ms == pytest.approx(1000)
+    if wrapped and portion == 45:
+        assert measure.first_playable_ms == pytest.approx(1045)

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 
 from vivavoce.bench.clients.base import OPENAI_PCM_RATE_HZ, Target, failure_from, now_s
+from vivavoce.bench.clients.sound import BodyReader
 from vivavoce.bench.measures import Failure, Measure, Recorder
-from vivavoce.bench.wav import WavReader
 from vivavoce.errors import InvalidAudio
 
 # Shorter than the 5 s after which uvicorn closes an idle connection, so that none is lost mid-way.
@@ -70,31 +70,12 @@ class HttpSpeaker:
             kind = response.headers.get("content-type", "")
             if kind.startswith(("application/json", "text/")):
                 return Failure("not_audio", response.status_code, message=f"Content-Type: {kind}")
-            if "wav" in kind:
-                await _read_wav(response, recorder)
-            else:
-                await self._read_pcm(response, recorder)
+            announced = response.headers.get("x-pcm-sample-rate")
+            rate_hz = int(announced or self._target.sample_rate_hz or OPENAI_PCM_RATE_HZ)
+            body = BodyReader(recorder, rate_hz)
+            async for data in response.aiter_raw():
+                body.feed(now_s(), data)
         return None
-
-    async def _read_pcm(self, response: httpx.Response, recorder: Recorder) -> None:
-        announced = response.headers.get("x-pcm-sample-rate")
-        recorder.format(int(announced or self._target.sample_rate_hz or OPENAI_PCM_RATE_HZ))
-        async for data in response.aiter_raw():
-            recorder.pcm(now_s(), data)
-
-
-async def _read_wav(response: httpx.Response, recorder: Recorder) -> None:
-    reader = WavReader()
-    announced = False
-    async for data in response.aiter_raw():
-        at_s = now_s()
-        recorder.first_byte(at_s)
-        sound = reader.feed(data)
-        if reader.format and not announced:
-            recorder.format(reader.format.sample_rate_hz)
-            announced = True
-        if sound:
-            recorder.pcm(at_s, sound)
 
 
 async def _refusal(response: httpx.Response) -> Failure:

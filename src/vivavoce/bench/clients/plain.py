@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from vivavoce.bench.clients.base import OPENAI_PCM_RATE_HZ, failure_from, now_s
+from vivavoce.bench.clients.sound import BodyReader
 from vivavoce.bench.measures import Failure, Listening, Measure, Recorder
-from vivavoce.bench.wav import WavReader
 
 _READ_BYTES = 65_536
 _TIMEOUT_S = 60.0
@@ -52,20 +52,11 @@ def _read(
 ) -> Failure | None:
     if answer.status != http.client.OK:
         return _refusal(answer)
-    wav = WavReader() if "wav" in answer.getheader("Content-Type", "") else None
-    if wav is None:
-        recorder.format(int(answer.getheader("X-PCM-Sample-Rate", str(OPENAI_PCM_RATE_HZ))))
-    announced = False
+    rate_hz = int(answer.getheader("X-PCM-Sample-Rate", str(OPENAI_PCM_RATE_HZ)))
+    body = BodyReader(recorder, rate_hz)
     try:
         while data := answer.read1(_READ_BYTES):
-            at_s = now_s()
-            sound = wav.feed(data) if wav else data
-            if wav and wav.format and not announced:
-                recorder.format(wav.format.sample_rate_hz)
-                announced = True
-            if sound:
-                recorder.pcm(at_s, sound)
-            if sound and hang_up_after_s is not None:
+            if body.feed(now_s(), data) and hang_up_after_s is not None:
                 time.sleep(hang_up_after_s)
                 return Failure("hung_up")
     except (http.client.IncompleteRead, ConnectionError) as error:
