@@ -81,29 +81,8 @@ _INITIALS = re.compile(r"(?<![\w.])((?:[A-Za-z]\.){2,10})(?![\w])")
 _ONE_INITIAL = re.compile(r"([A-HJ-Z](?<![\w.'].))\.(?=\s[A-Z])")
 _PHRASE_HINT = re.compile(r"[A-Za-z]\.[A-Za-z]|[wcnWN]/|b/c|&|al\.|(?i:aka)")
 # All capitals that a phonemiser would read as a word although people spell them.
-_SPELLED = {
-    name: ".".join(name)
-    for name in [
-        "LAX",
-        "VIP",
-        "FAQ",
-        "ETA",
-        "LED",
-        "IPO",
-        "SEO",
-        "ICU",
-        "AWS",
-        "UAE",
-        "ER",
-        "OEM",
-        "URI",
-        "IRA",
-        "ETF",
-        "ACH",
-        "EOD",
-        "CAD",
-    ]
-}
+_SPELLED_NAMES = "LAX VIP FAQ ETA LED IPO SEO ICU AWS UAE ER OEM URI IRA ETF ACH EOD CAD"
+_SPELLED = {name: ".".join(name) for name in _SPELLED_NAMES.split()}
 _SPELLED_WORD = re.compile(rf"\b(?:{'|'.join(_SPELLED)})\b(?!\.[A-Z])")
 
 

@@ -39,9 +39,11 @@ _TAG = re.compile(r"(?<![\w#&])#([A-Za-z_]\w{0,99})")
 _HANDLE = re.compile(r"(?<![\w@])@(\w{1,64})")
 
 _MARKS = {
-    ".": "dot", "/": "slash", "\\": "backslash", "-": "dash", "_": "underscore", "?": "question mark",
+    ".": "dot", "/": "slash", "\\": "backslash", "-": "dash", "_": "underscore",
+    "?": "question mark",
     "=": "equals", "&": "and", "#": "hash", ":": "colon", "%": "percent", "~": "tilde", "@": "at",
-    "+": "plus", "*": "star", "!": "exclamation mark", "$": "dollar", ",": "comma", ";": "semicolon",
+    "+": "plus", "*": "star", "!": "exclamation mark", "$": "dollar", ",": "comma",
+    ";": "semicolon",
 }  # fmt: skip
 _PIECE = re.compile(r"[A-Za-z]+|[0-9]+|[^\W\d_]+|.")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Za-z])(?=[0-9])|_+")

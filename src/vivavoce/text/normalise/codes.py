@@ -19,10 +19,11 @@ _SPELLED = {
     )
     for name in names.split()
 }  # fmt: skip
-_PAIRED = frozenset(
+_PAIRED_TEXT = (
     "flight room suite gate channel route bus highway interstate apartment building train unit "
-    "area ward locker platform studio form boeing airbus porsche peugeot".split()
+    "area ward locker platform studio error http status form boeing airbus porsche peugeot"
 )
+_PAIRED = frozenset(_PAIRED_TEXT.split())
 _JOINTS = frozenset({"number", "no", "code", "id", "is", "was", "of", "in", "the"})
 _DIGITS = re.compile(rf"\d(?<![\w.,/$£€-]\d)\d++(?:-\d++)?{_STOP}(?!\s?%)")
 _WORD = re.compile(r"[A-Za-z]+")
@@ -44,7 +45,12 @@ _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
 _DECADE = re.compile(r"\d*[1-9]0s|\d+00s")
 _MANY = re.compile(rf"{LEFT}(10|100|1000|1,000)s(?= of )")
 _MANY_NAMES = {"10": "tens", "100": "hundreds", "1000": "thousands", "1,000": "thousands"}
-_ALWAYS = (("24/7", "twenty-four seven"), ("50/50", "fifty-fifty"), ("9/11", "nine eleven"))
+_ALWAYS = (
+    ("24/7", "twenty-four seven"),
+    ("50/50", "fifty-fifty"),
+    ("50-50", "fifty-fifty"),
+    ("9/11", "nine eleven"),
+)
 
 
 def _octet(text: str) -> str:

@@ -7,20 +7,10 @@ import re
 from vivavoce.text.normalise.numbers import cardinal, ordinal, plural_of, year
 from vivavoce.text.normalise.written import LEFT
 
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
+_MONTHS_TEXT = (
+    "January February March April May June July August September October November December"
+)
+MONTHS = tuple(_MONTHS_TEXT.split())
 _SHORT = {name[:3]: name for name in MONTHS} | {"Sept": "September"}
 _MONTH = rf"({'|'.join([*MONTHS, *_SHORT])})\b\.?"
 _DAY = r"(0?[1-9]|[12]\d|3[01])"
@@ -46,6 +36,11 @@ _DATE_WORD = re.compile(
 _FRACTION_BOTTOMS = frozenset({2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16})
 _DECADE = re.compile(r"(?:(?<!\w)'|(?<!\w)(?<!\d[.,]))((?:1[1-9]|20)?[1-9]0|1[1-9]00|2000)'?s\b")
 _SECONDS_FOLLOW = re.compile(r"\s(?:timeout|delay|interval|limit|window|pause|clip|later|ago)")
+_WEEKDAYS_TEXT = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+_WEEKDAYS = {name[:3]: name for name in _WEEKDAYS_TEXT.split()}
+_WEEKDAY = re.compile(
+    rf"\b(Mon|Tues?|Wed|Thu(?:rs?)?|Fri|Sat|Sun)\b(?=,?\s(?:the\s)?(?:{_DAY}\b|{_MONTH}))"
+)
 _NUMERIC_HINT = re.compile(r"\d[-/.]\d\d?[-/.]\d")
 _MONTH_HINT = re.compile("Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec")
 _ERA_HINT = re.compile("CE|BC|AD")
@@ -80,6 +75,10 @@ def _say_numeric(found: re.Match[str]) -> str:
     if len(written) == 2 and mark == ".":
         return found[0]
     return _us_date(int(month), day, written)
+
+
+def _say_weekday(found: re.Match[str]) -> str:
+    return _WEEKDAYS[found[1][:3]]
 
 
 def _days(first: str, joint: str | None, second: str | None) -> str:
@@ -147,6 +146,7 @@ def speak_dates(text: str) -> str:
     if _NUMERIC_HINT.search(text):
         text = _NUMERIC.sub(_say_numeric, _ISO.sub(_say_iso, text))
     if _MONTH_HINT.search(text):
+        text = _WEEKDAY.sub(_say_weekday, text)
         text = _MONTH_DAY.sub(_say_month_day, text)
         text = _DAY_MONTH.sub(_say_day_month, text)
         text = _MONTH_YEAR.sub(_say_month_year, text)

@@ -6,64 +6,19 @@ Digits may be given as text, so that no size is too large; numbers beyond the la
 
 from __future__ import annotations
 
-_SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = [
-    "zero",
-    "ten",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-]
-_SCALES = [
-    "units",
-    "thousand",
-    "million",
-    "billion",
-    "trillion",
-    "quadrillion",
-    "quintillion",
-    "sextillion",
-    "septillion",
-    "octillion",
-    "nonillion",
-    "decillion",
-    "undecillion",
-    "duodecillion",
-    "tredecillion",
-    "quattuordecillion",
-    "quindecillion",
-    "sexdecillion",
-    "septendecillion",
-    "octodecillion",
-    "novemdecillion",
-    "vigintillion",
-]
+_SMALL_TEXT = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen"
+)
+_SMALL = tuple(_SMALL_TEXT.split())
+_TENS_TEXT = "zero ten twenty thirty forty fifty sixty seventy eighty ninety"
+_TENS = tuple(_TENS_TEXT.split())
+_SCALES_TEXT = (
+    "units thousand million billion trillion quadrillion quintillion sextillion septillion "
+    "octillion nonillion decillion undecillion duodecillion tredecillion quattuordecillion "
+    "quindecillion sexdecillion septendecillion octodecillion novemdecillion vigintillion"
+)
+_SCALES = tuple(_SCALES_TEXT.split())
 _ORDINALS = {
     "one": "first",
     "two": "second",
@@ -181,7 +136,7 @@ def decimal(text: str) -> str:
 
 
 def fraction(numerator: str, denominator: str) -> str:
-    """``("3", "4")`` -> "three quarters"; unusual ones are read as "n over d" (four digits each)."""
+    """``("3", "4")`` -> "three quarters"; unusual ones are read as "n over d"."""
     top, bottom = int(numerator), int(denominator)
     if bottom < 2 or top > bottom or bottom > 999:
         return f"{cardinal(numerator)} over {cardinal(denominator)}"

@@ -11,7 +11,8 @@ _EDGE = r"(?<![\w.,/+-])(?<![\w][(])"
 _STOP = r"(?![\w]|[-./,]\d)"
 _EXTENSION = r"(?:[,\s]{0,2}(?:ext\.?|extension|x)\s?(\d{1,6}))?"
 _NORTH_AMERICA = re.compile(
-    rf"{_EDGE}(\+?1[-. ]?)?(?:\((\d{{3}})\)[-. ]?|(\d{{3}})[-. ])(\d{{3}})[-. ](\d{{4}}){_EXTENSION}{_STOP}"
+    rf"{_EDGE}(\+?1[-. ]?)?(?:\((\d{{3}})\)[-. ]?|(\d{{3}})[-. ])(\d{{3}})[-. ](\d{{4}})"
+    rf"{_EXTENSION}{_STOP}"
 )
 _INTERNATIONAL = re.compile(rf"(?<![\w.,/-])\+(\d(?:[ ().-]{{0,2}}\d){{6,14}}){_EXTENSION}{_STOP}")
 _LOCAL = re.compile(rf"{_EDGE}(\d{{3}})-(\d{{4}}){_EXTENSION}{_STOP}")

@@ -1,4 +1,4 @@
-"""Plain numbers, once everything with a special reading is gone: ranges, fractions, years, the rest."""
+"""Plain numbers, once all special readings are gone: ranges, fractions, years, the rest."""
 
 from __future__ import annotations
 
@@ -23,41 +23,17 @@ _POINT = re.compile(r"(?<![\w.])([-+]?)\.(\d+)(?![\w.]*\d)")
 _SIGNED = re.compile(rf"(?:(?<=[\s(,:;=])|(?<![^\s]))([-+])({NUMBER})(?![\w]|[./]\d)")
 _SIGN_WORDS = {"": "", "-": "minus ", "+": "plus "}
 _YEAR = re.compile(
-    rf"([12](?<!\w[12])(?<!\d[.,/][12])(?:(?<=1)[1-9]|(?<=2)0)\d\d)(?![\w%]|[.,/]\d)('s)?"
+    r"([12](?<!\w[12])(?<!\d[.,/][12])(?:(?<=1)[1-9]|(?<=2)0)\d\d)(?![\w%]|[.,/]\d)('s)?"
 )
 _OLD_YEAR = re.compile(
     r"(\b(?:in|year|since|by|until|circa|around)\s)(10\d\d)(?![\w%]|[.,/]\d)", re.I
 )
 _COUNTED = re.compile(r"\s([a-z]+(?:s|people|men|women|children|feet|sheep|units))\b")
-_NOT_COUNTED = frozenset(
-    [
-        "was",
-        "is",
-        "has",
-        "as",
-        "this",
-        "its",
-        "us",
-        "his",
-        "hers",
-        "ours",
-        "yours",
-        "theirs",
-        "across",
-        "unless",
-        "perhaps",
-        "always",
-        "besides",
-        "sales",
-        "towards",
-        "afterwards",
-        "plus",
-        "versus",
-        "minus",
-        "olympics",
-        "elections",
-    ]
+_NOT_COUNTED_TEXT = (
+    "was is has as this its us his hers ours yours theirs across unless perhaps always "
+    "besides sales towards afterwards plus versus minus olympics elections"
 )
+_NOT_COUNTED = frozenset(_NOT_COUNTED_TEXT.split())
 _YEAR_BEFORE = re.compile(
     r"\b(?:in|since|by|until|till|from|of|year|the|this|that|early|late|mid|circa|before|after|during"
     r"|spring|summer|fall|autumn|winter|and|to|'s)\s$",

@@ -6,7 +6,7 @@
 4. Abbreviations next: "No. 5", "Nov. 21", "4 p.m." lose the dots that would mislead number rules.
 5. Numbers from the most particular writing to the least: telephone, date, time, money, measure,
    code, ordinal, range, fraction, plain number. Each rule leaves words, which the next ones skip.
-6. Roman numerals before signs; signs last, when those that belong to numbers are gone.
+6. Roman numerals, then signs, when those that belong to numbers are gone.
 7. The tidy-up drops what no rule knew.
 """
 
@@ -69,18 +69,17 @@ _BEFORE_NUMBERS = (
     Rule(addresses.speak_hashtags, _holds("#")),
     Rule(abbreviations.join_initials, _holds(r"[./&]|(?i:\baka\b)")),
     Rule(abbreviations.expand_abbreviations),
-    Rule(roman.speak_roman),
 )
 _NUMBERS = (
     Rule(symbols.speak_number_signs, _holds("[#§~]")),
-    Rule(codes.speak_fixed, _holds("/|0s of")),
+    Rule(codes.speak_fixed, _holds("/|0s of|50-50")),
     Rule(
         phones.speak_phones,
         _holds(r"\d[-. )(]{1,2}\d{3}|\+\d|\d-\d+-\d|(?i:call|dial|text|extension) \d\d"),
     ),
     Rule(quantities.plain_grouping, _holds(r"\.\d{3},|,\d\d,")),
     Rule(dates.speak_dates),
-    Rule(times.speak_times, _holds(r"\d(?:\s?[AaPp]|:\d|h\d)")),
+    Rule(times.speak_times, _holds(r"\d(?:\s?[AaPp]|:\d|h\d|\shours)")),
     Rule(
         money.speak_money,
         lambda text: not money.MONEY_MARKS.isdisjoint(text) or money.CODE_MARK.search(text),
@@ -96,6 +95,7 @@ _NUMBERS = (
     Rule(quantities.speak_numbers),
 )
 _AFTER_NUMBERS = (
+    Rule(roman.speak_roman),
     Rule(symbols.speak_symbols, _holds(r"[^\w\s,.?!:;'\"()-]|[\u0370-\u03ff]")),
     Rule(abbreviations.spell_acronyms, _holds("[A-Z]{2}")),
     Rule(punctuation.tidy),

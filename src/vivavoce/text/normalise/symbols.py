@@ -8,7 +8,8 @@ from vivavoce.text.normalise.typography import SOFT
 from vivavoce.text.normalise.units import say_rate
 
 _WORDS = {
-    "=": "equals", "≠": "is not equal to", "≈": "approximately", "×": "times", "÷": "divided by", "±": "plus or minus",
+    "=": "equals", "≠": "is not equal to", "≈": "approximately", "×": "times", "÷": "divided by",
+    "±": "plus or minus",
     "√": "square root of", "∞": "infinity", "∑": "sum of", "∆": "delta", "°": "degrees",
     "%": "percent", "‰": "per mille", "&": "and", "§": "section", "¶": "paragraph",
     "©": "copyright", "®": "registered", "™": "trademark", "→": "to", "⇒": "implies",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vivavoce.text.normalise.numbers import cardinal
+from vivavoce.text.normalise.numbers import cardinal, digits
 from vivavoce.text.normalise.written import LEFT
 
 _HALF = r"\s?([AaPp])\.?[Mm]\b\.?(?!\w)"
@@ -14,6 +14,7 @@ _CLOCK = re.compile(
 )
 _ELAPSED = re.compile(rf"{LEFT}(\d{{1,4}}):([0-5]\d)(?::([0-5]\d))?(?![\w:]|[.,]\d)")
 _HOUR_RANGE = re.compile(rf"{LEFT}(\d{{1,2}}(?:[:.]\d\d)?)\s?-\s?(\d{{1,2}}(?:[:.]\d\d)?{_HALF})")
+_MILITARY = re.compile(rf"{LEFT}0(\d)00(?= hours)")
 _HALF_RANGE = re.compile(rf"(\d{_HALF}|:\d\d)\s?-\s?(?=\d{{1,2}}(?::\d\d|{_HALF}))")
 _RATIO = re.compile(rf"{LEFT}(\d{{1,4}}):(\d{{1,4}})(?![\w:]|[.,]\d)")
 _H_CLOCK = re.compile(rf"{LEFT}([01]?\d|2[0-3])h([0-5]\d)(?!\w)")
@@ -43,7 +44,8 @@ def _say_clock_half(found: re.Match[str]) -> str:
 def _say_clock(found: re.Match[str]) -> str:
     hour, minute, second, part = found.groups()
     if part:
-        return f"{cardinal(hour)} {_minutes(minute)} and {cardinal(second)} point {cardinal(part)} seconds"
+        seconds = f"{cardinal(second)} point {digits(part)}"
+        return f"{cardinal(hour)} {_minutes(minute)} and {seconds} seconds"
     if minute != "00":
         words = f"{cardinal(hour)} {_minutes(minute)}"
     elif int(hour) == 0 or hour == "24":
@@ -71,4 +73,5 @@ def speak_times(text: str) -> str:
         text = _RATIO.sub(lambda found: f"{cardinal(found[1])} to {cardinal(found[2])}", text)
     if "h" not in text:
         return text
+    text = _MILITARY.sub(lambda found: f"zero {cardinal(found[1])} hundred", text)
     return _H_CLOCK.sub(lambda found: f"{cardinal(found[1])} {_minutes(found[2])}", text)

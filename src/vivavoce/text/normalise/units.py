@@ -242,5 +242,5 @@ def speak_sizes(text: str) -> str:
 
 
 def speak_units(text: str) -> str:
-    """ "5 kg" -> "five kilograms"; "60 mi/h" -> "sixty miles per hour"; "50%" -> "fifty percent"."""
+    """ "5 kg" -> "five kilograms"; "60 mi/h" -> "sixty miles per hour"."""
     return _SCALED.sub(_say_scaled, _MEASURE.sub(_say_measure, text))
