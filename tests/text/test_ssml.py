@@ -147,3 +147,10 @@ def test_entities_are_refused() -> None:
             parse_ssml(text)
     with pytest.raises(InputError, match="document type"):
         parse_ssml('<?xml version="1.0"?><!DOCTYPE speak SYSTEM "file:///etc/passwd">' + speak("x"))
+
+
+def test_breaks_together_are_bounded() -> None:
+    one = '<break time="10s"/>'
+    assert len(parse_ssml("a" + one * 12)) == 13
+    with pytest.raises(InputError, match="120 s together"):
+        parse_ssml("a" + one * 13)

@@ -20,6 +20,10 @@ from vivavoce.speech.pipeline import ClausePipeline, Piece
 from vivavoce.types import AudioChunk, Samples, Timings
 
 
+MAX_KEPT_S = 120.0
+"""Longer speech is not kept for the cache: what one stream may hold is bounded."""
+
+
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
     """Seconds a whole request may take, and a consumer may stay away."""
@@ -174,9 +178,16 @@ class SpeechStream:
         self._plays_until_s = max(self._plays_until_s, now_s) + chunk.duration_s
         self.timings.audio_s += chunk.duration_s
         if self.on_complete is not None:
-            self._spoken.append(chunk.samples)
+            self._collect(chunk.samples)
         if chunk.last:
             self._complete()
+
+    def _collect(self, samples: Samples) -> None:
+        """Keep what was spoken for ``on_complete``, unless it grows too long to be kept."""
+        self._spoken.append(samples)
+        if self.timings.audio_s > MAX_KEPT_S:
+            self._spoken.clear()
+            self.on_complete = None
 
     def _complete(self) -> None:
         self._source.close()

@@ -19,6 +19,8 @@ from vivavoce.types import ClauseEnd
 
 MAX_BREAK_MS = 10_000.0
 MAX_DEPTH = 64
+MAX_SILENCE_MS = 120_000.0
+"""All breaks of one text together: silence must not be a way to hold a slot."""
 
 _STRENGTHS_MS = {
     "none": 0.0,
@@ -85,6 +87,10 @@ def parse_ssml(text: str, language: str | None = None) -> list[SsmlItem]:
         added = len(_ROOT) if error.lineno == 1 and not rooted else 0
         place = f"line {error.lineno}, column {error.offset + 1 - added}"
         raise _bad(f"malformed at {place}: {expat.ErrorString(error.code)}") from error
+    if sum(item.pause_ms or 0.0 for item in reader.items if isinstance(item, Break)) > (
+        MAX_SILENCE_MS
+    ):
+        raise _bad(f"its breaks are longer than {MAX_SILENCE_MS / 1_000:.0f} s together")
     return reader.items
 
 
