@@ -7,10 +7,12 @@ break reaches up to the highest frequencies and a glottal pulse does not. The sc
 over the largest one within 22 ms on either side. Built on the idea of S. Godsill and P. Rayner,
 "Digital Audio Restoration", Springer 1998, chapter 5.
 
-On neural speech at 22,050 and 24,000 Hz with peaks at full scale, about nine of ten jumps of 0.05
-and four of five cuts or repeats of 2 ms at random places are found, the rest lies under
-louder neighbours, and nothing in the untouched speech is reported. From 16,000 Hz downwards the
-band that tells a break from speech is missing: only plain breaks are found there.
+Measured on 48 neural sentences full of plosives: untouched speech scores 2.3 and once 3.2 at
+22,050 Hz, at most 4.2 from 16,000 Hz downwards. At 22,050 Hz, with peaks at full scale and at
+random places in sounding speech, three of four jumps of 0.05, nine of ten cuts and four of five
+repeats of 2 ms are reported; the rest lies under louder neighbours. From 16,000 Hz downwards the
+band that tells a break from speech is missing, and only plain breaks are found. Where the place of
+a seam is known, ``click_scores`` there, against about 2.5, finds more.
 """
 
 from __future__ import annotations
@@ -47,8 +49,8 @@ class Click:
 
 
 def default_threshold(sample_rate_hz: int) -> float:
-    """The score from which ``find_clicks`` reports, chosen above all untouched speech."""
-    return 2.7 if sample_rate_hz >= _WIDE_BAND_HZ else 3.2
+    """The score from which ``find_clicks`` reports: above all measured untouched speech."""
+    return 3.3 if sample_rate_hz >= _WIDE_BAND_HZ else 4.5
 
 
 def find_clicks(
@@ -68,7 +70,7 @@ def find_clicks(
 
 
 def click_scores(samples: Samples, sample_rate_hz: int) -> _Doubles:
-    """How far each sample stands out, shape (n,); natural speech stays under about 2."""
+    """How far each sample stands out, shape (n,); natural speech stays mostly under 2.3."""
     if len(samples) < 3:
         return np.zeros(len(samples))
     error = _two_sided_error(np.asarray(samples, np.float64), sample_rate_hz)
