@@ -24,16 +24,20 @@ async def gathered(target: AudioFormat, *cuts: int) -> bytes:
     return b"".join([data async for data in encoded(pieces(*cuts), RATE_HZ, target)])
 
 
-@pytest.mark.parametrize("encoding", ["pcm", "wav", "flac", "ulaw", "alaw", "mp3", "opus", "aac"])
+@pytest.mark.parametrize("encoding", ["pcm", "wav", "flac", "ulaw", "alaw", "mp3", "aac"])
 async def test_chunking_does_not_alter_the_bytes(encoding: str) -> None:
-    target = delivered_format(encoding, 8_000, RATE_HZ)
+    target = delivered_format(encoding, None, RATE_HZ)
     whole = await gathered(target)
     assert len(whole) > 1_000
-    in_pieces = await gathered(target, 1, 100, 5_000, 5_001, 20_000)
-    if encoding == "opus":  # an Ogg stream carries a random serial number
-        assert len(in_pieces) == pytest.approx(len(whole), rel=0.05)
-    else:
-        assert in_pieces == whole
+    assert await gathered(target, 1, 100, 5_000, 5_001, 20_000) == whole
+
+
+async def test_chunking_does_not_alter_converted_sound() -> None:
+    target = AudioFormat("pcm", 8_000)
+    whole = np.frombuffer(await gathered(target), np.int16)
+    in_pieces = np.frombuffer(await gathered(target, 1, 100, 5_000, 5_001, 20_000), np.int16)
+    assert len(in_pieces) == len(whole)
+    assert np.abs(in_pieces.astype(int) - whole).max() <= 1
 
 
 async def test_sound_leaves_as_it_is_made() -> None:
