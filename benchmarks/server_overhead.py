@@ -33,7 +33,7 @@ from vivavoce.bench.tables import distribution_row, figure_table
 from vivavoce.bench.texts import SURNAMES, invented_surname
 
 RESULTS = Path(__file__).parent / "results" / "server_overhead.json"
-CHUNK_MS = 80
+CHUNK_MS, RATE_HZ = 80, 24_000
 TARGET = "p50 at most 2 ms, p99 at most 5 ms"
 WORDS = "one long and even breath of words without any stop to make a single clause of it"
 HTTP_PATH, WS_PATH = "/v1/audio/speech/stream/pcm", "/v1/audio/speech/ws"
@@ -114,6 +114,10 @@ class Stream:
         if sound_bytes:
             self.samples.append(self.samples[-1] + sound_bytes // 2)
             self.received_ns.append(at_ns)
+
+    def samples_at(self, at_ns: int) -> int:
+        """How many samples were there by then."""
+        return self.samples[bisect.bisect_right(self.received_ns, at_ns) - 1]
 
     def received_at_ns(self, samples: int) -> int | None:
         """When that many samples were there; None if they never were."""
@@ -217,22 +221,35 @@ async def speak_all(url: str, transport: str, count: int) -> list[Stream]:
     )
 
 
-def delays_ms(streams: list[Stream], journal: Path) -> dict[str, list[float]]:
-    """For each chunk made: until its first sample, and until all of it was received."""
+def read_journal(journal: Path) -> dict[str, list[tuple[int, int]]]:
+    """For each stream's word: how many samples were made by when."""
     made: dict[str, list[tuple[int, int]]] = {}
     for line in journal.read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
-        made.setdefault(entry["text"].split(maxsplit=1)[0].lower(), []).append(
-            (entry["samples"], entry["t_ns"])
-        )
-    found: dict[str, list[float]] = {"first_sample": [], "whole_chunk": []}
+        word = entry["text"].split(maxsplit=1)[0].lower()
+        made.setdefault(word, []).append((entry["samples"], entry["t_ns"]))
+    return made
+
+
+def delays_ms(streams: list[Stream], journal: Path) -> dict[str, list[float]]:
+    """For each chunk made: until it was received, and how much of its sound was kept back.
+
+    The pipeline keeps the end of a chunk until it knows whether more speech follows it (the end
+    of a clause is trimmed and faded), so ``received`` is the arrival of the chunk's first sample,
+    and ``kept_back`` the milliseconds of sound still missing when the next chunk was made.
+    """
+    made = read_journal(journal)
+    found: dict[str, list[float]] = {"received": [], "kept_back": []}
     for stream in streams:
         before = 0
-        for samples, made_ns in made.get(stream.word, []):
-            for name, count in (("first_sample", before + 1), ("whole_chunk", samples)):
-                received_ns = stream.received_at_ns(count)
-                if received_ns is not None:
-                    found[name].append((received_ns - made_ns) / 1e6)
+        chunks = made.get(stream.word, [])
+        for index, (samples, made_ns) in enumerate(chunks):
+            received_ns = stream.received_at_ns(before + 1)
+            if received_ns is not None:
+                found["received"].append((received_ns - made_ns) / 1e6)
+            if index + 1 < len(chunks):
+                there = stream.samples_at(chunks[index + 1][1])
+                found["kept_back"].append(max(0, samples - there) / RATE_HZ * 1000)
             before = samples
     return found
 
@@ -264,7 +281,7 @@ def show(console: Console, results: list[dict[str, Any]]) -> None:
     """One row for each transport and kind of delay."""
     rows = []
     for result in results:
-        for name in ("first_sample_ms", "whole_chunk_ms"):
+        for name in ("received_ms", "kept_back_ms"):
             delays = Distribution(**result[name])
             rows.append(distribution_row(f"{result['transport']} {name}", delays))
     title = f"Made to received, {results[0]['streams']} paced streams; target: {TARGET}"
