@@ -49,12 +49,10 @@ _EITHER = {"dr": ("Doctor", "Drive"), "st": ("Saint", "Street")}
 _NOT_NAMES = frozenset({"max", "temp", "min", "art", "ed", "no"})
 _UNITS = frozenset({"min", "ft", "sec", "ch"})
 _ROMAN_NUMBERED = frozenset({"vol", "ch", "sec", "art", "fig", "para"})
-_UNDOTTED = frozenset({"mr", "mrs", "vs", "prof", "jr", "dr", "st", "blvd", "dept", "approx"})
-
-# Tested after the first letter, which lets the search skip to letters.
+_UNDOTTED = frozenset({"mr", "mrs", "ms", "vs", "prof", "jr", "sr", "blvd", "dept", "approx"})
 _FREE = r"(?<![\w.'@/-].)"
 _DOTTED = re.compile(rf"([A-Za-z]{_FREE}[A-Za-z]*+)(\.)(?!\w)")
-_PLAIN = re.compile(rf"([MDSJPvjpba]{_FREE}(?i:rs?|t|s|r|rof|lvd|ept|pprox))()(?![\w.])")
+_PLAIN = re.compile(rf"([MDSJPBva]{_FREE}(?:rs?|t|r|rof|lvd|ept|s|pprox))()(?![\w.])")
 _DIGIT_AHEAD = re.compile(r"[\s#]{0,2}\d")
 _ROMAN_AHEAD = re.compile(r"\s[IVX]+\b(?!\s[a-z])")
 _DAY_AHEAD = re.compile(r",|\s(?:\d|[JFMASOND][a-z]{2})")

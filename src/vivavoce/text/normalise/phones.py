@@ -25,10 +25,11 @@ _EMERGENCY = re.compile(r"(?<=\b(?i:call|dial|text) )(\d{3})(?![\w-]|[.,:]\d)")
 _EXT_NUMBER = re.compile(r"\b(extension)\s(\d{2,6})(?![\w-]|[.,]\d)", re.IGNORECASE)
 _THREE_GROUPS = re.compile(r"\d[-. )]{1,2}\d{3,4}[-. ]\d{3}")
 _GROUP = re.compile(r"\d+")
-_COUNTRIES = ("1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44",
-              "45", "46", "47", "48", "49", "51", "52", "54", "55", "56", "57", "60", "61", "62",
-              "63", "64", "65", "66", "81", "82", "84", "86", "90", "91", "92", "93", "94", "95",
-              "98")  # fmt: skip
+_COUNTRIES_TEXT = (
+    "1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 54 55 56 57 60 61 62 63 64 "
+    "65 66 81 82 84 86 90 91 92 93 94 95 98"
+)
+_COUNTRIES = frozenset(_COUNTRIES_TEXT.split())
 
 
 def _grouped(groups: list[str]) -> str:
