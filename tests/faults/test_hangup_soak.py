@@ -1,0 +1,115 @@
+"""Callers who hang up at any moment leave nothing behind, and the next call is normal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from faults.inprocess import InnerServer, serving_here
+from faults.rawcalls import Call, make_call, random_calls
+from faults.residue import Residue, process_counts, settled
+from quality.live import LiveServer, metric, serving
+
+TEXTS = [
+    "Hello.",
+    "One sentence of moderate length. And another one after it.",
+    "First this, and then that, and then something else altogether. " * 3,
+]
+REFERENCE = "This is the call after all the others."
+CALLERS = 12
+SLOW_STEPS = {"step_ms": 4.0}
+
+
+async def hang_up_all(port: int, calls: list[Call], callers: int = CALLERS) -> int:
+    """Make all calls, ``callers`` at a time; returns the bytes that were answered in all."""
+    waiting = list(reversed(calls))
+    answered = 0
+
+    async def caller() -> None:
+        nonlocal answered
+        while waiting:
+            answered += await make_call(port, waiting.pop())
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return answered
+
+
+def normal_call(url: str) -> bytes:
+    body = {"input": REFERENCE, "sample_rate": 24_000, "seed": 1}
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        return client.post("/v1/audio/speech/stream/pcm", json=body).raise_for_status().content
+
+
+def soak(url: str, port: int, look: Callable[[], Residue], calls: list[Call]) -> None:
+    before_sound = normal_call(url)
+    before = settled(look, lambda seen: seen.running == 0)
+    answered = asyncio.run(hang_up_all(port, calls))
+    after = settled(look, lambda seen: seen.within(before))
+    assert after.within(before), f"{after} is left, where there was {before}"
+    assert answered > 0
+    assert normal_call(url) == before_sound
+
+
+def inner(tmp_path: Path, calls: list[Call]) -> None:
+    with serving_here(tmp_path, capacity=6, max_queue_depth=0, fake=SLOW_STEPS) as server:
+        soak(server.url, server.port, server.residue, calls)
+
+
+def test_two_hundred_hang_ups_leave_nothing(tmp_path: Path) -> None:
+    inner(tmp_path, random_calls(200, TEXTS, seed=1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_thousand_hang_ups_leave_nothing(tmp_path: Path) -> None:
+    inner(tmp_path, random_calls(1_000, TEXTS, seed=2))
+
+
+def outer_residue(live: LiveServer) -> Callable[[], Residue]:
+    def look() -> Residue:
+        with live.client() as client:
+            health = client.get("/health").json()
+            exposition = client.get("/metrics").text
+        assert health["running"] == metric(exposition, "tts_requests_running")
+        assert health["queue_depth"] == metric(exposition, "tts_requests_waiting")
+        threads, descriptors = process_counts(live.process.pid)
+        return Residue(
+            health["running"], health["queue_depth"], None, None, threads, descriptors
+        )
+
+    return look
+
+
+def test_a_server_process_is_left_clean(tmp_path: Path) -> None:
+    settings = {"capacity": 6, "max_queue_depth": 0, "audio_cache_max": 0, "fake.step_ms": 4}
+    with serving("fake", settings) as live:
+        soak(live.url, live.port, outer_residue(live), random_calls(100, TEXTS, seed=3))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_thousand_hang_ups_on_piper_leave_nothing() -> None:
+    settings = {"capacity": 8, "max_queue_depth": 0, "audio_cache_max": 0}
+    with serving("piper", settings) as live:
+        soak(live.url, live.port, outer_residue(live), random_calls(1_000, TEXTS, seed=4))
+
+
+def test_the_yardstick_sees_a_slot_that_is_held(tmp_path: Path) -> None:
+    """The soak would fail if a slot leaked: here one is held on purpose."""
+    with serving_here(tmp_path, fake={"paced": True}) as server:
+        before = server.residue()
+        with hold_one(server):
+            assert not server.residue().within(before)
+
+
+def hold_one(server: InnerServer) -> httpx.Client:
+    client = httpx.Client(base_url=server.url, trust_env=False)
+    request = client.build_request(
+        "POST", "/v1/audio/speech/stream/pcm", json={"input": "A long while. " * 5}
+    )
+    client.send(request, stream=True)
+    return client
