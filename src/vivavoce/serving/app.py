@@ -56,7 +56,7 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     app.state.context = context
     for module in ROUTERS:
         app.include_router(module.router)
-    install_problem_handlers(app)
+    install_problem_handlers(app, [route for each in ROUTERS for route in each.router.routes])
     install_openapi(app, settings)
     _add_middleware(app, context)
     return app

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Route
 
 from vivavoce.errors import (
     Busy,
@@ -99,8 +99,12 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Give every error, the framework's own included, an answer in the envelope."""
+def install_problem_handlers(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
+    """Give every error, the framework's own included, an answer in the envelope.
+
+    ``routes`` are those that ``Allow`` is told of.
+    """
+    app.state.plain_routes = [route for route in routes if isinstance(route, Route)]
     app.add_exception_handler(VivavoceError, _on_vivavoce)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
@@ -138,10 +142,9 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 def _allowed(request: Request) -> list[str]:
     """The methods of every route at this path."""
     methods: set[str] = set()
-    for route in request.app.routes:
-        matched, _ = route.matches(request.scope)
-        if matched is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    for route in request.app.state.plain_routes:
+        if route.path_regex.match(request.url.path):
+            methods |= route.methods or set()
     return sorted(methods)
 
 
