@@ -15,6 +15,7 @@ def test_provenance_is_complete_and_fits_json() -> None:
     assert found["device"]["cores"] >= 1 and found["device"]["cpu"]
     assert found["versions"]["python"] == platform.python_version()
     assert "numpy" in found["versions"]
+    assert found["load_average"] >= 0
     assert platform.node() not in (found["command"], found["device"]["cpu"])
 
 

@@ -20,11 +20,16 @@ _MASK = "***"
 
 
 def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
-    """Date, command line, device, versions and commit, ready for JSON. Holds no secrets."""
+    """Date, command line, device, versions and commit, ready for JSON. Holds no secrets.
+
+    ``load_average`` (1 minute) is from before the report is written: far more than the run itself
+    can have caused means that the machine was shared, and the figures with it.
+    """
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": command_line(sys.argv if command is None else command),
         "device": device(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "versions": versions(),
         "commit": commit(),
     }
