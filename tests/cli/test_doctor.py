@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,3 +49,14 @@ def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     (finding,) = diagnosis.installed_extras()
     assert (finding.name, finding.state) == ("extra odd", "note")
     assert "surely-not-installed" in finding.summary
+
+
+def test_a_broken_torch_is_said_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "torch.py").write_text("raise OSError('libtorch is missing')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    findings = {finding.name: finding for finding in diagnosis.accelerators()}
+    assert findings["torch"].state == "note"
+    assert "libtorch is missing" in findings["torch"].summary

@@ -17,6 +17,7 @@ from vivavoce.engines.piper.cut_cache import cache_root
 from vivavoce.errors import VivavoceError
 
 if TYPE_CHECKING:
+    from vivavoce.engines.base import EngineInfo
     from vivavoce.settings import Settings
     from vivavoce.speech.synthesizer import Synthesizer
 
@@ -88,16 +89,22 @@ def accelerators() -> list[Finding]:
         facts = {"version": version_of("onnxruntime"), "providers": providers}
         found.append(Finding("ONNX Runtime", "ok", ", ".join(providers), facts))
     if find_spec("torch") is not None:
-        import torch
-
-        cuda = torch.cuda.is_available()
-        device = torch.cuda.get_device_name() if cuda else "no CUDA device is visible"
-        found.append(Finding("torch", "ok", device, {"cuda": cuda}))
+        found.append(_torch())
     if not Path("/proc/driver/nvidia/version").exists():
         found.append(
             Finding("GPU", "note", "no NVIDIA driver was found: everything runs on the CPU")
         )
     return found
+
+
+def _torch() -> Finding:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("torch", "note", f"installed, but it cannot be imported: {error}")
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if cuda else "no CUDA device is visible"
+    return Finding("torch", "ok", device, {"cuda": cuda})
 
 
 def loudspeaker() -> Finding:
@@ -151,7 +158,7 @@ def engine(settings: Settings) -> list[Finding]:
 def _engine_used(synthesizer: Synthesizer) -> Finding:
     info = synthesizer.info
     voice = synthesizer.service.voices.resolve(None).id
-    why = info.details.get("why")
+    why = info.details.get("why") or _why(info)
     summary = (
         f"{info.name} ({info.model}) on {info.device}"
         + (f", because {why}" if why else "")
@@ -166,6 +173,16 @@ def _engine_used(synthesizer: Synthesizer) -> Finding:
         "details": dict(info.details),
     }
     return Finding("engine", "ok", summary, facts)
+
+
+def _why(info: EngineInfo) -> str:
+    """Why it runs where it runs, for an engine on ONNX Runtime that does not say so itself."""
+    providers = info.details.get("providers", ())
+    if info.device != "cpu" or not providers:
+        return ""
+    if "CUDAExecutionProvider" in providers:
+        return "the CPU is asked for, though this ONNX Runtime could use CUDA"
+    return "this ONNX Runtime has no CUDA provider"
 
 
 def _test_synthesis(synthesizer: Synthesizer, load_s: float) -> Finding:
