@@ -30,6 +30,7 @@ class CutFiles:
     """The three graphs and what is known of them; radii are in frames of ``hop_samples``."""
 
     folder: Path
+    model_sha256: str
     hop_samples: int
     decoder_radius_frames: int
     flow_radius_frames: int
@@ -66,25 +67,26 @@ def cut_files(model: Path, sha256: str, root: Path) -> Iterator[CutFiles]:
     Raises ModelFileError where the model is not a Piper voice.
     """
     kept = root / "piper" / f"{sha256}-v{CUT_VERSION}"
-    found = read_cut(kept)
+    found = read_cut(kept, sha256)
     if found is None:
         try:
-            found = _fill_cache(model, kept)
+            found = _fill_cache(model, kept, sha256)
         except OSError as error:
             log.warning("The cut voice cannot be kept in %s: %s", kept, error)
     if found is not None:
         yield found
         return
     with tempfile.TemporaryDirectory(prefix="vivavoce-") as temporary:
-        yield _cut_into(model, Path(temporary))
+        yield _cut_into(model, Path(temporary), sha256)
 
 
-def read_cut(folder: Path) -> CutFiles | None:
+def read_cut(folder: Path, sha256: str) -> CutFiles | None:
     """What is in a folder, or None where something is missing or damaged."""
     try:
         facts = json.loads((folder / "cut.json").read_text(encoding="utf-8"))
         files = CutFiles(
             folder,
+            sha256,
             int(facts["hop_samples"]),
             int(facts["decoder_radius_frames"]),
             int(facts["flow_radius_frames"]),
@@ -101,20 +103,20 @@ def read_cut(folder: Path) -> CutFiles | None:
     return files if sound else None
 
 
-def _fill_cache(model: Path, kept: Path) -> CutFiles | None:
+def _fill_cache(model: Path, kept: Path, sha256: str) -> CutFiles | None:
     """Cut beside the final place, then rename. Raises OSError, ModelFileError."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".cutting-") as temporary:
         made = Path(temporary) / "cut"
         made.mkdir()
-        _cut_into(model, made)
-        if read_cut(kept) is None:
+        _cut_into(model, made, sha256)
+        if read_cut(kept, sha256) is None:
             shutil.rmtree(kept, ignore_errors=True)
             made.rename(kept)
-    return read_cut(kept)
+    return read_cut(kept, sha256)
 
 
-def _cut_into(model: Path, folder: Path) -> CutFiles:
+def _cut_into(model: Path, folder: Path, sha256: str) -> CutFiles:
     """Cut in another process. Raises OSError where the folder cannot be written."""
     command = [sys.executable, "-m", "vivavoce.engines.piper.cut_worker", str(model), str(folder)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -124,7 +126,7 @@ def _cut_into(model: Path, folder: Path) -> CutFiles:
         )
     except subprocess.TimeoutExpired as error:
         raise ModelFileError(f"Cutting {model} took longer than {TIMEOUT_S:.0f} s.") from error
-    if done.returncode == 0 and (files := read_cut(folder)) is not None:
+    if done.returncode == 0 and (files := read_cut(folder, sha256)) is not None:
         return files
     reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
     if "OSError" in reason[0] or "Error: [Errno" in reason[0]:

@@ -16,6 +16,7 @@ from vivavoce.engines.piper.lanes import Lanes
 from vivavoce.engines.piper.manner import check_manner, manner_of
 from vivavoce.engines.piper.model import VoiceModel
 from vivavoce.engines.piper.options import PiperOptions
+from vivavoce.engines.piper.phonemes import espeak_version
 from vivavoce.engines.piper.sessions import require_device
 from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
 from vivavoce.engines.piper.voices import VoiceShelf
@@ -207,4 +208,7 @@ class PiperEngine(Engine):
             "providers": tuple(ort.get_available_providers()),
             "threads": self.options.threads,
             "workers": self.options.worker_count(),
+            "sha256": model.sha256,
+            "espeak": espeak_version(),
+            "why": "asked for" if self.options.device == "cuda" else "Piper is made for CPUs",
         }

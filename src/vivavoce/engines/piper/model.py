@@ -46,6 +46,7 @@ class VoiceModel:
 
     def __init__(self, files: VoiceFiles, config: VoiceConfig, cut: CutFiles, sessions: Any):
         self.files = files
+        self.sha256 = cut.model_sha256
         self.config = config
         self.hop_samples = cut.hop_samples
         self.decoder_radius_frames = cut.decoder_radius_frames

@@ -11,6 +11,7 @@ import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from vivavoce.engines.piper.voice_config import VoiceConfig
@@ -136,6 +137,11 @@ def _espeak(text: str, config: VoiceConfig) -> list[list[str]]:
                 f"espeak-ng cannot speak {config.espeak_voice!r}: {error}"
             ) from error
     return [list(sentence) for sentence in found]
+
+
+def espeak_version() -> str:
+    """The package that brings espeak-ng; its bridge does not tell espeak-ng's own version."""
+    return f"piper-tts {version('piper-tts')}"
 
 
 @cache

@@ -15,11 +15,8 @@ from vivavoce.engines.piper.windows import Window, WindowPlan
 from vivavoce.errors import EngineError
 from vivavoce.types import FinishReason, Samples, Span
 
-FLOW_CHUNK_FRAMES = 96
-FLOW_CONTEXT_SHARE = 0.75
-"""Of the flow's radius, what is given as context: its edge has next to no weight, and what it
-alters lies in the decoder's own context (measured: 2e-7 of full scale)."""
-
+FLOW_CHUNK_FRAMES = 128
+"""How far the flow runs at once after the first window: about as long as a large window takes."""
 SILENCE: Samples = np.zeros(0, np.float32)
 
 
@@ -80,20 +77,27 @@ class Synthesis:
         self._rng = np.random.Generator(np.random.Philox(seed if seed is None else seed % 2**64))
 
     def advance(self) -> Piece:
-        """Phonemes and encoder of the next stretch, or its next window. Raises EngineError."""
+        """Phonemes and encoder of the next stretch, its next run of the flow, or its next window.
+
+        Raises EngineError.
+        """
         stages_ms: dict[str, float] = {}
+        since_s = time.perf_counter()
         if self._waiting is None:
-            since_s = time.perf_counter()
             self._waiting = phonemize(self.spans, self.model.config)
             stages_ms["phonemes"] = elapsed_ms(since_s)
-        if self._part is None and not self._waiting:
-            return Piece(SILENCE, stages_ms, "stop")
-        since_s = time.perf_counter()
+            if not self._waiting:
+                return Piece(SILENCE, stages_ms, "stop")
+            since_s = time.perf_counter()
+        samples = SILENCE
         if self._part is None:
-            self._part = self._encode(self._waiting.pop(0))
-            return self._end_of(SILENCE, stages_ms | {"encoder": elapsed_ms(since_s)})
-        samples = self._decode(self._part, self._next_window(self._part))
-        return self._end_of(samples, stages_ms | {"decoder": elapsed_ms(since_s)})
+            self._part, stage = self._encode(self._waiting.pop(0)), "encoder"
+        elif (window := self._window(self._part)).seen_end > self._part.flowed:
+            self._flow_to(self._part, window.seen_end)
+            stage = "flow"
+        else:
+            samples, stage = self._decode(self._part, window), "decoder"
+        return self._end_of(samples, stages_ms | {stage: elapsed_ms(since_s)})
 
     def _encode(self, phonemes: list[str]) -> _Part:
         ids = phoneme_ids(phonemes, self.model.config.phoneme_ids)
@@ -103,9 +107,10 @@ class Synthesis:
         mean = np.repeat(encoded.mean, encoded.durations, axis=1)[:, : self._frames_left()]
         if manner.scales.noise > 0:
             spread = np.repeat(encoded.log_std, encoded.durations, axis=1)[:, : mean.shape[1]]
-            drawn = self._rng.standard_normal(mean.shape, np.float32)
+            # Frame by frame, so that a text cut short by a limit sounds like the whole one.
+            drawn = self._rng.standard_normal(mean.shape[::-1], np.float32).T
             mean = mean + drawn * np.exp(spread) * np.float32(manner.scales.noise)
-        return _Part(mean, np.empty_like(mean))
+        return _Part(mean, np.empty(mean.shape, np.float32))
 
     def _frames_left(self) -> int | None:
         """How many frames can still be heard, with context; None for all."""
@@ -114,17 +119,15 @@ class Synthesis:
         left = max(0, self.manner.max_samples - self._made_samples) // self.model.hop_samples
         return left + 1 + self.plan.context + self.model.flow_radius_frames
 
-    def _next_window(self, part: _Part) -> Window:
-        window = self.plan.window(self._windows, part.spoken, part.frames)
-        self._windows += 1
-        return window
+    def _window(self, part: _Part) -> Window:
+        return self.plan.window(self._windows, part.spoken, part.frames)
 
     def _decode(self, part: _Part, window: Window) -> Samples:
-        self._flow_to(part, window.seen_end)
         hop = self.model.hop_samples
         seen = part.latent[:, window.seen_start : window.seen_end]
         sound = self.model.decode(seen, self.manner.speaker)
         part.spoken = window.end
+        self._windows += 1
         if not np.isfinite(sound).all():
             raise EngineError("The voice produced numbers that are not sound.")
         begin = (window.start - window.seen_start) * hop
@@ -132,10 +135,8 @@ class Synthesis:
         return sound[begin : begin + (window.end - window.start) * hop].copy()
 
     def _flow_to(self, part: _Part, wanted: int) -> None:
-        """Compute the latent at least up to frame ``wanted``."""
-        if part.flowed >= wanted:
-            return
-        context = int(np.ceil(self.model.flow_radius_frames * FLOW_CONTEXT_SHARE))
+        """Compute the latent at least up to frame ``wanted``, just that far for early sound."""
+        context = self.model.flow_radius_frames
         end = wanted if part.flowed == 0 else max(wanted, part.flowed + FLOW_CHUNK_FRAMES)
         end = part.frames if part.frames - end <= context else end
         first, last = max(0, part.flowed - context), min(part.frames, end + context)
