@@ -20,9 +20,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-READ_LIMIT_S = 60.0
+READ_LIMIT_S = 30.0
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 HEADERS_END = b"\r\n\r\n"
+TAIL_BYTES = 512  # the done event of a WebSocket fits in, whatever it tells
 
 
 class Transport(enum.Enum):
@@ -161,5 +162,5 @@ async def _read(reader: asyncio.StreamReader, call: Call) -> int:
     tail = b""
     while end not in tail.replace(b" ", b"") and (data := await reader.read(65_536)):
         count += len(data)
-        tail = (tail + data)[-4 * len(end) :]
+        tail = (tail + data)[-TAIL_BYTES:]
     return count

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -102,14 +103,16 @@ def test_the_yardstick_sees_a_slot_that_is_held(tmp_path: Path) -> None:
     """The soak would fail if a slot leaked: here one is held on purpose."""
     with serving_here(tmp_path, fake={"paced": True}) as server:
         before = server.residue()
-        with hold_one(server):
+        with held(server):
             assert not server.residue().within(before)
 
 
-def hold_one(server: InnerServer) -> httpx.Client:
-    client = httpx.Client(base_url=server.url, trust_env=False)
-    request = client.build_request(
-        "POST", "/v1/audio/speech/stream/pcm", json={"input": "A long while. " * 5}
-    )
-    client.send(request, stream=True)
-    return client
+@contextmanager
+def held(server: InnerServer) -> Iterator[None]:
+    """A call that has begun and is not read."""
+    body = {"input": "A long while. " * 5}
+    with (
+        httpx.Client(base_url=server.url, trust_env=False) as client,
+        client.stream("POST", "/v1/audio/speech/stream/pcm", json=body),
+    ):
+        yield
