@@ -1,0 +1,310 @@
+"""Voice files: checksums, the cache of cut graphs, folders, downloads, several speakers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import http.server
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vivavoce.engines.piper.cut_cache import cache_root, cut_files, file_sha256, read_cut
+from vivavoce.engines.piper.download import download_voice
+from vivavoce.engines.piper.engine import PiperEngine
+from vivavoce.engines.piper.model import Scales, VoiceModel, load_model
+from vivavoce.engines.piper.options import PiperOptions
+from vivavoce.engines.piper.voice_files import VoiceFiles, packaged_voice
+from vivavoce.errors import ModelFileError, SettingsError, UnknownVoice
+from vivavoce.types import Sampling, Span, Utterance
+
+
+def packaged() -> VoiceFiles:
+    files = packaged_voice()
+    assert files is not None
+    return files
+
+
+def put_voice(folder: Path, name: str, **changes: Any) -> Path:
+    """The packaged model under another name, its configuration altered."""
+    raw = json.loads(packaged().config.read_text(encoding="utf-8"))
+    (folder / f"{name}.onnx.json").write_text(json.dumps(raw | changes), encoding="utf-8")
+    (folder / f"{name}.onnx").symlink_to(packaged().model)
+    return folder / f"{name}.onnx"
+
+
+def test_a_damaged_voice_is_refused_with_both_sums(tmp_path: Path) -> None:
+    spoiled = tmp_path / "spoiled.onnx"
+    spoiled.write_bytes(b"not the model")
+    files = dataclasses.replace(packaged(), model=spoiled)
+    with pytest.raises(ModelFileError) as caught:
+        load_model(files, PiperOptions(cache_dir=tmp_path))
+    assert files.sha256 in caught.value.message
+    assert hashlib.sha256(b"not the model").hexdigest() in caught.value.message
+
+
+def test_a_file_that_is_no_voice_is_a_model_error(tmp_path: Path) -> None:
+    junk = tmp_path / "junk.onnx"
+    junk.write_bytes(b"\xff\xff\xff junk")
+    with pytest.raises(ModelFileError), cut_files(junk, "0" * 64, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"num_speakers": "x"}'])
+def test_a_wrong_configuration_is_a_model_error(tmp_path: Path, text: str) -> None:
+    model = put_voice(tmp_path, "odd")
+    model.with_name("odd.onnx.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelFileError, match="odd"):
+        PiperEngine(PiperOptions(model=model, cache_dir=tmp_path)).load()
+
+
+def test_phonemes_that_cannot_be_made_are_a_model_error(tmp_path: Path) -> None:
+    model = put_voice(tmp_path, "zh", phoneme_type="pinyin")
+    with pytest.raises(ModelFileError, match="pinyin"):
+        PiperEngine(PiperOptions(model=model, cache_dir=tmp_path)).load()
+
+
+def test_the_cut_is_kept_and_used_again(model: VoiceModel, cache_dir: Path) -> None:
+    (folder,) = (cache_dir / "piper").iterdir()
+    made_at_ns = (folder / "cut.json").stat().st_mtime_ns
+    with cut_files(packaged().model, packaged().sha256, cache_dir) as cut:
+        assert cut.folder == folder
+        assert (cut.hop_samples, cut.decoder_radius_frames) == (256, model.decoder_radius_frames)
+    assert (folder / "cut.json").stat().st_mtime_ns == made_at_ns
+
+
+@pytest.mark.parametrize("damage", ["truncated", "cut.json", "missing"])
+def test_a_damaged_cut_is_made_anew(
+    model: VoiceModel, cache_dir: Path, tmp_path: Path, damage: str
+) -> None:
+    shutil.copytree(cache_dir, tmp_path, dirs_exist_ok=True)
+    (folder,) = (tmp_path / "piper").iterdir()
+    match damage:
+        case "truncated":
+            (folder / "decoder.onnx").write_bytes(b"short")
+        case "cut.json":
+            (folder / "cut.json").write_text("{", encoding="utf-8")
+        case _:
+            (folder / "flow.onnx").unlink()
+    assert read_cut(folder, packaged().sha256) is None
+    with cut_files(packaged().model, packaged().sha256, tmp_path) as cut:
+        assert cut.folder == folder
+        assert file_sha256(cut.path("decoder")) == file_sha256(
+            next((cache_dir / "piper").iterdir()) / "decoder.onnx"
+        )
+
+
+def test_a_cache_that_cannot_be_written_is_worked_around(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder", encoding="utf-8")
+    with (
+        caplog.at_level(logging.WARNING),
+        cut_files(packaged().model, packaged().sha256, blocked) as cut,
+    ):
+        assert cut.path("encoder").is_file()
+        temporary = cut.folder
+    assert not temporary.exists()
+    assert "cannot be kept" in caplog.text
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.delenv("VIVAVOCE_CACHE_DIR", raising=False)
+    assert cache_root() == tmp_path / "xdg" / "vivavoce"
+    monkeypatch.setenv("VIVAVOCE_CACHE_DIR", str(tmp_path / "own"))
+    assert cache_root() == tmp_path / "own"
+    assert cache_root(tmp_path) == tmp_path
+
+
+def test_voices_of_a_folder_load_when_used(cache_dir: Path, tmp_path: Path) -> None:
+    put_voice(tmp_path, "second")
+    put_voice(tmp_path, "third", audio={"sample_rate": 16_000})
+    engine = PiperEngine(
+        PiperOptions(cache_dir=cache_dir, voices_dir=tmp_path, loaded_voices=2, workers=1)
+    )
+    engine.load()
+    assert [voice.id for voice in engine.voices()] == ["en_US-joe-medium", "second", "third"]
+    lengths = []
+    for voice in engine.voices():
+        slot = engine.admit(Utterance((Span("Hello."),), voice, sampling=Sampling(seed=1)))
+        pieces = []
+        while not pieces or not pieces[-1].last:
+            pieces.extend(engine.step())
+        assert {piece.slot for piece in pieces} == {slot}
+        lengths.append(sum(len(piece.samples) for piece in pieces))
+    assert engine._shelf.loaded() == ["second", "third"]
+    # The third voice's sound is converted to the engine's own rate.
+    assert lengths[0] == lengths[1]
+    assert lengths[2] == round(lengths[0] * 22_050 / 16_000)
+    engine.unload()
+
+
+def test_a_default_voice_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="en_GB-alan-low"):
+        PiperEngine(PiperOptions(voice="en_GB-alan-low", cache_dir=tmp_path)).load()
+    with pytest.raises(SettingsError, match="does not exist"):
+        PiperEngine(PiperOptions(voices_dir=tmp_path / "none")).load()
+    with pytest.raises(ModelFileError, match="does not exist"):
+        PiperEngine(PiperOptions(model=tmp_path / "none.onnx")).load()
+
+
+# -- several speakers -----------------------------------------------------------------------
+
+
+def with_speakers(path: Path) -> Path:
+    """The packaged voice with a speaker's bias on the decoder, as exports of many speakers have."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(str(packaged().model))
+    graph = model.graph
+    # Exports of one speaker give the unused name to a weight.
+    for weight in graph.initializer:
+        weight.name = "sid_weight" if weight.name == "sid" else weight.name
+    for node in graph.node:
+        node.input[:] = ["sid_weight" if name == "sid" else name for name in node.input]
+    channels = 4
+    weights = {
+        "emb_g": np.array([[0.0] * channels, [0.5] * channels], np.float32),
+        "cond_w": np.random.default_rng(0).normal(size=(256, channels, 1)).astype(np.float32),
+        "g_axis": np.array([-1], np.int64),
+    }
+    graph.initializer.extend(numpy_helper.from_array(each, name) for name, each in weights.items())
+    graph.input.append(helper.make_tensor_value_info("sid", onnx.TensorProto.INT64, ["batch"]))
+    at = next(i for i, node in enumerate(graph.node) if node.name == "/dec/conv_pre/Conv")
+    made = graph.node[at].output[0]
+    graph.node[at].output[0] = "conv_pre_alone"
+    for node in reversed(
+        [
+            helper.make_node("Gather", ["emb_g", "sid"], ["g_flat"]),
+            helper.make_node("Unsqueeze", ["g_flat", "g_axis"], ["g"]),
+            helper.make_node("Conv", ["g", "cond_w"], ["cond"], kernel_shape=[1]),
+            helper.make_node("Add", ["conv_pre_alone", "cond"], [made]),
+        ]
+    ):
+        graph.node.insert(at + 1, node)
+    onnx.save(model, str(path))
+    return path
+
+
+def test_speakers_of_one_voice(model: VoiceModel, tmp_path: Path) -> None:
+    import onnxruntime as ort
+
+    path = with_speakers(tmp_path / "duo.onnx")
+    raw = json.loads(packaged().config.read_text(encoding="utf-8"))
+    raw |= {"num_speakers": 2, "speaker_id_map": {"ann": 0, "bob": 1}}
+    (tmp_path / "duo.onnx.json").write_text(json.dumps(raw), encoding="utf-8")
+    engine = PiperEngine(
+        PiperOptions(model=path, voice="duo#bob", cache_dir=tmp_path / "cache", workers=1)
+    )
+    engine.load()
+    assert [voice.id for voice in engine.voices()][:2] == ["duo#bob", "duo#ann"]
+    with pytest.raises(UnknownVoice):
+        engine._shelf.speaker("duo#eve")
+    duo = engine._shelf.model("duo")
+    ids = [1, 0, 20, 0, 120, 0, 59, 0, 24, 0, 10, 0, 2]
+    whole = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    feed = {"input": np.array([ids]), "input_lengths": np.array([len(ids)])}
+    feed["scales"] = np.array([0, 1, 0], np.float32)
+    sounds = []
+    for speaker in (0, 1):
+        encoded = duo.encode(ids, Scales(0, 0, 1), speaker, np.zeros((2, len(ids)), np.float32))
+        prior = np.repeat(encoded.mean, encoded.durations, axis=1)
+        sounds.append(duo.decode(duo.flow(prior, speaker), speaker))
+        expected = whole.run(None, feed | {"sid": np.array([speaker])})[0].reshape(-1)
+        assert np.abs(sounds[-1] - expected).max() <= 1e-4
+    assert np.abs(sounds[0] - sounds[1]).max() > 0.01
+    engine.unload()
+
+
+# -- downloads ------------------------------------------------------------------------------
+
+NAME = "en_GB-test-low"
+PLACE = f"en/en_GB/test/low/{NAME}"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A collection of voices served from a folder: the folder and its address."""
+    root = tmp_path / "site"
+    (root / PLACE).parent.mkdir(parents=True)
+
+    def handler(*args: Any) -> _Quiet:
+        return _Quiet(*args, directory=str(root))
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield root, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def publish(root: Path, model: bytes = b"model", **sums: str) -> None:
+    parts = {f"{PLACE}.onnx": model, f"{PLACE}.onnx.json": b"{}"}
+    for path, data in parts.items():
+        (root / path).write_bytes(data)
+    files = {
+        path: {"md5_digest": sums.get("md5", hashlib.md5(data, usedforsecurity=False).hexdigest())}
+        for path, data in parts.items()
+    }
+    (root / "voices.json").write_text(json.dumps({NAME: {"files": files}}), encoding="utf-8")
+
+
+def test_download_puts_a_checked_voice_in_place(site: tuple[Path, str], tmp_path: Path) -> None:
+    root, url = site
+    publish(root)
+    files = download_voice(NAME, tmp_path / "voices", url)
+    assert files.model.read_bytes() == b"model"
+    assert sorted(path.name for path in (tmp_path / "voices").iterdir()) == [
+        f"{NAME}.onnx",
+        f"{NAME}.onnx.json",
+    ]
+
+
+def test_a_damaged_download_is_refused(site: tuple[Path, str], tmp_path: Path) -> None:
+    root, url = site
+    publish(root, md5="0" * 32)
+    with pytest.raises(ModelFileError, match="MD5"):
+        download_voice(NAME, tmp_path / "voices", url)
+    assert list((tmp_path / "voices").iterdir()) == []
+
+
+def test_downloads_that_cannot_work_say_why(site: tuple[Path, str], tmp_path: Path) -> None:
+    root, url = site
+    publish(root)
+    with pytest.raises(ModelFileError, match="no published voice"):
+        download_voice("en_GB-nobody-low", tmp_path, url)
+    with pytest.raises(SettingsError, match="not a voice name"):
+        download_voice("../../etc/passwd", tmp_path, url)
+    (root / f"{PLACE}.onnx").unlink()
+    with pytest.raises(ModelFileError, match="404"):
+        download_voice(NAME, tmp_path, url)
+    with pytest.raises(ModelFileError, match="cannot be downloaded"):
+        download_voice(NAME, tmp_path, "http://127.0.0.1:9")
+
+
+def test_the_default_voice_is_downloaded_when_allowed(
+    site: tuple[Path, str], tmp_path: Path
+) -> None:
+    root, url = site
+    publish(root, packaged().model.read_bytes()[:100])
+    options = PiperOptions(voice=NAME, download=True, download_url=url, cache_dir=tmp_path)
+    with pytest.raises(ModelFileError, match="not a Piper voice configuration"):
+        PiperEngine(options).load()
+    assert (tmp_path / "piper" / "voices" / f"{NAME}.onnx").is_file()
