@@ -88,17 +88,15 @@ def simultaneous(console: Console, server: ServerProcess, calls: Calls) -> dict[
 
 def search(console: Console, server: ServerProcess, calls: Calls, limit: int) -> dict[str, Any]:
     """How many are still clean."""
-    tried: list[dict[str, Any]] = []
 
     def note(count: int, summary: Summary) -> None:
         console.print(f"{count:4d} calls: {'clean' if summary.clean else 'not clean'}")
-        stalls = summary.playback[0].underruns if summary.playback else None
-        tried.append({"calls": count, "underruns": stalls, "errors": summary.errors})
 
     session = calls.session(server.url)
-    found = asyncio.run(session.search(note, limit=limit, start=max(1, calls.count // 2)))
-    console.print(f"largest number of clean calls: {found.max_calls}")
-    return {"max_calls": found.max_calls, "limit": limit, "tried": tried}
+    outcome = asyncio.run(session.search(note, limit=limit, start=max(1, calls.count // 2)))
+    assert outcome.search is not None
+    console.print(f"largest number of clean calls: {outcome.search.max_calls}")
+    return {**asdict(outcome.search), "limit": limit, "summary": asdict(outcome.summary)}
 
 
 def first_sound_ms(measure: Measure) -> float:

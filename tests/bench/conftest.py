@@ -18,7 +18,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 RATE_HZ = 8_000
 CHUNK_S = 0.04
-STALL_S = 0.25
+STALL_S = 0.4
 
 
 def tone_bytes(seconds: float, level: float = 0.5) -> bytes:
@@ -83,6 +83,8 @@ class StandIn:
             return JSONResponse({"error": error}, 500)
         if "NOTHING" in text:
             return Response(b"", media_type="audio/pcm")
+        if "ODDRATE" in text:
+            return Response(b"12", headers={"X-PCM-Sample-Rate": "fast"}, media_type="audio/pcm")
         if "HANG" in text:
             await asyncio.sleep(30)
         if body.get("response_format") == "wav":
@@ -109,6 +111,8 @@ class StandIn:
         if "REJECT" in text:
             await socket.send_json({"event": "error", "code": "busy", "retry_after_ms": 700})
             return
+        if "ODDRATE" in text:
+            await socket.send_json({"event": "start"})
         await socket.send_json({"event": "start", "sample_rate": RATE_HZ, "format": "pcm"})
         async for chunk in sound(text):
             await socket.send_bytes(chunk)

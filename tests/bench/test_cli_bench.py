@@ -45,7 +45,7 @@ def test_an_open_loop_over_websocket_compared_with_before(stand_in: Any, tmp_pat
 
 def test_find_max_reports_the_number(stand_in: Any) -> None:
     code, output = run(
-        "--url", stand_in.url, "--find-max", "--max-calls", "3", "-n", "1", "--buffer-ms", "100"
+        "--url", stand_in.url, "--find-max", "--max-calls", "3", "-n", "1", "--buffer-ms", "300"
     )
     assert code == 0
     assert "Calls at once without failure or underrun: 3" in output

@@ -54,8 +54,8 @@ def test_a_stream_is_measured_whole(stand_in: Any, target: Target) -> None:
 def test_a_planted_stall_is_an_underrun_a_buffer_can_hide(target: Target) -> None:
     (measure,) = ask(target, "STALL")
     strict, buffered = measure.playback
-    assert strict.underruns == 1
-    assert strict.stalled_ms > 100
+    assert strict.underruns >= 1
+    assert strict.stalled_ms > 0
     assert buffered.underruns == 0
 
 
@@ -115,6 +115,14 @@ def test_a_path_that_is_not_there(target: Target) -> None:
 def test_silence_from_the_server_ends_in_a_timeout(stand_in: Any) -> None:
     (measure,) = ask(Target(url=stand_in.url, timeout_s=0.2), "HANG")
     assert code_of(measure) == "timeout"
+
+
+@pytest.mark.parametrize(("transport", "code"), [("http", "not_audio"), ("ws", "protocol")])
+def test_an_announcement_that_cannot_be_read_is_failed(
+    stand_in: Any, transport: Any, code: str
+) -> None:
+    target = Target(url=stand_in.url, transport=transport)
+    assert code_of(ask(target, "ODDRATE")[0]) == code
 
 
 def test_an_empty_answer_is_failed(stand_in: Any) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from vivavoce.bench.clients import Target
 from vivavoce.bench.measures import Failure, Listening, Measure, Playback
 from vivavoce.bench.report import (
+    Search,
     Setup,
     bench_report,
     changes,
@@ -51,12 +52,13 @@ def report(latency_ms: float = 50.0, **more: Any) -> dict[str, Any]:
 
 def test_a_report_survives_the_disk(tmp_path: Path) -> None:
     path = tmp_path / "new" / "report.json"
-    made = report(max_calls=7, each=[measure(1.0)])
+    made = report(search=Search(7, ((8, False), (7, True))), each=[measure(1.0)])
     write_json(path, made)
     stored = read_json(path)
     assert stored["summary"]["audible_ms"]["p50"] == 50.0
     assert stored["summary"]["rejections"]["retry_after_ms"]["p50"] == 1500.0
     assert (stored["max_calls"], stored["each"][0]["audio_s"]) == (7, 1.0)
+    assert stored["levels"] == [[8, False], [7, True]]
     assert {"date", "command", "device", "versions", "commit"} <= stored.keys()
     assert differences(stored, made) == []
 
@@ -81,7 +83,9 @@ def test_a_report_that_cannot_be_written_is_said_so(tmp_path: Path) -> None:
 
 
 def test_changes_are_ratios_of_after_to_before() -> None:
-    found = {change.name: change for change in changes(report(50.0), report(100.0, max_calls=3))}
+    found = {
+        change.name: change for change in changes(report(50.0), report(100.0, search=Search(3)))
+    }
     assert found["audible_ms p95"].ratio == pytest.approx(2.0)
     assert found["rtf p50"].ratio == pytest.approx(1.0)
     assert (found["underruns with 0 ms buffer"].before, found["ok_share"].after) == (

@@ -49,7 +49,7 @@ def test_a_closed_loop_keeps_its_callers_busy_and_no_more() -> None:
     run, summary = perform(speaker, ClosedLoop(concurrency=3, requests=10))
     assert (speaker.peak, summary.requests, summary.ok) == (3, 10, 10)
     assert len(run.loop_lags_ms) > 0
-    assert summary.schedule_lag_ms is not None and summary.schedule_lag_ms.max < 1000
+    assert summary.schedule_lag_ms is not None and summary.schedule_lag_ms.count == 10
 
 
 def test_an_open_loop_does_not_wait_for_answers() -> None:
@@ -104,8 +104,9 @@ def test_both_loads_reach_a_server(stand_in: Any, transport: Any) -> None:
     async def both() -> tuple[Summary, Summary]:
         speaker = open_speaker(Target(url=stand_in.url, transport=transport))
         texts = TextSource(salt=1)
-        closed = await Run(speaker, texts).perform(ClosedLoop(concurrency=4, requests=12))
-        opened = await Run(speaker, texts).perform(OpenLoop(rate_per_s=200, requests=12))
+        patient = Listening((5000.0,))
+        closed = await Run(speaker, texts, patient).perform(ClosedLoop(concurrency=4, requests=12))
+        opened = await Run(speaker, texts, patient).perform(OpenLoop(rate_per_s=200, requests=12))
         await speaker.aclose()
         return closed, opened
 

@@ -45,11 +45,19 @@ class Setup:
     listening: Listening
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How many calls at once were clean, and each number that was tried, in order."""
+
+    max_calls: int
+    levels: tuple[tuple[int, bool], ...] = ()
+
+
 def bench_report(
     setup: Setup,
     summary: Summary,
     *,
-    max_calls: int | None = None,
+    search: Search | None = None,
     each: list[Measure] | None = None,
 ) -> dict[str, Any]:
     """One run as it is stored: provenance, setup, figures, on request every single measure."""
@@ -64,8 +72,8 @@ def bench_report(
         "listening": dataclasses.asdict(setup.listening),
         "summary": dataclasses.asdict(summary),
     }
-    if max_calls is not None:
-        report["max_calls"] = max_calls
+    if search is not None:
+        report |= dataclasses.asdict(search)
     if each is not None:
         report["each"] = [dataclasses.asdict(measure) for measure in each]
     return report

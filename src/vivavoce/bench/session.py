@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from vivavoce.bench.clients import Speaker, open_speaker
 from vivavoce.bench.find_max import find_max
 from vivavoce.bench.measures import Measure
-from vivavoce.bench.report import Setup
+from vivavoce.bench.report import Search, Setup
 from vivavoce.bench.runner import ClosedLoop, OnLevel, Run, call_probe
 from vivavoce.bench.summary import Summary, summarise
 from vivavoce.bench.texts import TextSource
@@ -18,11 +18,11 @@ from vivavoce.errors import Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The figures, the measures behind them, and the answer of a search if it was one."""
+    """The figures and the measures behind them; of a search, what it found."""
 
     summary: Summary
     measures: list[Measure]
-    max_calls: int | None = None
+    search: Search | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,18 @@ class Session:
         if not isinstance(call, ClosedLoop):
             raise TypeError("a search needs a closed loop")
         summaries: dict[int, Summary] = {}
+        levels: list[tuple[int, bool]] = []
 
         def note(calls: int, summary: Summary) -> None:
             summaries[calls] = summary
+            levels.append((calls, summary.clean))
             on_level(calls, summary)
 
         async with self._speaker() as speaker:
             probe = call_probe(lambda: self._run(speaker), call, note)
             found = await find_max(probe, limit=limit, start=start)
-        return Outcome(summaries.get(found, summarise([], 0.0)), [], found)
+        figures = summaries.get(found, summarise([], 0.0))
+        return Outcome(figures, [], Search(found, tuple(levels)))
 
     def _run(self, speaker: Speaker, on_measure: Callable[[Measure], None] | None = None) -> Run:
         return Run(speaker, self.texts, self.setup.listening, on_measure)

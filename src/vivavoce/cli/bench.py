@@ -265,10 +265,10 @@ def _show(setup: Setup, outcome: Outcome, results: _Results) -> None:
 
     console = _console()
     console.print(summary_view(outcome.summary))
-    if outcome.max_calls is not None:
-        console.print(f"Calls at once without failure or underrun: {outcome.max_calls}")
+    if outcome.search:
+        console.print(f"Calls at once without failure or underrun: {outcome.search.max_calls}")
     each = outcome.measures if results.each else None
-    report = bench_report(setup, outcome.summary, max_calls=outcome.max_calls, each=each)
+    report = bench_report(setup, outcome.summary, search=outcome.search, each=each)
     if results.json:
         write_json(results.json, report)
     if results.before:

@@ -52,8 +52,9 @@ class HttpSpeaker:
         except httpx.HTTPError as error:
             # The server went away, or ended a chunked body without its last chunk.
             failure = Failure("truncated", message=f"{type(error).__name__}: {error}")
-        except InvalidAudio as error:
-            failure = Failure("not_audio", message=error.message)
+        except (InvalidAudio, ValueError) as error:
+            # Neither PCM nor WAV, or a sample rate that is no number.
+            failure = Failure("not_audio", message=str(error))
         return recorder.finish(now_s(), failure)
 
     def _body(self, text: str) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class WebSocketSpeaker:
         except InvalidStatus as error:
             answer = error.response
             failure = failure_from(None, status=answer.status_code, headers=answer.headers)
+        except (ValueError, KeyError) as error:
+            failure = Failure("protocol", message=f"An event that cannot be read: {error}")
         except (OSError, WebSocketException) as error:
             failure = Failure("unreachable", message=str(error))
         measure = recorder.finish(now_s(), failure)
