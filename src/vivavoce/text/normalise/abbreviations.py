@@ -77,6 +77,12 @@ _PHRASE = re.compile(
 )
 _INITIALS = re.compile(r"(?<![\w.])((?:[A-Za-z]\.){2,10})(?![\w])")
 _ONE_INITIAL = re.compile(r"([A-HJ-Z](?<![\w.'].))\.(?=\s[A-Z])")
+_CALENDAR_TEXT = (
+    "Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April May "
+    "June July August September October November December"
+)
+_CALENDAR = {name[:3]: name for name in _CALENDAR_TEXT.split()}
+_SPAN = re.compile(rf"\b({'|'.join(_CALENDAR)})\.?\s?-\s?({'|'.join(_CALENDAR)})\b(?!-)(?:\.(?=\s\w))?")
 _PHRASE_HINT = re.compile(r"[A-Za-z]\.[A-Za-z]|[wcnWN]/|b/c|&|al\.|(?i:aka)")
 # All capitals that a phonemiser would read as a word although people spell them.
 _SPELLED_NAMES = "LAX VIP FAQ ETA LED IPO SEO ICU AWS UAE ER OEM URI IRA ETF ACH EOD CAD"
@@ -169,6 +175,11 @@ def _join_initials(found: re.Match[str]) -> str:
     if joined.islower():
         joined = joined.upper()
     return joined + ("." if found[1][-1] == "." and _is_end(found.string, found.end()) else "")
+
+
+def speak_spans(text: str) -> str:
+    """ "Mon-Fri" -> "Monday to Friday"; "Jan-Mar" alike."""
+    return _SPAN.sub(lambda found: f"{_CALENDAR[found[1]]} to {_CALENDAR[found[2]]}", text)
 
 
 def expand_abbreviations(text: str) -> str:

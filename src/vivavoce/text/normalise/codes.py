@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.normalise.numbers import cardinal, ordinal, pairs, year
-from vivavoce.text.normalise.written import LEFT, say_digits
+from vivavoce.text.normalise.written import FREE_NUMBER, LEFT, say_digits, say_number
 
 _STOP = r"(?!\w|[.,]\d)"
 # Words after which each digit is read, from this many digits on.
@@ -40,6 +40,7 @@ _VERSION = re.compile(
 )
 _SHORT_VERSION = re.compile(r"v(?<![\w.]v)\.?\s?(\d+(?:\.\d+)?)(?![\w]|\.\d)")
 _TOKEN = re.compile(r"(?<![\w-])(?:#(?=\w*[A-Za-z]))?[A-Za-z-]*+\d[\w-]*")
+_DECIMAL = re.compile(rf"({FREE_NUMBER})([A-Za-z]+)(?!\w)")
 _RUN = re.compile(r"\d+|[^\W\d_]+")
 _ORDINAL = re.compile(r"(\d+)(?:st|nd|rd|th)", re.IGNORECASE)
 _DECADE = re.compile(r"\d*[1-9]0s|\d+00s")
@@ -160,6 +161,14 @@ def speak_fixed(text: str) -> str:
     return text
 
 
+def _say_decimal(found: re.Match[str]) -> str:
+    """ "2.5k"; whole numbers are left to the rule for tokens."""
+    number, letters = found.groups()
+    if number.isdigit():
+        return found[0]
+    return f"{say_number(number)} {'K' if letters == 'k' else letters}"
+
+
 def speak_alphanumerics(text: str) -> str:
     """Words that hold digits: "BA2490" -> "BA twenty-four ninety"."""
 
@@ -169,4 +178,4 @@ def speak_alphanumerics(text: str) -> str:
             return found[0]
         return "" if not token else _say_token(found)
 
-    return _TOKEN.sub(say, text)
+    return _TOKEN.sub(say, _DECIMAL.sub(_say_decimal, text))

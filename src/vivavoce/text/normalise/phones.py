@@ -21,6 +21,7 @@ _SPACED_GROUPS = re.compile(rf"{_EDGE}\d{{3,4}}(?: \d{{3,6}}){{2,5}}{_STOP}")
 _HYPHEN_GROUPS = re.compile(
     r"(?<![\w.,/-])(?!\d{4}-\d\d?-\d\d?(?!\d)|\d\d?-\d\d?-\d{4}(?!\d))\d+(?:-\d+){2,}(?![\w-])"
 )
+_VANITY = re.compile(rf"{_EDGE}(1-)?(8\d\d)-([A-Z]{{4,10}}|[A-Z]{{3}}-[A-Z]{{4}})(?![\w-])")
 _EMERGENCY = re.compile(r"(?<=\b(?i:call|dial|text) )(\d{3})(?![\w-]|[.,:]\d)")
 _EXT_NUMBER = re.compile(r"\b(extension)\s(\d{2,6})(?![\w-]|[.,]\d)", re.IGNORECASE)
 _THREE_GROUPS = re.compile(r"\d[-. )]{1,2}\d{3,4}[-. ]\d{3}")
@@ -46,6 +47,11 @@ def _say_north_america(found: re.Match[str]) -> str:
     spoken = "eight hundred" if code == "800" else digits(code)
     head = ("plus one, " if country[0] == "+" else "one, ") if country else ""
     return f"{head}{spoken}, {digits(exchange)}, {digits(line)}{_extension(extension)}"
+
+
+def _say_vanity(found: re.Match[str]) -> str:
+    area = "eight hundred" if found[2] == "800" else digits(found[2])
+    return f"{'one, ' if found[1] else ''}{area}, {found[3].replace('-', ' ')}"
 
 
 def _ungrouped(number: str) -> list[str]:
@@ -86,5 +92,6 @@ def speak_phones(text: str) -> str:
         text = _INTERNATIONAL.sub(_say_international, text)
     if "-" in text:
         text = _HYPHEN_GROUPS.sub(_say_groups, _LOCAL.sub(_say_local, text))
+    text = _VANITY.sub(_say_vanity, text)
     text = _EMERGENCY.sub(lambda found: digits(found[1]), text)
     return _EXT_NUMBER.sub(lambda found: f"{found[1]} {digits(found[2])}", text)

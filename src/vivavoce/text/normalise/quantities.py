@@ -17,8 +17,10 @@ from vivavoce.text.normalise.written import (
 _EUROPEAN = re.compile(rf"{LEFT}(\d{{1,3}}(?:\.\d{{3}})+),(\d{{1,2}})(?![\w.,])")
 _LAKHS = re.compile(rf"{LEFT}\d{{1,2}}(?:,\d\d){{1,5}},\d{{3}}(?![\w,])")
 _ORDINAL = re.compile(rf"{LEFT}(\d{{1,3}}(?:,\d{{3}})++|\d+)(?:st|nd|rd|th)\b", re.IGNORECASE)
-_DASH_RANGE = re.compile(rf"({FREE_NUMBER})\s?-\s?({NUMBER})(?![\w%-]|[.,/]\d)")
+_DASH_RANGE = re.compile(rf"(?<!\w-)({FREE_NUMBER})\s?-\s?({NUMBER})(?![\w%-]|[.,/]\d)")
 _FRACTION = re.compile(rf"{LEFT}-?(?:\d{{1,4}} )?\d{{1,4}}/\d{{1,4}}(?![\w/]|[.,]\d)")
+_RATING = re.compile(rf"({FREE_NUMBER})/(5|10)(?![\w/]|[.,]\d)")
+_SCIENTIFIC = re.compile(rf"({FREE_NUMBER})[eE]([-+]?)(\d{{1,4}})(?!\w)")
 _POINT = re.compile(r"(?<![\w.])([-+]?)\.(\d+)(?![\w.]*\d)")
 _SIGNED = re.compile(rf"(?:(?<=[\s(,:;=])|(?<![^\s]))([-+])({NUMBER})(?![\w]|[./]\d)")
 _SIGN_WORDS = {"": "", "-": "minus ", "+": "plus "}
@@ -116,8 +118,27 @@ def plain_grouping(text: str) -> str:
     return _EUROPEAN.sub(lambda found: f"{found[1].replace('.', '')}.{found[2]}", text)
 
 
+def _say_rating(found: re.Match[str]) -> str:
+    """ "4.5/5" and "8/10", but not "2/5" or "1/10"."""
+    if "." not in found[1] and (found[2] == "5" or found[1] == "1"):
+        return found[0]
+    return f"{say_number(found[1])} out of {cardinal(found[2])}"
+
+
+def speak_scientific(text: str) -> str:
+    """ "3.0e8" -> "three point zero times ten to the power of eight"."""
+    return _SCIENTIFIC.sub(
+        lambda found: (
+            f"{say_number(found[1])} times ten to the power of "
+            f"{'minus ' if found[2] == '-' else ''}{cardinal(found[3])}"
+        ),
+        text,
+    )
+
+
 def speak_fractions(text: str) -> str:
     """ "3/4" -> "three quarters"."""
+    text = _RATING.sub(_say_rating, text)
     return _FRACTION.sub(lambda found: say_quantity(found[0]), text)
 
 

@@ -68,6 +68,7 @@ _BEFORE_NUMBERS = (
     Rule(addresses.speak_urls, _holds(r"\w[.:][\w/]")),
     Rule(addresses.speak_hashtags, _holds("#")),
     Rule(abbreviations.join_initials, _holds(r"[./&]|(?i:\baka\b)")),
+    Rule(abbreviations.speak_spans, _holds(r"[a-z.]\s?-\s?[A-Z][a-z][a-z]")),
     Rule(abbreviations.expand_abbreviations),
 )
 _NUMBERS = (
@@ -75,7 +76,7 @@ _NUMBERS = (
     Rule(codes.speak_fixed, _holds("/|0s of|50-50")),
     Rule(
         phones.speak_phones,
-        _holds(r"\d[-. )(]{1,2}\d{3}|\+\d|\d-\d+-\d|(?i:call|dial|text|extension) \d\d"),
+        _holds(r"\d[-. )(]{1,2}\d{3}|\+\d|\d-\d+-\d|\d-[A-Z]|(?i:call|dial|text|extension) \d\d"),
     ),
     Rule(quantities.plain_grouping, _holds(r"\.\d{3},|,\d\d,")),
     Rule(dates.speak_dates),
@@ -84,9 +85,11 @@ _NUMBERS = (
         money.speak_money,
         lambda text: not money.MONEY_MARKS.isdisjoint(text) or money.CODE_MARK.search(text),
     ),
+    Rule(units.join_ranges, _holds(r"\d\s?[%°'A-Za-z]{1,3}\s?-\s?\d")),
     Rule(units.speak_sizes, _holds(r"\d\s?['\"x×X°]|\d\s?ft|\d\s?(?:in\.|[a-z]{1,2}\.?\s?[x×])")),
     Rule(codes.speak_codes),
     Rule(units.speak_units),
+    Rule(quantities.speak_scientific, _holds(r"\d[eE][-+]?\d")),
     Rule(symbols.speak_powers, _holds(r"\^|\*\*")),
     Rule(quantities.speak_ordinals, _holds(r"\d(?i:st|nd|rd|th)")),
     Rule(quantities.speak_ranges, _holds("-")),

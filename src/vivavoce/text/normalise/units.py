@@ -36,6 +36,7 @@ _UNITS = {
     "ns": "nanosecond", "μs": "microsecond", "us": "microsecond", "ms": "millisecond",
     "s": "second", "sec": "second", "secs": "second", "min": "minute", "mins": "minute",
     "h": "hour", "hr": "hour", "hrs": "hour", "wk": "week", "wks": "week", "mo": "month",
+    "mos": "month",
     "yr": "year", "yrs": "year",
     # speed, rate
     "mph": "mile per hour", "kph": "kilometer per hour", "kmh": "kilometer per hour",
@@ -83,6 +84,7 @@ _MEASURE = re.compile(
 _BOUND_TO_SPACE = frozenset(
     {"m", "s", "h", "l", "g", "st", "us", "pt", "mo", "cal", "cc", "J", "V"}
 )
+_UNIT_TWICE = re.compile(r"(\d)(\s?([%'A-Za-z]{1,3}|°[CF]?))\s?-\s?(?=\d[\d.,]{0,12}\s?\3)")
 _COUNTED = re.compile(rf"({QUANTITY})(\s?)(in)(?:\.(?=\s[a-z]|$)|(?=\s?by\s\d))")
 _BY = re.compile(r"(?<=\d)(\s?(?:mm|cm|m|ft|in|px)\.?)\s?[x×]\s?(?=\d)")
 _HEIGHT = re.compile(
@@ -90,7 +92,7 @@ _HEIGHT = re.compile(
 )
 _FEET = re.compile(rf"({FREE_NUMBER})'(?![\w'])")
 _QUOTE = re.compile(rf"(?:({FREE_NUMBER}))?\"")
-_SIZE = re.compile(rf"({FREE_NUMBER})(\s?)([xX×])\2(?={NUMBER})")
+_SIZE = re.compile(rf"({FREE_NUMBER})(\s?)([xX×])\2(?!10\^)(?={NUMBER}(\s=)?)")
 _TIMES = re.compile(rf"({FREE_NUMBER})[xX×](?!\w)")
 _SIZE_END = re.compile(rf"(?<=\bby ){NUMBER}(?![\w.,]|\s?x)")
 _ARC = re.compile(
@@ -193,7 +195,7 @@ def _side(text: str) -> str:
 def _say_size(found: re.Match[str]) -> str:
     if found[2] and found[3] == "×":
         return found[0]
-    return f"{_side(found[1])} by "
+    return f"{_side(found[1])} {'times' if found[4] else 'by'} "
 
 
 def _say_arc(found: re.Match[str]) -> str:
@@ -220,6 +222,11 @@ def _say_scaled(found: re.Match[str]) -> str:
 
 def _say_counted(found: re.Match[str]) -> str:
     return f"{say_quantity(found[1])} {'inch' if is_one(found[1]) else 'inches'}"
+
+
+def join_ranges(text: str) -> str:
+    """ "10%-15%" -> "10% to 15%": a unit written twice."""
+    return _UNIT_TWICE.sub(r"\1\2 to ", text)
 
 
 def speak_sizes(text: str) -> str:
