@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,13 @@ async def test_paced_streams_do_not_run_dry() -> None:
         await asyncio.gather(*(speak(service, text) for text in texts))
         assert isinstance(service.observer, Witness)
         assert service.observer.underruns == 0
+
+
+@pytest.mark.parametrize("language", ["en", "English", "en-GB", "EN", "auto", None])
+async def test_a_language_may_be_given_in_any_usual_form(language: str | None) -> None:
+    async with serving() as service:
+        voice = replace(service.engine.voices()[0], languages=("en-US",))
+        service.engine.voices = lambda: [voice]  # type: ignore[method-assign]
+        assert service.prepare(SpeechRequest("hello", language=language)).language == "en"
+        with pytest.raises(Unsupported, match="it speaks en"):
+            service.prepare(SpeechRequest("hallo", language="German"))

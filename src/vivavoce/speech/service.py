@@ -294,7 +294,8 @@ class SpeechService:
 
     def _language(self, request: SpeechRequest, voice: Voice | None) -> str | None:
         """ISO 639-1 of what is spoken; the voice's own where none is asked for."""
-        own = (voice.languages if voice is not None else ()) or self.engine.info.languages
+        tags = (voice.languages if voice is not None else ()) or self.engine.info.languages
+        own = sorted({language_code(tag) for tag in tags})
         if request.language is None or request.language.lower() == "auto":
             return own[0] if len(own) == 1 else None
         code = language_code(request.language)

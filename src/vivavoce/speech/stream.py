@@ -19,7 +19,6 @@ from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline, Piece
 from vivavoce.types import AudioChunk, Samples, Timings
 
-
 MAX_KEPT_S = 120.0
 """Longer speech is not kept for the cache: what one stream may hold is bounded."""
 
