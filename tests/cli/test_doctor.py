@@ -60,3 +60,18 @@ def test_a_broken_torch_is_said_and_no_more(
     findings = {finding.name: finding for finding in diagnosis.accelerators()}
     assert findings["torch"].state == "note"
     assert "libtorch is missing" in findings["torch"].summary
+
+
+def test_a_piper_without_its_phonemes_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "piper"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "piper", raising=False)
+    (finding,) = diagnosis.espeak()
+    assert finding.state == "fault"
+    (package / "espeak-ng-data").mkdir()
+    (finding,) = diagnosis.espeak()
+    assert finding.state == "ok"

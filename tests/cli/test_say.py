@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
 import sys
+import time
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -155,3 +158,25 @@ def test_progress_of_long_texts_goes_to_the_terminal_only(
     monkeypatch.setattr(sys, "stderr", terminal)
     vivavoce("say", text, *output)
     assert "100%" in terminal.getvalue()
+
+
+def test_an_interrupt_leaves_no_file(tmp_path: Path) -> None:
+    output = tmp_path / "out.wav"
+    command = [sys.executable, "-m", "vivavoce.cli", "say", "-o", str(output), "Hello. " * 5_000]
+    slow = ["--engine", "fake", "--set", "fake.step_ms=20"]
+    with subprocess.Popen([*command, *slow], stderr=subprocess.PIPE) as process:
+        while not list(tmp_path.glob(".out.wav.*")) and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, b"")
+    assert list(tmp_path.glob("*out*")) == list(tmp_path.glob(".out*")) == []
+
+
+def test_a_reader_that_goes_away_stops_the_speech() -> None:
+    say = f"{sys.executable} -m vivavoce.cli say --engine fake -o -"
+    ran = subprocess.run(
+        f"{say} '{'Hello. ' * 3_000}' | head -c 100 >/dev/null; exit ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", capture_output=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (141, b"")

@@ -40,6 +40,7 @@ def diagnose(settings: Settings) -> list[Finding]:
     return [
         machine(),
         *installed_extras(),
+        *espeak(),
         *accelerators(),
         loudspeaker(),
         writable("cache folder", cache_root()),
@@ -77,6 +78,17 @@ def installed_extras() -> list[Finding]:
         state: Literal["ok", "note"] = "note" if missing else "ok"
         found.append(Finding(f"extra {extra}", state, summary, versions))
     return found
+
+
+def espeak() -> list[Finding]:
+    """Whether piper-tts has brought espeak-ng, which turns English into phonemes."""
+    package = find_spec("piper")
+    if package is None or package.origin is None:
+        return []
+    data = Path(package.origin).parent / "espeak-ng-data"
+    if data.is_dir():
+        return [Finding("espeak-ng", "ok", f"inside piper-tts {version_of('piper-tts')}")]
+    return [Finding("espeak-ng", "fault", f"this piper-tts has no phoneme data in {data}")]
 
 
 def accelerators() -> list[Finding]:
