@@ -82,7 +82,9 @@ _CALENDAR_TEXT = (
     "June July August September October November December"
 )
 _CALENDAR = {name[:3]: name for name in _CALENDAR_TEXT.split()}
-_SPAN = re.compile(rf"\b({'|'.join(_CALENDAR)})\.?\s?-\s?({'|'.join(_CALENDAR)})\b(?!-)(?:\.(?=\s\w))?")
+_SPAN = re.compile(
+    rf"\b({'|'.join(_CALENDAR)})\.?\s?-\s?({'|'.join(_CALENDAR)})\b(?!-)(?:\.(?=\s\w))?"
+)
 _PHRASE_HINT = re.compile(r"[A-Za-z]\.[A-Za-z]|[wcnWN]/|b/c|&|al\.|(?i:aka)")
 # All capitals that a phonemiser would read as a word although people spell them.
 _SPELLED_NAMES = "LAX VIP FAQ ETA LED IPO SEO ICU AWS UAE ER OEM URI IRA ETF ACH EOD CAD"

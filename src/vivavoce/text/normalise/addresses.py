@@ -32,6 +32,7 @@ _HOST = re.compile(
 _FILE = re.compile(
     rf"(?<![\w.-])(\w[\w-]{{0,63}}(?:\.[\w-]{{1,30}}){{0,4}}\.(?:{_EXTENSIONS}))(?![\w/]|\.\w)"
 )
+_DOTTED_NAME = re.compile(r"(?<=[a-z_][a-z0-9_])\.(?=[a-z_][a-z0-9_])")  # "os.path"
 _PATH = re.compile(
     r"(?<!\S)(?:(?:~|\.{1,2}|[A-Za-z]:)[/\\]|[/\\](?=[\w.@~-]+[/\\]))(?:[\w.@~-]++[/\\]?+)++(?![^\s,;:!?)\"'])"
 )
@@ -137,4 +138,4 @@ def speak_urls(text: str) -> str:
     if "://" in text or "www." in text.lower():
         text = _URL.sub(_say_url, text)
     text = _HOST.sub(_say_host, text)
-    return _FILE.sub(_say_file, text)
+    return _DOTTED_NAME.sub(" dot ", _FILE.sub(_say_file, text))

@@ -7,7 +7,7 @@ import re
 _ENTITY = re.compile(r"&#?\w{1,31};")
 _TAG = re.compile(
     r"</?(?:[abipqsu]|em|strong|br|span|div|code|pre|h[1-6]|li|[uod]l|dt|dd|sub|sup|small|mark|del"
-    r"|ins|tt|kbd|table|thead|tbody|t[rdh]|img|hr)(?:\s[^<>]{0,300})?/?>",
+    r"|ins|tt|kbd|speak|voice|prosody|break|emphasis|say-as|phoneme|lang|table|thead|tbody|t[rdh]|img|hr)(?:\s[^<>]{0,300})?/?>",
     re.IGNORECASE,
 )
 _COMMENT = re.compile(r"<!--[^<>]{0,300}-->")

@@ -16,6 +16,7 @@ _NORTH_AMERICA = re.compile(
 )
 _INTERNATIONAL = re.compile(rf"(?<![\w.,/-])\+(\d(?:[ ().-]{{0,2}}\d){{6,14}}){_EXTENSION}{_STOP}")
 _LOCAL = re.compile(rf"{_EDGE}(\d{{3}})-(\d{{4}}){_EXTENSION}{_STOP}")
+_LOCAL_SPACED = re.compile(rf"(?<=(?:at|is|ll) )(\d{{3}}) (\d{{4}}){_STOP}")
 _TRUNK = re.compile(rf"{_EDGE}\(?(0\d{{2,4}})\)?[ -](\d{{3,4}})[ -](\d{{3,4}}){_STOP}")
 _SPACED_GROUPS = re.compile(rf"{_EDGE}\d{{3,4}}(?: \d{{3,6}}){{2,5}}{_STOP}")
 _HYPHEN_GROUPS = re.compile(
@@ -92,6 +93,7 @@ def speak_phones(text: str) -> str:
         text = _INTERNATIONAL.sub(_say_international, text)
     if "-" in text:
         text = _HYPHEN_GROUPS.sub(_say_groups, _LOCAL.sub(_say_local, text))
+    text = _LOCAL_SPACED.sub(_say_groups, text)
     text = _VANITY.sub(_say_vanity, text)
     text = _EMERGENCY.sub(lambda found: digits(found[1]), text)
     return _EXT_NUMBER.sub(lambda found: f"{found[1]} {digits(found[2])}", text)

@@ -15,7 +15,7 @@ _STRAY = re.compile(rf"[^\w\s,.?!:;'\"{SOFT}-]|_")
 _SOFT_RUN = re.compile(rf"(?<!\s)\s*+{SOFT}[\s{SOFT}]*+")
 _SPACE_BEFORE = re.compile(r"\s(?<!\s\s)\s*+(?=[,;:?!]|\.(?![^\W_]))")
 _ENDS = re.compile(r"[.?!,;:](?:\s*[.?!,;:])+")
-_NO_SPACE_AFTER = re.compile(r"(?:[,;:?!](?<=[^\W_].)|\.(?<=[^\W\d_]{2}\.))(?=[^\W\d_])")
+_NO_SPACE_AFTER = re.compile(r"(?:[,;:?!](?<=[^\W_].)|\.(?<=[^\W\d_]{2}\.)(?=[A-Z]))(?=[^\W\d_])")
 _LEADING = re.compile(r"^[\s,.;:?!-]+")
 _EMPTY_QUOTES = re.compile(r'"[\s,.;:]*"')
 

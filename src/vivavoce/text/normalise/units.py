@@ -31,7 +31,13 @@ _UNITS = {
     "ly": "light year", "px": "pixel", "dpi": "dot per inch", "ppi": "pixel per inch",
     # mass
     "μg": "microgram", "mcg": "microgram", "mg": "milligram", "g": "gram", "kg": "kilogram",
-    "kgs": "kilogram", "oz": "ounce", "lb": "pound", "lbs": "pound", "st": "stone",
+    "kgs": "kilogram",
+    "KG": "kilogram",
+    "KM": "kilometer",
+    "LB": "pound",
+    "LBS": "pound",
+    "MPH": "mile per hour",
+    "RPM": "revolution per minute", "oz": "ounce", "lb": "pound", "lbs": "pound", "st": "stone",
     # time
     "ns": "nanosecond", "μs": "microsecond", "us": "microsecond", "ms": "millisecond",
     "s": "second", "sec": "second", "secs": "second", "min": "minute", "mins": "minute",
@@ -217,6 +223,8 @@ def _say_arc_minutes(found: re.Match[str]) -> str:
 
 def _say_scaled(found: re.Match[str]) -> str:
     amount, scale = (found[1], found[2]) if found[1] else (found[3], found[4])
+    if scale == "B" and "." not in amount and not describes(found.string, found.end()):
+        return found[0]  # "seat 12B"
     return f"{say_number(amount)} {_SCALE_NAMES[scale]}"
 
 
