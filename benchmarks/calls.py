@@ -109,9 +109,12 @@ def first_sound_ms(measure: Measure) -> float:
 def after_hang_ups(server: ServerProcess, pairs: int) -> dict[str, Any]:
     """First sound of a turn that follows a hang-up at once, and of one after a pause, in turn."""
     speaker = PlainSpeaker(server.url, more={"model": "tts-1", "response_format": "pcm"})
-    cut_off, turns = TextSource(LONG), TextSource(MEDIUM)
+    cut_off = TextSource(LONG)
+    # Both turns of a pair say the same sentence, with other names.
+    sentences = [TextSource([sentence]) for sentence in MEDIUM]
     fresh, next_turn, ratios = [], [], []
-    for _ in range(pairs):
+    for number in range(pairs):
+        turns = sentences[number % len(sentences)]
         time.sleep(PAUSE_S)
         fresh.append(first_sound_ms(speaker.speak(turns.next())))
         time.sleep(PAUSE_S)
