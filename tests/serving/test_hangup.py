@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
+from tests.serving.conftest import LiveServer, hear, settle
 
-from tests.serving.conftest import hear, settle
+from vivavoce.settings import Settings
 
 LONG = "This goes on and on. " * 60
 WAYS = [
@@ -19,16 +21,28 @@ WAYS = [
 ways = pytest.mark.parametrize(("path", "fields"), WAYS, ids=["mp3", "pcm", "sse", "events", "raw"])
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, no_settings_around) -> Iterator[LiveServer]:
+    """One slot, in real time, nothing remembered."""
+    options = {"paced": True, "capacity": 1, "slow_ms": 300.0}
+    data_dir = tmp_path_factory.mktemp("data")
+    live = LiveServer(
+        Settings(engine="fake", port=0, fake=options, audio_cache_max=0, data_dir=data_dir)
+    )
+    live.start()
+    yield live
+    live.stop()
+
+
 def _back_to_normal(server) -> None:
     assert settle(lambda: server.idle)
     assert settle(lambda: server.service.lifecycle.loop.live == 0)
     assert server.steps_stop()
-    assert server.speak(response_format="pcm").status_code == 200
+    assert server.speak(response_format="pcm", speed=4).status_code == 200
 
 
 @ways
-def test_while_queued(serve, path, fields) -> None:
-    server = serve(fake={"paced": True, "capacity": 1})
+def test_while_queued(server, path, fields) -> None:
     first = server.raw_post("/v1/audio/speech", {"input": LONG})
     assert settle(lambda: server.service.admission.running == 1)
     waiting = server.raw_post(path, {"input": LONG} | fields)
@@ -41,8 +55,7 @@ def test_while_queued(serve, path, fields) -> None:
 
 
 @ways
-def test_before_the_first_sound(serve, path, fields) -> None:
-    server = serve(fake={"slow_ms": 300.0})
+def test_before_the_first_sound(server, path, fields) -> None:
     raw = server.raw_post(path, {"input": f"slowword {LONG}"} | fields)
     assert settle(lambda: server.service.admission.running == 1)
     raw.close()
@@ -50,8 +63,7 @@ def test_before_the_first_sound(serve, path, fields) -> None:
 
 
 @ways
-def test_in_the_middle(serve, path, fields) -> None:
-    server = serve(fake={"paced": True})
+def test_in_the_middle(server, path, fields) -> None:
     raw = server.raw_post(path, {"input": LONG} | fields)
     assert raw.recv(2_000).startswith(b"HTTP/1.1 200")
     raw.close()
@@ -60,13 +72,12 @@ def test_in_the_middle(serve, path, fields) -> None:
 
 @ways
 def test_at_the_end(server, path, fields) -> None:
-    assert server.speak(path, **fields).status_code == 200
+    assert server.speak(path, speed=4, **fields).status_code == 200
     _back_to_normal(server)
 
 
 @pytest.mark.parametrize("heard", [0, 1, 5])
-def test_a_socket_in_the_middle(serve, heard) -> None:
-    server = serve(fake={"paced": True})
+def test_a_socket_in_the_middle(server, heard) -> None:
     with server.socket() as connection:
         connection.send(json.dumps({"input": LONG}))
         for _ in range(heard):
@@ -76,8 +87,7 @@ def test_a_socket_in_the_middle(serve, heard) -> None:
     _back_to_normal(server)
 
 
-def test_a_socket_while_queued(serve) -> None:
-    server = serve(fake={"paced": True, "capacity": 1})
+def test_a_socket_while_queued(server) -> None:
     first = server.raw_post("/v1/audio/speech", {"input": LONG})
     assert settle(lambda: server.service.admission.running == 1)
     with server.socket() as connection:
@@ -90,7 +100,7 @@ def test_a_socket_while_queued(serve) -> None:
 
 def test_a_socket_at_the_end(server) -> None:
     with server.socket() as connection:
-        connection.send(json.dumps({"input": "Hello there."}))
+        connection.send(json.dumps({"input": "Hello there.", "speed": 4}))
         assert hear(connection)[0][-1]["event"] == "done"
     _back_to_normal(server)
 

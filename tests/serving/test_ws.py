@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from websockets.exceptions import ConnectionClosed
-
 from tests.serving.conftest import hear, settle
+from websockets.exceptions import ConnectionClosed
 
 
 def _say(connection, **fields) -> None:
@@ -105,7 +104,7 @@ def test_too_many_waiting_texts_are_refused(serve) -> None:
             message = connection.recv()
             if isinstance(message, str):
                 events.append(json.loads(message))
-    refused = [event for event in events if event["event"] == "error"][0]
+    refused = next(event for event in events if event["event"] == "error")
     assert refused["code"] == "busy"
     assert refused["retry_after_ms"] > 0
     assert settle(lambda: server.idle)
@@ -122,10 +121,9 @@ def test_a_binary_message_closes_the_socket(server) -> None:
 
 def test_a_message_over_the_limit_closes_the_socket(serve) -> None:
     server = serve(max_body_bytes=2_000)
-    with server.socket() as connection:
-        with pytest.raises(ConnectionClosed) as closed:
-            connection.send("x" * 4_000)
-            connection.recv()
+    with server.socket() as connection, pytest.raises(ConnectionClosed) as closed:
+        connection.send("x" * 4_000)
+        connection.recv()
     assert closed.value.rcvd.code == 1009
 
 

@@ -44,6 +44,8 @@ def parse_object(raw: bytes | str) -> dict[str, Any]:
         raise InputError(f"The body is not JSON: {error}.") from error
     if not isinstance(fields, dict):
         raise InputError("The body must be a JSON object.")
+    if "\\u" in text:
+        _refuse_lone_surrogates(fields)
     return fields
 
 
@@ -77,6 +79,15 @@ def checked(fields: Mapping[str, Any], model: type[Model]) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         raise from_validation(error) from error
+
+
+def _refuse_lone_surrogates(fields: Mapping[str, Any]) -> None:
+    """JSON can escape half of a pair, which is no text and cannot be encoded again."""
+    for name, value in fields.items():
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"{name}: holds a lone surrogate.", param=name) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
