@@ -122,6 +122,7 @@ class SpeechService:
 
     async def start(self, *, preload: bool = True) -> None:
         """Load the engine and prove that it speaks. Raises SetupError, EngineError."""
+        await asyncio.to_thread(_warm_text_up)
         await self.lifecycle.start(preload=preload)
 
     async def close(self) -> None:
@@ -342,6 +343,12 @@ class _Ending:
             case VivavoceError():
                 return "engine_error"
         return "cancelled"
+
+
+def _warm_text_up() -> None:
+    """Patterns are compiled at their first use; no caller should pay for that."""
+    for _ in clauses("Dr. Lee paid $5.20 at 4:30 pm on May 3rd, 2026.", TextOptions("en")):
+        pass
 
 
 def _reference_key(reference: ReferenceAudio) -> str:
