@@ -1,0 +1,256 @@
+"""What the talker reads before its first frame, for every kind of model and layout.
+
+A prompt is planned as rows of ids, then embedded: each row is the sum of a text-side and a
+codec-side vector, either of which may be absent. The layouts are those of the published models.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported
+
+USER_TOKEN_ID = 872
+NEWLINE_TOKEN_ID = 198
+AUTO = "auto"
+_SMALL = "0b6"
+
+
+class Layout(enum.Enum):
+    """Whether text is fed a token a frame, or stands in the prompt as a whole."""
+
+    STREAMING = "streaming"
+    WHOLE = "whole"
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What was said in a recording and how, for in-context cloning.
+
+    ``text_ids``: token ids of the transcript; ``codes``: int64 [frames, 16].
+    """
+
+    text_ids: Sequence[int]
+    codes: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Speaking:
+    """What to say and as whom. ``text_ids`` and ``instruct_ids`` are bare tokens, without markers.
+
+    ``speaker`` is a name of the configuration (CustomVoice); ``x_vector`` [hidden] and
+    ``reference`` belong to a cloned voice (Base). ``text_open``: more text will follow.
+    """
+
+    text_ids: Sequence[int]
+    language: str = AUTO
+    speaker: str | None = None
+    x_vector: Tensor | None = None
+    instruct_ids: Sequence[int] = ()
+    reference: Reference | None = None
+    layout: Layout = Layout.STREAMING
+    text_open: bool = False
+
+
+class Row(NamedTuple):
+    """One position: ids of either side; ``frame`` is a frame of the reference."""
+
+    text: int | None = None
+    code: int | None = None
+    frame: int | None = None
+    x_vector: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The rows of a prompt and the text token ids that follow it, a frame each.
+
+    The first ``fixed`` rows are the same for every text in this voice and language (0 when
+    instructions stand before them).
+    """
+
+    rows: tuple[Row, ...]
+    trailing: tuple[int, ...]
+    fixed: int
+    text_open: bool = False
+
+
+@dataclass(slots=True)
+class _Draft:
+    rows: list[Row] = field(default_factory=list)
+    trailing: Sequence[int] = ()
+    fixed: int = 0
+
+
+def plan(config: Qwen3Config, speaking: Speaking) -> Plan:
+    """Lay out a prompt.
+
+    Raises EmptyInput, UnknownVoice, or Unsupported for what the kind of model cannot do.
+    """
+    _check(config, speaking)
+    draft = _Draft()
+    if speaking.instruct_ids:
+        draft.rows += [Row(text=id_) for id_ in _instruct(config, speaking.instruct_ids)]
+    role = (config.im_start_token_id, config.assistant_token_id, NEWLINE_TOKEN_ID)
+    draft.rows += [Row(text=id_) for id_ in role]
+    draft.rows += _control(config, speaking)
+    draft.fixed = len(draft.rows)
+    if speaking.reference is not None:
+        _in_context(config, speaking, speaking.reference, draft)
+    elif speaking.layout is Layout.WHOLE:
+        _whole(config, speaking, draft)
+    else:
+        _streaming(config, speaking, draft)
+    fixed = 0 if speaking.instruct_ids else draft.fixed
+    return Plan(tuple(draft.rows), tuple(draft.trailing), fixed, speaking.text_open)
+
+
+@torch.no_grad()
+def embed(talker: Talker, rows: Sequence[Row], speaking: Speaking) -> Tensor:
+    """The prompt's vectors [rows, hidden], in the talker's dtype and on its device."""
+    weight = talker.codec_head.weight
+    out = weight.new_zeros(len(rows), weight.shape[1])
+    at, ids = _side(row.text for row in rows)
+    out[at] += talker.embed_text(ids.to(out.device))
+    at, ids = _side(row.code for row in rows)
+    out[at] += talker.embed_code(ids.to(out.device))
+    at, ids = _side(row.frame for row in rows)
+    if speaking.reference is not None:
+        out[at] += talker.embed_frames(speaking.reference.codes.cpu()[ids].to(out.device))
+    if speaking.x_vector is not None:
+        at, _ = _side(1 if row.x_vector else None for row in rows)
+        out[at] += speaking.x_vector.to(out)
+    return out
+
+
+def language_id(config: Qwen3Config, language: str, speaker: str | None) -> int | None:
+    """The codec id of a language; None for "auto". A speaker's dialect goes for auto and Chinese.
+
+    Raises Unsupported.
+    """
+    ids, name = config.talker.codec_language_id, language.lower()
+    known = [each for each in ids if not each.endswith("dialect")]
+    if name != AUTO and name not in known:
+        listed = ", ".join(sorted([AUTO, *known]))
+        raise Unsupported(
+            f"Unknown language {language!r}. Known languages: {listed}.", param="language"
+        )
+    dialect = config.talker.spk_is_dialect.get((speaker or "").lower())
+    if dialect is not None and name in (AUTO, "chinese"):
+        return ids[dialect]
+    return None if name == AUTO else ids[name]
+
+
+def speaker_id(config: Qwen3Config, speaker: str) -> int:
+    """The codec id of a built-in speaker. Raises UnknownVoice."""
+    try:
+        return config.talker.spk_id[speaker.lower()]
+    except KeyError:
+        raise UnknownVoice(speaker, config.talker.spk_id) from None
+
+
+def _side(ids: Iterable[int | None]) -> tuple[Tensor, Tensor]:
+    """Row numbers and ids of one side, where it is not absent."""
+    there = [(number, id_) for number, id_ in enumerate(ids) if id_ is not None]
+    numbers = torch.tensor(there, dtype=torch.int64).reshape(-1, 2)
+    return numbers[:, 0], numbers[:, 1]
+
+
+def _instruct(config: Qwen3Config, ids: Sequence[int]) -> list[int]:
+    start = (config.im_start_token_id, USER_TOKEN_ID, NEWLINE_TOKEN_ID)
+    return [*start, *ids, config.im_end_token_id, NEWLINE_TOKEN_ID]
+
+
+def _control(config: Qwen3Config, speaking: Speaking) -> list[Row]:
+    """Language and voice; the start of text stands on the last row."""
+    talker = config.talker
+    language = language_id(config, speaking.language, speaking.speaker)
+    codes = [talker.codec_nothink_id, talker.codec_think_bos_id]
+    if language is not None:
+        codes = [talker.codec_think_id, talker.codec_think_bos_id, language]
+    rows = [Row(code=code) for code in (*codes, talker.codec_think_eos_id)]
+    if speaking.x_vector is not None:
+        rows.append(Row(x_vector=True))
+    elif speaking.speaker is not None:
+        rows.append(Row(code=speaker_id(config, speaking.speaker)))
+    padded = [row._replace(text=config.tts_pad_token_id) for row in rows]
+    return [*padded, Row(config.tts_bos_token_id, talker.codec_pad_id)]
+
+
+def _streaming(config: Qwen3Config, speaking: Speaking, draft: _Draft) -> None:
+    first, *rest = speaking.text_ids
+    draft.rows.append(Row(first, config.talker.codec_bos_id))
+    draft.trailing = rest if speaking.text_open else [*rest, config.tts_eos_token_id]
+
+
+def _whole(config: Qwen3Config, speaking: Speaking, draft: _Draft) -> None:
+    pad = config.talker.codec_pad_id
+    text = [*speaking.text_ids, config.tts_eos_token_id]
+    draft.rows += [Row(id_, pad) for id_ in text]
+    draft.rows.append(Row(config.tts_pad_token_id, config.talker.codec_bos_id))
+
+
+def _in_context(
+    config: Qwen3Config, speaking: Speaking, reference: Reference, draft: _Draft
+) -> None:
+    talker, pad = config.talker, config.tts_pad_token_id
+    spoken = list(reference.text_ids)
+    text = [*spoken, *speaking.text_ids, config.tts_eos_token_id]
+    codes = [Row(code=talker.codec_bos_id)]
+    codes += [Row(frame=number) for number in range(reference.codes.shape[0])]
+    if speaking.layout is Layout.WHOLE:
+        draft.rows += [Row(id_, talker.codec_pad_id) for id_ in text]
+        draft.rows += [row._replace(text=pad) for row in codes]
+        draft.fixed += len(spoken)
+        return
+    beside = text[: len(codes)] + [pad] * (len(codes) - len(text))
+    draft.rows += [row._replace(text=id_) for row, id_ in zip(codes, beside, strict=True)]
+    draft.trailing = text[len(codes) :]
+    draft.fixed += min(len(spoken), len(codes))
+
+
+def _check(config: Qwen3Config, speaking: Speaking) -> None:
+    if not speaking.text_ids:
+        raise EmptyInput
+    if config.kind == "base":
+        _check_base(speaking)
+    elif speaking.x_vector is not None or speaking.reference is not None:
+        raise Unsupported(f"A {config.kind} model cannot clone voices.", param="voice")
+    elif config.kind == "custom_voice" and speaking.speaker is None:
+        raise InputError("A speaker must be named.", param="voice")
+    elif config.kind == "voice_design" and speaking.speaker is not None:
+        raise Unsupported(
+            "This model has no speakers; it makes a voice from instructions.", param="voice"
+        )
+    elif config.kind == "voice_design" and not speaking.instruct_ids:
+        raise InputError(
+            "This model needs instructions that describe a voice.", param="instructions"
+        )
+    if speaking.instruct_ids and config.kind == "custom_voice" and config.size == _SMALL:
+        raise Unsupported(
+            "The 0.6B CustomVoice model takes no instructions; the 1.7B models do.",
+            param="instructions",
+        )
+    if speaking.text_open and (speaking.reference or speaking.layout is Layout.WHOLE):
+        raise Unsupported(
+            "Text in pieces needs the streaming layout and a voice without reference text.",
+            param="input",
+        )
+
+
+def _check_base(speaking: Speaking) -> None:
+    if speaking.speaker is not None or speaking.x_vector is None:
+        raise Unsupported("A Base model speaks with cloned voices only.", param="voice")
+    if speaking.instruct_ids:
+        raise Unsupported("A Base model takes no instructions.", param="instructions")
+    reference = speaking.reference
+    if reference is not None and (not len(reference.text_ids) or not len(reference.codes)):
+        raise InputError("A reference needs its text and its codes.", param="voice")

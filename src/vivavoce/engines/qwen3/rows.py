@@ -1,0 +1,217 @@
+"""The fixed buffers of all rows of a batch, and what the host writes into them between frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.engines.qwen3.code_predictor import PredictorBuffers, decoder_shape
+from vivavoce.engines.qwen3.config import TalkerConfig
+from vivavoce.engines.qwen3.sampling import SamplerOptions, SamplerRows, split_seed
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import InputError
+
+DEFAULT_SAMPLER = SamplerOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class RowOptions:
+    """How one row is spoken. ``max_frames`` bounds its length (80 ms each)."""
+
+    talker: SamplerOptions = DEFAULT_SAMPLER
+    codes: SamplerOptions = DEFAULT_SAMPLER
+    repetition_penalty: float = 1.05
+    seed: int = 0
+    max_frames: int = 8191
+
+    def __post_init__(self) -> None:
+        if not self.repetition_penalty > 0:
+            raise InputError("The repetition penalty must be over 0.", param="repetition_penalty")
+        if self.max_frames < 1:
+            raise InputError("max_frames must be 1 or more.", param="max_frames")
+
+
+@dataclass(frozen=True, slots=True)
+class RowState:
+    """Everything ``frame`` reads and writes. B rows; S positions; H hidden; V talker vocabulary.
+
+    A row is ``active`` from its admission to its end; ``waiting`` while its frame is out and the
+    text token that the next one needs has not come. ``pending`` [B, H] is the sum of the frame's
+    embeddings then. ``text`` [B, S] holds the token ids after the prompt, of which ``written`` are
+    there and ``cursor`` are used; ``closed`` says that no more come, ``holding`` that the end is
+    banned until all are used. ``positions`` [B] is where the next token goes; idle rows stand on
+    the last position. ``codes`` [B, 16] and ``status`` [B] are the frame's result.
+    """
+
+    kv: KVBuffer
+    rope: RopeTable
+    predictor: PredictorBuffers
+    talker_sampler: SamplerRows
+    code_sampler: SamplerRows
+    penalty: Tensor
+    seeds: Tensor
+    hidden: Tensor
+    pending: Tensor
+    seen: Tensor
+    positions: Tensor
+    frames: Tensor
+    limit: Tensor
+    text: Tensor
+    written: Tensor
+    cursor: Tensor
+    active: Tensor
+    waiting: Tensor
+    closed: Tensor
+    holding: Tensor
+    codes: Tensor
+    status: Tensor
+
+    @classmethod
+    def build(cls, config: TalkerConfig, rows: int, positions: int, like: Tensor) -> RowState:
+        """Idle rows; ``like`` gives the weights' dtype and device."""
+        hidden, device = config.hidden_size, like.device
+
+        def numbers(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.int64, device=device)
+
+        def flags(*size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.bool, device=device)
+
+        return cls(
+            kv=KVBuffer.zeros(decoder_shape(config).kv_shape(rows, positions), like),
+            rope=RopeTable.build(positions, config.head_dim, config.rope_theta, like),
+            predictor=PredictorBuffers.build(config.code_predictor, rows, like),
+            talker_sampler=SamplerRows.build(rows, device),
+            code_sampler=SamplerRows.build(rows, device),
+            penalty=torch.ones(rows, device=device),
+            seeds=numbers(rows, 2),
+            hidden=like.new_zeros(rows, hidden),
+            pending=like.new_zeros(rows, hidden),
+            seen=flags(rows, config.vocab_size),
+            positions=numbers(rows) + positions - 1,
+            frames=numbers(rows),
+            limit=numbers(rows),
+            text=numbers(rows, positions),
+            written=numbers(rows),
+            cursor=numbers(rows),
+            active=flags(rows),
+            waiting=flags(rows),
+            closed=flags(rows),
+            holding=flags(rows),
+            codes=numbers(rows, config.num_code_groups),
+            status=numbers(rows),
+        )
+
+    def rows(self, start: int, stop: int) -> RowState:
+        """A view of some rows, sharing memory: a smaller batch over the same buffers."""
+        parts: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                parts[field.name] = value[start:stop]
+            else:
+                parts[field.name] = value if field.name == "rope" else value.rows(start, stop)
+        return RowState(**parts)
+
+
+class Rows:
+    """The host's side of a ``RowState``: rows join, get text, and leave, between frames."""
+
+    def __init__(self, config: TalkerConfig, rows: int, positions: int, like: Tensor) -> None:
+        self.state = RowState.build(config, rows, positions, like)
+        self._positions = positions
+        self._written = [0] * rows
+
+    def first(self, rows: int) -> RowState:
+        """The first rows as a batch of their own, over the same memory."""
+        return self.state.rows(0, rows)
+
+    def prefill(self, talker: Talker, row: int, prompt: Tensor) -> Tensor:
+        """Run a prompt [N, H] into a row's buffers; the hidden state [H] to admit it with.
+
+        Raises InputError for a prompt that leaves no room to speak.
+        """
+        length = prompt.shape[0]
+        self._check_room(length)
+        kv = self.state.kv.rows(row, row + 1)
+        lengths = torch.tensor([length], device=prompt.device)
+        return talker.prefill(prompt[None], lengths, kv, self.state.rope)[0]
+
+    def admit(
+        self,
+        row: int,
+        hidden: Tensor,
+        length: int,
+        text: Sequence[int],
+        options: RowOptions,
+        *,
+        text_open: bool = False,
+    ) -> None:
+        """Start an idle row whose ``length`` prompt positions are in its buffers.
+
+        ``hidden`` [H] is the last of them; ``text`` the token ids to be said after the prompt,
+        with the end of text unless ``text_open``.
+        """
+        self._check_room(length)
+        state = self.state
+        state.hidden[row] = hidden
+        state.positions[row] = length
+        state.limit[row] = min(options.max_frames, self._positions - length)
+        state.penalty[row] = options.repetition_penalty
+        state.talker_sampler.set(row, options.talker)
+        state.code_sampler.set(row, options.codes)
+        for half, value in enumerate(split_seed(options.seed)):
+            state.seeds[row, half] = value
+        for cleared in (state.seen, state.frames, state.written, state.cursor, state.waiting):
+            cleared[row] = 0
+        self._written[row] = 0
+        state.closed[row] = not text_open
+        state.holding[row] = text_open
+        self.extend(row, text)
+        state.active[row] = True
+
+    def extend(self, row: int, text: Sequence[int]) -> None:
+        """Append text token ids. Raises InputError for more than a row can ever say."""
+        start, stop = self._written[row], self._written[row] + len(text)
+        if stop > self._positions:
+            raise InputError(
+                f"The text has {stop} tokens; at most {self._positions} can be said at once.",
+                param="input",
+            )
+        if text:
+            state = self.state
+            state.text[row, start:stop] = torch.tensor(text, device=state.text.device)
+            state.written[row] = stop
+            self._written[row] = stop
+
+    def finish(self, row: int, end_id: int) -> None:
+        """Close the text of a row that was admitted open; ``end_id`` is the end of text."""
+        self.extend(row, (end_id,))
+        self.state.closed[row] = True
+
+    def release(self, row: int) -> None:
+        """Make a row idle, whatever it is doing."""
+        self.state.active[row] = False
+        self.state.waiting[row] = False
+        self.state.positions[row] = self._positions - 1
+
+    def scrub(self, row: int) -> None:
+        """Clear a failed row's buffers: behind a mask, too, what is not finite would spread."""
+        kv = self.state.kv.rows(row, row + 1)
+        predictor = self.state.predictor.kv.rows(row, row + 1)
+        for buffer in (kv.keys, kv.values, predictor.keys, predictor.values):
+            buffer.zero_()
+        self.state.hidden[row] = 0
+        self.state.pending[row] = 0
+
+    def _check_room(self, length: int) -> None:
+        if length >= self._positions:
+            raise InputError(
+                f"The prompt has {length} positions; a row has {self._positions}.", param="input"
+            )

@@ -1,0 +1,156 @@
+"""Choosing codes from scores, for all rows of a batch at once.
+
+The order and the arithmetic are those of ``transformers`` 4.57 generation, which the published
+models are run with: repetition penalty, end ban, suppression, temperature, top-k, top-p, draw.
+Nothing here synchronises with the host, and no shape depends on data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from vivavoce.errors import InputError
+
+Draw: TypeAlias = Callable[[Tensor, int], Tensor]
+"""From scores [B, V] (-inf where excluded) and the code group 0..15 to choices [B], int64."""
+
+_MASK = 0xFFFFFFFF
+_NOISE_BITS = 23  # what float32 holds without rounding up to 1
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerOptions:
+    """How one row draws. ``top_k`` 0 keeps all; ``temperature`` is unused when ``greedy``."""
+
+    greedy: bool = False
+    temperature: float = 0.9
+    top_k: int = 50
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.greedy and not 0 < self.temperature < float("inf"):
+            raise InputError("The temperature must be over 0.", param="temperature")
+        if not 0 < self.top_p <= 1:
+            raise InputError("top_p must be over 0 and at most 1.", param="top_p")
+        if self.top_k < 0:
+            raise InputError("top_k must be 0 or more.", param="top_k")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerRows:
+    """``SamplerOptions`` of B rows as tensors [B]: bool, float32, int64, float32.
+
+    ``tail`` is 1 - top_p, the probability that may be cut off, rounded once.
+    """
+
+    greedy: Tensor
+    temperature: Tensor
+    top_k: Tensor
+    tail: Tensor
+
+    @classmethod
+    def build(cls, rows: int, device: torch.device) -> SamplerRows:
+        """All rows greedy until they are set."""
+        return cls(
+            torch.ones(rows, dtype=torch.bool, device=device),
+            torch.ones(rows, device=device),
+            torch.zeros(rows, dtype=torch.int64, device=device),
+            torch.zeros(rows, device=device),
+        )
+
+    def set(self, row: int, options: SamplerOptions) -> None:
+        """Give one row its options."""
+        self.greedy[row] = options.greedy
+        self.temperature[row] = 1.0 if options.greedy else options.temperature
+        self.top_k[row] = options.top_k
+        self.tail[row] = 1 - options.top_p
+
+    def rows(self, start: int, stop: int) -> SamplerRows:
+        """A view of some rows, sharing memory."""
+        part = slice(start, stop)
+        return SamplerRows(
+            self.greedy[part], self.temperature[part], self.top_k[part], self.tail[part]
+        )
+
+
+def penalise(scores: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
+    """Repetition penalty (Keskar et al. 2019): ``scores`` [B, V], ``seen`` [B, V], penalty [B]."""
+    factor = penalty[:, None].to(scores.dtype)
+    return torch.where(seen, torch.where(scores < 0, scores * factor, scores / factor), scores)
+
+
+def choose(scores: Tensor, sampler: SamplerRows, group: int, draw: Draw) -> Tensor:
+    """One choice per row, int64 [B], from float ``scores`` [B, V]."""
+    best = scores.argmax(-1)
+    drawn = draw(restrict(scores, sampler), group)
+    return torch.where(sampler.greedy, best, drawn)
+
+
+def restrict(scores: Tensor, sampler: SamplerRows) -> Tensor:
+    """Scores [B, V] over the temperature, -inf outside of top-k (ties kept) and top-p."""
+    scores = scores / sampler.temperature[:, None].to(scores.dtype)
+    ascending, order = scores.sort(-1)
+    size = scores.shape[-1]
+    kept = torch.where(sampler.top_k > 0, sampler.top_k, size).clamp(max=size)
+    least = ascending.gather(-1, (size - kept)[:, None])
+    ascending = ascending.masked_fill(ascending < least, -torch.inf)
+    removed = _outside_top_p(ascending, sampler.tail)
+    excluded = torch.zeros_like(removed).scatter(-1, order, removed) | (scores < least)
+    return scores.masked_fill(excluded, -torch.inf)
+
+
+def _outside_top_p(ascending: Tensor, tail: Tensor) -> Tensor:
+    """Of ascending scores, those whose summed probability is within the tail; never the last."""
+    limit = tail[:, None].to(ascending.dtype)
+    removed = (ascending.softmax(-1).cumsum(-1) <= limit) & (limit > 0)
+    removed[:, -1] = False
+    return removed
+
+
+def keyed_draw(seeds: Tensor, counters: Tensor) -> Draw:
+    """A draw whose noise depends on a row's own seed and frame only, not on its company.
+
+    ``seeds`` [B, 2] int64 halves of 32 bits; ``counters`` [B] int64, the row's frame number. The
+    draw is exact by the Gumbel-max trick (Gumbel 1954).
+    """
+
+    def draw(scores: Tensor, group: int) -> Tensor:
+        keys = _keys(seeds, counters * 16 + group)
+        uniform = uniforms(keys, scores.shape[-1]).to(scores.dtype)
+        return (scores - torch.log(-torch.log(uniform))).argmax(-1)
+
+    return draw
+
+
+def uniforms(keys: Tensor, count: int) -> Tensor:
+    """Numbers inside (0, 1), float32 [B, count], from keys [B, 2] of 32 bits each."""
+    index = torch.arange(count, device=keys.device)
+    bits = _mix(_mix(index + keys[:, :1] & _MASK) ^ keys[:, 1:])
+    return ((bits >> (32 - _NOISE_BITS)).float() + 0.5) * 2.0**-_NOISE_BITS
+
+
+def split_seed(seed: int) -> tuple[int, int]:
+    """The two 32-bit halves of a seed; of larger numbers the lower 64 bits."""
+    return seed & _MASK, seed >> 32 & _MASK
+
+
+def _keys(seeds: Tensor, counters: Tensor) -> Tensor:
+    """Two keys [B, 2] for one draw of each row."""
+    first = _mix(_mix(seeds[:, 0]) + counters & _MASK)
+    second = _mix(_mix(seeds[:, 1] ^ 0x5851F42D) ^ first)
+    return torch.stack((first, second ^ _mix(seeds[:, 0] + 0x2545F491 & _MASK)), -1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of 32-bit numbers held in int64 (constants of Wellons' hash-prospector).
+
+    The multipliers are below 2**31, so that no product leaves int64.
+    """
+    x = (x ^ (x >> 16)) * 0x21F0AAAD & _MASK
+    x = (x ^ (x >> 15)) * 0x735A2D97 & _MASK
+    return x ^ (x >> 15)
