@@ -89,5 +89,3 @@ def _await(condition: Any) -> None:
         if time.monotonic() > end_s:
             raise RuntimeError("the server did not become ready")
         time.sleep(0.01)
-
-

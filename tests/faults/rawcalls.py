@@ -95,8 +95,9 @@ def text_frame(payload: bytes) -> bytes:
     """One masked, final text frame (RFC 6455, section 5.2)."""
     mask = os.urandom(4)
     size = len(payload)
-    head = struct.pack("!BB", 0x81, 0x80 | size)
-    if size > 125:
+    if size <= 125:
+        head = struct.pack("!BB", 0x81, 0x80 | size)
+    else:
         head = struct.pack("!BBH", 0x81, 0x80 | 126, size)
     masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
     return head + mask + masked
@@ -129,9 +130,7 @@ async def make_call(port: int, call: Call) -> int:
     return 0
 
 
-async def _follow(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: Call
-) -> int:
+async def _follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: Call) -> int:
     if call.transport is Transport.WEBSOCKET:
         opening, message = upgrade_request(call.transport.value), text_frame(call.body)
     else:

@@ -26,8 +26,6 @@ def loudness(data: bytes, encoding: str) -> float:
         return float(np.sqrt(np.mean(np.square(samples))))
     with av.open(io.BytesIO(data)) as container:
         resampler = av.AudioResampler(format="fltp", layout="mono")
-        frames = [
-            out for frame in container.decode(audio=0) for out in resampler.resample(frame)
-        ]
+        frames = [out for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     joined = np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames])
     return float(np.sqrt(np.mean(np.square(joined, dtype=np.float64))))

@@ -26,9 +26,21 @@ MEDIA_TYPES = {
 }
 # Encoders pad the last frame and delay the first one.
 CODEC_SLACK_S = 0.12
-OPENAI_VOICES = (
-    "alloy ash ballad cedar coral echo fable marin nova onyx sage shimmer verse".split()
-)
+OPENAI_VOICES = [
+    "alloy",
+    "ash",
+    "ballad",
+    "cedar",
+    "coral",
+    "echo",
+    "fable",
+    "marin",
+    "nova",
+    "onyx",
+    "sage",
+    "shimmer",
+    "verse",
+]
 
 
 @pytest.fixture(scope="module")
@@ -254,12 +266,17 @@ def wait_until_full(live: LiveServer) -> None:
 
 
 def test_a_failure_in_mid_stream_is_seen_by_the_sdk(client: openai.OpenAI) -> None:
-    with client.audio.speech.with_streaming_response.create(
-        model="tts-1", voice="alloy", input="Some sound and then a failword.", response_format="pcm"
-    ) as answer:
-        with pytest.raises((httpx.RemoteProtocolError, openai.APIConnectionError)):
-            for _ in answer.iter_bytes():
-                pass
+    with (
+        client.audio.speech.with_streaming_response.create(
+            model="tts-1",
+            voice="alloy",
+            input="Some sound and then a failword.",
+            response_format="pcm",
+        ) as answer,
+        pytest.raises((httpx.RemoteProtocolError, openai.APIConnectionError)),
+    ):
+        for _ in answer.iter_bytes():
+            pass
 
 
 def test_a_failure_in_events_is_an_error_event_without_done(client: openai.OpenAI) -> None:

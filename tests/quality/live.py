@@ -72,7 +72,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(engine: str = "fake", settings: Mapping[str, Any] | None = None) -> Iterator[LiveServer]:
+def serving(
+    engine: str = "fake", settings: Mapping[str, Any] | None = None
+) -> Iterator[LiveServer]:
     """Run ``vivavoce serve`` until left; ``settings`` are ``--set`` names and values."""
     with tempfile.TemporaryDirectory(prefix="vivavoce-test-") as folder:
         log, port = Path(folder) / "server.log", free_port()

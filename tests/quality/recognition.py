@@ -50,9 +50,7 @@ def _recogniser() -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"
     from faster_whisper import WhisperModel
 
-    return WhisperModel(
-        str(model_folder()), device="cpu", compute_type="int8", cpu_threads=THREADS
-    )
+    return WhisperModel(str(model_folder()), device="cpu", compute_type="int8", cpu_threads=THREADS)
 
 
 @cache
@@ -112,4 +110,6 @@ def error_rate(scores: Iterable[Score]) -> float:
 def explain(scores: Iterable[Score]) -> str:
     """The sentences with errors, for a failing test's message."""
     wrong = [one for one in scores if one.errors]
-    return "\n".join(f"{one.errors} {one.name}: {one.reference!r} heard {one.heard!r}" for one in wrong)
+    return "\n".join(
+        f"{one.errors} {one.name}: {one.reference!r} heard {one.heard!r}" for one in wrong
+    )

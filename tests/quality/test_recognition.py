@@ -20,7 +20,7 @@ from quality.sentences import SENTENCES
     ],
 )
 def test_distance_counts_insertions_deletions_and_substitutions(heard: str, errors: int) -> None:
-    assert distance("one two three".split(), heard.split()) == errors
+    assert distance(["one", "two", "three"], heard.split()) == errors
 
 
 @pytest.mark.parametrize(
