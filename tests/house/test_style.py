@@ -136,8 +136,12 @@ def is_broad(handler: ast.ExceptHandler) -> bool:
 
 
 def raises_again(handler: ast.ExceptHandler) -> bool:
+    """Whether it ends in ``raise``, or in ``raise … from`` what was caught."""
     last = handler.body[-1]
-    return isinstance(last, ast.Raise) and last.exc is None
+    if not isinstance(last, ast.Raise):
+        return False
+    named = isinstance(last.cause, ast.Name) and last.cause.id == handler.name
+    return last.exc is None or named
 
 
 RULES = (too_long, too_many_parameters, unannotated, prints, broad_excepts, undocumented)
@@ -171,6 +175,7 @@ def test_functions_are_short() -> None:
         (broad_excepts, "try: ...\nexcept Exception: ..."),
         (broad_excepts, "try: ...\nexcept (OSError, BaseException): ..."),
         (broad_excepts, "try: ...\nexcept: ..."),
+        (broad_excepts, "try: ...\nexcept Exception:\n    raise ValueError from None"),
         (undocumented, "x = 1"),
         (undocumented, '"""Doc."""\ndef f() -> None: ...'),
         (undocumented, '"""Doc."""\nclass C:\n    """Doc."""\n    def m(self) -> None: ...'),
@@ -185,4 +190,6 @@ def test_each_rule_finds_what_it_is_for(
 def test_what_the_rules_permit() -> None:
     again = Module("text/x.py", "try: ...\nexcept BaseException:\n    raise")
     assert list(broad_excepts(again)) == []
+    other = Module("text/x.py", "try: ...\nexcept Exception as e:\n    raise ValueError from e")
+    assert list(broad_excepts(other)) == []
     assert list(prints(Module("cli/x.py", "print('x')"))) == []
