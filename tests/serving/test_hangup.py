@@ -37,7 +37,7 @@ def server(tmp_path_factory, no_settings_around) -> Iterator[LiveServer]:
 def _back_to_normal(server) -> None:
     assert settle(lambda: server.idle)
     assert settle(lambda: server.service.lifecycle.loop.live == 0)
-    assert server.steps_stop()
+    assert settle(server.steps_stop)
     assert server.speak(response_format="pcm", speed=4).status_code == 200
 
 

@@ -158,11 +158,14 @@ def test_a_timeout_after_the_first_sound_cuts_the_body(serve) -> None:
 
 
 def test_a_slow_reader_ends_alone(serve) -> None:
-    server = serve(stall_timeout_s=0.5, audio_cache_max=0)
-    text = "This goes on and on for a very long time indeed. " * 200
-    reader = server.raw_post("/v1/audio/speech", {"input": text, "response_format": "pcm"})
+    # More than the kernel's socket buffers take: 17 MB.
+    options = {"sample_rate_hz": 48_000, "chunk_ms": 960.0}
+    server = serve(stall_timeout_s=0.5, audio_cache_max=0, fake=options)
+    text = "This goes on and on for a very long time indeed. " * 60
+    body = {"input": text, "response_format": "pcm", "sample_rate": 48_000}
+    reader = server.raw_post("/v1/audio/speech", body)
     assert settle(lambda: server.service.admission.running == 1)
-    with server.socket(max_queue=1) as connection:
+    with server.socket(max_queue=1, close_timeout=0.1) as connection:
         connection.send(json.dumps({"input": text}))
         assert settle(lambda: server.service.admission.running == 2)
         assert server.speak().status_code == 200
