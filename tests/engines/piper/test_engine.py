@@ -52,7 +52,7 @@ def test_info_tells_who_speaks(engine: PiperEngine) -> None:
     assert engine.info.model == engine.info.default_voice == "en_US-joe-medium"
     assert engine.info.sample_rate_hz == 22_050
     assert engine.info.device == "cpu"
-    assert engine.info.languages == ("en-US",)
+    assert engine.info.languages == ("en",)
     assert engine.info.details["sha256"].startswith("58afce03")
     assert engine.capacity == 64
 
@@ -258,6 +258,7 @@ def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch)
         create({"device": "cuda"}).load()
 
 
+@pytest.mark.slow
 def test_it_speaks_again_after_unload(cache_dir: Path) -> None:
     engine = PiperEngine(PiperOptions(cache_dir=cache_dir, workers=1))
     engine.load()

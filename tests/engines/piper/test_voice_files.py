@@ -80,7 +80,14 @@ def test_the_cut_is_kept_and_used_again(model: VoiceModel, cache_dir: Path) -> N
     assert (folder / "cut.json").stat().st_mtime_ns == made_at_ns
 
 
-@pytest.mark.parametrize("damage", ["truncated", "cut.json", "missing"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "truncated",
+        pytest.param("cut.json", marks=pytest.mark.slow),
+        pytest.param("missing", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_cut_is_made_anew(
     model: VoiceModel, cache_dir: Path, tmp_path: Path, damage: str
 ) -> None:
@@ -208,6 +215,7 @@ def test_speakers_of_one_voice(model: VoiceModel, tmp_path: Path) -> None:
     )
     engine.load()
     assert [voice.id for voice in engine.voices()][:2] == ["duo#bob", "duo#ann"]
+    assert engine.info.voice_aliases == {"duo": "duo#bob"}
     with pytest.raises(UnknownVoice):
         engine._shelf.speaker("duo#eve")
     duo = engine._shelf.model("duo")

@@ -27,7 +27,7 @@ from vivavoce.types import Sampling, Span, Utterance, Voice
 log = logging.getLogger(__name__)
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
-WARM_UP = "This is a sentence to warm the voice up, and it is long enough for every window."
+WARM_UP = "Good morning, how can I help you?"
 
 
 @dataclass(slots=True)
@@ -61,7 +61,8 @@ class PiperEngine(Engine):
     """Piper voices behind the engine contract.
 
     A step gives every free lane (``options.workers``) one unit of work: the phonemes and encoder
-    of one stretch of text, or one decoder window. It returns as soon as one has ended, or with
+    of one stretch of text, a run of the flow, or one decoder window (with several lanes, all
+    three at once up to an utterance's first sound). It returns as soon as one has ended, or with
     nothing after a few milliseconds, so that commands are obeyed while lanes compute.
     """
 
@@ -164,12 +165,21 @@ class PiperEngine(Engine):
         try:
             if slot.synthesis is None:
                 slot.synthesis = self._synthesis(slot)
-            return _Outcome(slot, slot.synthesis.advance())
+            piece = slot.synthesis.advance()
+            while self._on_the_way_to_first_sound(slot, piece):
+                piece = piece.followed_by(slot.synthesis.advance())
+            return _Outcome(slot, piece)
         except VivavoceError as error:
             return _Outcome(slot, None, error)
         except Exception as error:
             log.exception("Synthesis of slot %d failed", slot.number)
             return _Outcome(slot, None, EngineError(f"Synthesis failed: {error}"))
+
+    def _on_the_way_to_first_sound(self, slot: _Slot, piece: Piece) -> bool:
+        """Whether to go straight on: with other lanes, nobody waits for this one to report."""
+        lanes = self._lanes
+        silent = slot.produced_s == 0 and not len(piece.samples) and piece.reason is None
+        return silent and lanes is not None and lanes.count > 1 and self._heard(slot)
 
     def _slot(self, number: int, utterance: Utterance) -> _Slot:
         name, speaker = self._shelf.speaker(utterance.voice.id)
@@ -188,15 +198,16 @@ class PiperEngine(Engine):
         return Synthesis(model, slot.utterance.spans, slot.manner, plan, resampler)
 
     def _describe(self, model: VoiceModel, default: str) -> EngineInfo:
-        languages = {tag for voice in self._shelf.listed() for tag in voice.languages}
+        tags = {tag for voice in self._shelf.listed() for tag in voice.languages}
         return EngineInfo(
             name="piper",
             model=model.files.name,
             sample_rate_hz=model.config.sample_rate_hz,
             capabilities=CAPABILITIES,
-            languages=tuple(sorted(languages)),
+            languages=tuple(sorted({tag.partition("-")[0] for tag in tags})),
             device=self.options.device,
             default_voice=default,
+            voice_aliases=self._shelf.aliases(),
             details=MappingProxyType(self._details(model)),
         )
 

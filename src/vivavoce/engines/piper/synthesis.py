@@ -38,6 +38,10 @@ class Piece:
     stages_ms: Mapping[str, float]
     reason: FinishReason | None = None
 
+    def followed_by(self, later: Piece) -> Piece:
+        """This piece without sound and the one after it, as one."""
+        return Piece(later.samples, {**self.stages_ms, **later.stages_ms}, later.reason)
+
 
 @dataclass(slots=True)
 class _Part:

@@ -62,6 +62,15 @@ class VoiceShelf:
         """Every voice, the default one first."""
         return self._listed
 
+    def aliases(self) -> Mapping[str, str]:
+        """A voice of many speakers by its name alone: its first listed speaker."""
+        found: dict[str, str] = {}
+        for voice in self._listed:
+            name, _, speaker = voice.id.partition("#")
+            if speaker:
+                found.setdefault(name, voice.id)
+        return found
+
     def speaker(self, voice_id: str) -> tuple[str, int | None]:
         """The voice's name and speaker number. Raises UnknownVoice.
 
