@@ -16,6 +16,7 @@ from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import (
     EngineError,
     InputError,
+    MissingExtra,
     SettingsError,
     UnknownVoice,
     Unsupported,
@@ -248,6 +249,12 @@ def test_wrong_engine_options_are_named(options: dict[str, Any], param: str) -> 
     with pytest.raises(SettingsError) as caught:
         create(options)
     assert caught.value.param == param
+
+
+def test_missing_packages_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vivavoce.engines.piper.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"vivavoce\[piper\]"):
+        create({})
 
 
 def test_a_device_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
