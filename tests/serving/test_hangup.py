@@ -133,3 +133,17 @@ def test_a_thousand_hang_ups_leave_nothing_behind(serve) -> None:
     _back_to_normal(server)
     assert threading.active_count() <= threads
     assert settle(lambda: len(os.listdir("/proc/self/fd")) <= files)
+
+
+def test_in_the_middle_of_its_own_body(server, caplog) -> None:
+    raw = server.raw_post("/v1/audio/speech", {"input": LONG})
+    raw.close()
+    import socket
+
+    with socket.create_connection(("127.0.0.1", server.port)) as half:
+        half.sendall(
+            b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 1000\r\n\r\n{"
+        )
+    _back_to_normal(server)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
@@ -108,6 +108,7 @@ def install_problem_handlers(app: FastAPI, routes: Iterable[BaseRoute]) -> None:
     app.add_exception_handler(VivavoceError, _on_vivavoce)
     app.add_exception_handler(RequestValidationError, _on_validation)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
     app.add_exception_handler(Exception, _on_unexpected)
 
 
@@ -133,6 +134,11 @@ async def _on_http(request: Request, error: Exception) -> Response:
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
     detail = _detail(error.status_code, f"{error.detail}.".replace("..", "."), None, code)
     return _response(error.status_code, detail, headers)
+
+
+async def _on_gone(request: Request, error: Exception) -> Response:
+    """The client left in the middle of its body; nobody reads this."""
+    return problem_response(Cancelled("The client went away."))
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
