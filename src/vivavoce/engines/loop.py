@@ -300,7 +300,8 @@ class EngineLoop:
         self._step_began_s = began_s = time.monotonic()
         produced = self.engine.step()
         self._step_began_s = None
-        self._observer.stepped(time.monotonic() - began_s, live)
+        if produced:
+            self._observer.stepped(time.monotonic() - began_s, live)
         _hand_off([(self._stream_of(piece), piece) for piece in produced])
 
     def _stream_of(self, piece: Produced) -> UtteranceStream:
