@@ -10,6 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
+from vivavoce.audio.level import amplify
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.piper.lanes import Lanes
@@ -154,7 +155,7 @@ class PiperEngine(Engine):
             del self._slots[slot.number]
         return Produced(
             slot.number,
-            piece.samples,
+            amplify(piece.samples, self.options.gain_db),
             piece.reason is not None,
             piece.reason,
             stages_ms=MappingProxyType(dict(piece.stages_ms)),

@@ -23,7 +23,8 @@ class PiperOptions:
     (with ``download``), or empty for the packaged voice; ``model`` is the path of an .onnx file
     to use instead. ``voices_dir`` holds more voices as NAME.onnx + NAME.onnx.json.
     ``noise_scale``, ``noise_w_scale`` and ``length_scale`` replace the voice's own; an utterance
-    may override the first two. ``workers`` is how many windows are computed at once (0: one per
+    may override the first two. ``gain_db`` lifts the models' low level towards what other
+    servers send (they scale each sentence to full peak, which no stream can). ``workers`` is how many windows are computed at once (0: one per
     core, at most 8), ``threads`` how many threads ONNX Runtime uses for each. Windows are in
     frames of the model (256 samples for all published voices). ``loaded_voices`` bounds how many
     voices stay in memory.
@@ -43,6 +44,7 @@ class PiperOptions:
     noise_scale: Scale | None = None
     noise_w_scale: Scale | None = None
     length_scale: Annotated[float, Gt(0.0), Le(10.0)] | None = None
+    gain_db: Annotated[float, Ge(-20.0), Le(20.0)] = 4.0
     first_window_frames: Count = 16
     max_window_frames: Count = 64
     window_growth: Annotated[float, Ge(1.0)] = 2.0
