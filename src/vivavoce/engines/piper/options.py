@@ -24,8 +24,9 @@ class PiperOptions:
     to use instead. ``voices_dir`` holds more voices as NAME.onnx + NAME.onnx.json.
     ``noise_scale``, ``noise_w_scale`` and ``length_scale`` replace the voice's own; an utterance
     may override the first two. ``gain_db`` lifts the models' low level towards what other
-    servers send (they scale each sentence to full peak, which no stream can). ``workers`` is how many windows are computed at once (0: one per
-    core, at most 8), ``threads`` how many threads ONNX Runtime uses for each. Windows are in
+    servers send (they scale each sentence to full peak, which no stream can). ``workers`` is how
+    many windows are computed at once (0: one per core, at most 8), ``threads`` how many threads
+    ONNX Runtime uses for each. Windows are in
     frames of the model (256 samples for all published voices). ``loaded_voices`` bounds how many
     voices stay in memory.
     """
