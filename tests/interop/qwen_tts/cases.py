@@ -8,9 +8,9 @@ from itertools import product
 from typing import Any
 
 import torch
-from engines.qwen3.tiny import config_of, louder_end, tiny_json, tiny_talker
 from torch import Tensor
 
+from engines.qwen3.tiny import config_of, louder_end, tiny_json, tiny_talker
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
 from vivavoce.engines.qwen3.rows import RowOptions

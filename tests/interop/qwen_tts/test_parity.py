@@ -1,7 +1,9 @@
 """Code for code what the published package gives, on random weights, fp32, on a CPU.
 
-QWEN_TTS_PYTHON names a Python interpreter that has qwen-tts 0.1.1 (see docs/engines or the CI
-script); without it these tests are skipped.
+QWEN_TTS_PYTHON names a Python interpreter (3.11) that has it; without one these tests are skipped::
+
+    pip install torch==2.13.0 transformers==4.57.3 accelerate==1.12.0 librosa soundfile einops
+    pip install --no-deps qwen-tts==0.1.1
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from engines.qwen3.tiny import Bench, alone
 from interop.qwen_tts.cases import Case, cases, job, model, torch_draw
-
 from vivavoce.engines.qwen3.frame import Status
 
 PYTHON = os.environ.get("QWEN_TTS_PYTHON", "")

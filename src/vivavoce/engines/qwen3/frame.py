@@ -58,7 +58,7 @@ def frame(
     ``span``: positions that attention reads, more than any active row's position. ``draw`` replaces
     the rows' own seeded noise.
     """
-    draw = draw or keyed_draw(rows.seeds, rows.frames)
+    draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
     fresh = rows.active & ~rows.waiting
     failed = rows.active & ~rows.hidden.isfinite().all(-1)
     first = choose(_first_scores(talker, rows, ids), rows.talker_sampler, 0, draw)
@@ -76,6 +76,11 @@ def frame(
     status += (emitted & ~running) * Status.LIMIT
     waiting = _advance(talker, rows, ids, running, span)
     rows.status.copy_(status + waiting * Status.WAITING)
+
+
+def _sizes(talker: Talker) -> list[int]:
+    predictor = talker.config.code_predictor
+    return [talker.config.vocab_size] + [predictor.vocab_size] * (predictor.num_code_groups - 1)
 
 
 def _first_scores(talker: Talker, rows: RowState, ids: FrameIds) -> Tensor:

@@ -7,7 +7,7 @@ Nothing here synchronises with the host, and no shape depends on data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,6 +20,7 @@ Draw: TypeAlias = Callable[[Tensor, int], Tensor]
 """From scores [B, V] (-inf where excluded) and the code group 0..15 to choices [B], int64."""
 
 _MASK = 0xFFFFFFFF
+_MOST_GROUPS = 32
 _NOISE_BITS = 23  # what float32 holds without rounding up to 1
 
 
@@ -112,26 +113,30 @@ def _outside_top_p(ascending: Tensor, tail: Tensor) -> Tensor:
     return removed
 
 
-def keyed_draw(seeds: Tensor, counters: Tensor) -> Draw:
+def keyed_draw(seeds: Tensor, counters: Tensor, sizes: Sequence[int]) -> Draw:
     """A draw whose noise depends on a row's own seed and frame only, not on its company.
 
-    ``seeds`` [B, 2] int64 halves of 32 bits; ``counters`` [B] int64, the row's frame number. The
-    draw is exact by the Gumbel-max trick (Gumbel 1954).
+    ``seeds`` [B, 2] int64 halves of 32 bits; ``counters`` [B] int64, the row's frame number;
+    ``sizes``: how many codes each group of a frame chooses from. The draw is exact by the
+    Gumbel-max trick (Gumbel 1954).
     """
+    first = gumbel(_keys(seeds, counters, range(1)), sizes[0])
+    # One pass over all other groups: they are many and small.
+    others = gumbel(_keys(seeds, counters, range(1, len(sizes))), max(sizes[1:]))
 
     def draw(scores: Tensor, group: int) -> Tensor:
-        keys = _keys(seeds, counters * 16 + group)
-        uniform = uniforms(keys, scores.shape[-1]).to(scores.dtype)
-        return (scores - torch.log(-torch.log(uniform))).argmax(-1)
+        noise = first[:, 0] if group == 0 else others[:, group - 1, : sizes[group]]
+        return (scores + noise).argmax(-1)
 
     return draw
 
 
-def uniforms(keys: Tensor, count: int) -> Tensor:
-    """Numbers inside (0, 1), float32 [B, count], from keys [B, 2] of 32 bits each."""
+def gumbel(keys: Tensor, count: int) -> Tensor:
+    """Standard Gumbel noise, float32 [..., count], from keys [..., 2] of 32 bits each."""
     index = torch.arange(count, device=keys.device)
-    bits = _mix(_mix(index + keys[:, :1] & _MASK) ^ keys[:, 1:])
-    return ((bits >> (32 - _NOISE_BITS)).float() + 0.5) * 2.0**-_NOISE_BITS
+    bits = _mix(_mix(index + keys[..., :1] & _MASK) ^ keys[..., 1:])
+    uniform = ((bits >> (32 - _NOISE_BITS)).float() + 0.5) * 2.0**-_NOISE_BITS
+    return -torch.log(-torch.log(uniform))
 
 
 def split_seed(seed: int) -> tuple[int, int]:
@@ -139,11 +144,13 @@ def split_seed(seed: int) -> tuple[int, int]:
     return seed & _MASK, seed >> 32 & _MASK
 
 
-def _keys(seeds: Tensor, counters: Tensor) -> Tensor:
-    """Two keys [B, 2] for one draw of each row."""
-    first = _mix(_mix(seeds[:, 0]) + counters & _MASK)
-    second = _mix(_mix(seeds[:, 1] ^ 0x5851F42D) ^ first)
-    return torch.stack((first, second ^ _mix(seeds[:, 0] + 0x2545F491 & _MASK)), -1)
+def _keys(seeds: Tensor, counters: Tensor, groups: range) -> Tensor:
+    """Two keys [B, groups, 2] for the draws of each row."""
+    numbers = torch.arange(groups.start, groups.stop, device=seeds.device)
+    low, high = seeds[:, :1], seeds[:, 1:]
+    first = _mix(_mix(low) + counters[:, None] * _MOST_GROUPS + numbers & _MASK)
+    second = _mix(_mix(high ^ 0x5851F42D) ^ first) ^ _mix(low + 0x2545F491 & _MASK)
+    return torch.stack((first, second), -1)
 
 
 def _mix(x: Tensor) -> Tensor:
