@@ -6,7 +6,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from vivavoce.errors import SettingsError
-from vivavoce.serving.server import check_bind, listen
+from vivavoce.serving.server import check_bind, listen, run
 from vivavoce.settings import Settings
 
 OPEN = ["/", "/livez", "/readyz", "/health"]
@@ -111,6 +111,13 @@ def test_a_port_that_is_taken_is_one_clear_error() -> None:
         with pytest.raises(SettingsError, match=f"127.0.0.1:{port}") as refused:
             listen(Settings(port=port))
     assert "\n" not in str(refused.value)
+
+
+def test_a_certificate_that_is_missing_is_one_clear_error(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("vivavoce.serving.server.configure_logging", lambda settings: None)
+    settings = Settings(engine="fake", port=0, ssl_certfile=tmp_path / "no.pem")
+    with pytest.raises(SettingsError, match="TLS"):
+        run(settings)
 
 
 def test_browsers_may_call_from_the_given_origins(serve) -> None:

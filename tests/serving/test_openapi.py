@@ -5,8 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from vivavoce.audio.containers import ENCODINGS
+from vivavoce.serving.speech_body import ResponseFormat
 
 CONFIGURATION = """
 [checks.positive_data_acceptance]
@@ -33,6 +37,10 @@ def test_every_route_is_described_with_its_answers(server) -> None:
     assert fields["input"]["maxLength"] == 20_000
     assert fields["sample_rate"]["anyOf"][0]["minimum"] == 8_000
     assert "securitySchemes" not in schema["components"]
+
+
+def test_the_formats_offered_are_those_there_are() -> None:
+    assert set(get_args(ResponseFormat)) == set(ENCODINGS)
 
 
 def test_keys_are_described_where_they_are_needed(serve) -> None:

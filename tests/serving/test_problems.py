@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 
@@ -148,6 +149,19 @@ def test_an_engine_fault_before_the_first_sound_is_a_500(server) -> None:
     assert answer.status_code == 500
     assert answer.json()["error"]["type"] == "server_error"
     assert server.speak().status_code == 200
+
+
+def test_http_1_0_has_a_reset_for_what_was_cut(server) -> None:
+    body = json.dumps({"input": "failword and more", "response_format": "pcm"}).encode()
+    head = (
+        "POST /v1/audio/speech HTTP/1.0\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+        raw.sendall(head.encode() + body)
+        with pytest.raises(ConnectionResetError):
+            while raw.recv(65_536):
+                pass
 
 
 @pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/audio/speech/stream/pcm"])

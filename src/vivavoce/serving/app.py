@@ -99,8 +99,8 @@ async def _start(context: ServerContext) -> None:
     service = context.service
     if isinstance(service.observer, metrics.PrometheusObserver):
         service.observer.describe(service.engine.info)
-    await asyncio.to_thread(_warm_up)
     try:
+        await asyncio.to_thread(_warm_up)
         await service.start(preload=context.settings.preload_model)
     except Exception as error:  # noqa: BLE001 - boundary: whatever loading an engine may raise
         # The lifecycle remembers it: requests, /readyz and /livez answer 503 with the reason.

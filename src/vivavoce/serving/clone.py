@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
 from vivavoce.errors import InputError, Unsupported
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.framing import Framing
@@ -19,7 +18,7 @@ from vivavoce.serving.speech_answers import (
     report_invalid,
     speech_responses,
 )
-from vivavoce.serving.speech_body import MAX_RATE_HZ, MAX_SEED, MIN_RATE_HZ
+from vivavoce.serving.speech_body import MAX_SEED, ResponseFormat
 from vivavoce.types import ReferenceAudio, Sampling, SpeechRequest
 
 router = APIRouter(tags=["speech"])
@@ -33,9 +32,7 @@ class CloneFields(BaseModel):
     input: str = Field(min_length=1, description="The text to speak.")
     ref_text: str | None = Field(None, description="What the recording says, if known.")
     language: str | None = None
-    response_format: Literal["mp3", "opus", "aac", "flac", "wav", "pcm", "ulaw", "alaw", "ogg"] = (
-        "wav"
-    )
+    response_format: ResponseFormat = "wav"
     speed: float = Field(1.0, ge=0.25, le=4.0)
     sample_rate: int | None = Field(None, ge=MIN_RATE_HZ, le=MAX_RATE_HZ)
     temperature: float | None = Field(None, ge=0.0, le=2.0)

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from vivavoce.serving.auth import OPEN_PATHS
 from vivavoce.serving.clone import CloneForm
 from vivavoce.serving.openai_speech import OpenAISpeechBody
 from vivavoce.serving.problems import documented
@@ -18,7 +19,6 @@ from vivavoce.settings import Settings
 
 REFERENCE = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (OpenAISpeechBody, SpeechBody, CloneForm, VoiceForm)
-OPEN_PATHS = ("/", "/livez", "/readyz", "/health")
 
 
 def install_openapi(app: FastAPI, settings: Settings) -> None:

@@ -142,7 +142,10 @@ async def _on_gone(request: Request, error: Exception) -> Response:
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
-    return problem_response(VivavoceError("The server failed; its log says more."))
+    # Sent outside of the middleware that names every other answer.
+    identity = request.scope.get("vivavoce.request_id", "")
+    headers = {"X-Request-ID": identity} if identity else {}
+    return problem_response(VivavoceError("The server failed; its log says more."), headers)
 
 
 def _allowed(request: Request) -> list[str]:

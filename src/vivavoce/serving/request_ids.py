@@ -16,6 +16,7 @@ from vivavoce.serving.logs import request_id
 log = logging.getLogger(__name__)
 
 HEADER = b"x-request-id"
+SCOPE_KEY = "vivavoce.request_id"
 SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
@@ -33,6 +34,7 @@ class RequestIds:
             await self._app(scope, receive, send)
             return
         identity = _identity(scope)
+        scope[SCOPE_KEY] = identity
         token = request_id.set(identity)
         try:
             if scope["type"] == "websocket":

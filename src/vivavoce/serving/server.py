@@ -12,6 +12,8 @@ import ipaddress
 import logging
 import signal
 import socket
+import struct
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,7 @@ CUT_OFF_S = 1
 """What uvicorn gives connections that are left when the drain is over."""
 
 BACKLOG = 2_048
+NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def run(settings: Settings) -> None:
@@ -49,6 +52,7 @@ def run(settings: Settings) -> None:
     service = build_service(settings)
     with listen(settings) as listener:
         server = DrainingServer(settings, service)
+        _load_certificate(server.config)
         log.info("listening", extra={"url": _url(settings, listener)})
         server.run(sockets=[listener])
 
@@ -138,7 +142,8 @@ class AbortableHttp(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Offer ``ABORT``."""
         super().on_message_begin()
-        self.scope["extensions"] = {ABORT: self.transport.abort}  # type: ignore[dict-item]
+        reset = partial(_reset, self.transport)
+        self.scope["extensions"] = {ABORT: reset}  # type: ignore[dict-item]
 
 
 class AbortableWebSocket(WebSocketsSansIOProtocol):
@@ -149,8 +154,14 @@ class AbortableWebSocket(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if not self.close_sent:
             extensions: dict[str, object] = dict(self.scope.get("extensions") or {})
-            extensions[ABORT] = self.transport.abort
+            extensions[ABORT] = partial(_reset, self.transport)
             self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+
+
+def _reset(transport: asyncio.Transport) -> None:
+    """Drop a connection with a TCP reset: at once, and visibly also where its end is no sign."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+    transport.abort()
 
 
 def _config(app: object, settings: Settings) -> uvicorn.Config:
@@ -168,6 +179,14 @@ def _config(app: object, settings: Settings) -> uvicorn.Config:
         ssl_certfile=settings.ssl_certfile,
         ssl_keyfile=settings.ssl_keyfile,
     )
+
+
+def _load_certificate(config: uvicorn.Config) -> None:
+    """Raise SettingsError for a certificate or key that cannot be used."""
+    try:
+        config.load()
+    except OSError as error:
+        raise SettingsError(f"The TLS certificate or key: {error}", param="ssl_certfile") from error
 
 
 def _is_loopback(host: str) -> bool:

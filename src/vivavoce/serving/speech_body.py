@@ -7,12 +7,11 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
+from vivavoce.text.lexicon import MAX_REQUEST_ENTRIES
 from vivavoce.types import NO_OPTIONS, Priority, ReferenceAudio, Sampling, SpeechRequest
 
-MIN_RATE_HZ = 8_000
-MAX_RATE_HZ = 48_000
 MAX_SEED = 2**63 - 1
-MAX_LEXICON_ENTRIES = 1_000
 MAX_INSTRUCTIONS_CHARS = 4_096
 
 
@@ -24,6 +23,11 @@ def _whole(value: Any) -> Any:
 Rate: TypeAlias = Annotated[int, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ), BeforeValidator(_whole)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_whole)]
 Text: TypeAlias = Literal["text", "ssml"]
+ResponseFormat: TypeAlias = Literal[
+    "mp3", "opus", "aac", "flac", "wav", "pcm", "ulaw", "alaw", "ogg"
+]
+"""The names of ``audio.containers.ENCODINGS``."""
+
 StreamMode: TypeAlias = Literal["token", "sentence"]
 Scalar: TypeAlias = str | bool | int | float
 
@@ -63,7 +67,7 @@ class SpeechBody(BaseModel):
     normalize: bool | None = Field(None, description="Speak numbers, dates and the like as words.")
     lexicon: dict[str, str] | None = Field(
         None,
-        max_length=MAX_LEXICON_ENTRIES,
+        max_length=MAX_REQUEST_ENTRIES,
         description="Words to other spellings, or to IPA written as /…/.",
     )
     input_type: Text = Field("text", description="Whether the input is plain text or SSML.")
