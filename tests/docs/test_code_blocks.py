@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from vivavoce import errors
 from vivavoce.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -147,3 +148,58 @@ def check_settings(text: str, folder: Path) -> None:
 )
 def test_console_comparison(printed: list[str], expected: list[str], same: bool) -> None:
     assert matches(printed, expected) is same
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    link = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+    missing = [
+        f"{document.name}: {target}"
+        for document in DOCUMENTS
+        for target in link.findall(document.read_text(encoding="utf-8"))
+        if not (document.parent / target).exists() and target != "benchmarks/results"
+    ]
+    assert missing == []
+
+
+def test_every_script_of_the_benchmarks_is_documented() -> None:
+    text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    scripts = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
+    assert [name for name in scripts if f"benchmarks/{name}" not in text] == []
+
+
+def test_every_endpoint_is_documented() -> None:
+    from vivavoce.engines.fake import FakeEngine
+    from vivavoce.serving.app import create_app
+    from vivavoce.speech.service import SpeechService
+
+    paths = create_app(SpeechService(FakeEngine()), Settings()).openapi()["paths"]
+    text = "".join(
+        (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("api.md", "operations.md")
+    )
+    undocumented = [path for path in paths if path.partition("/{")[0] not in text]
+    assert undocumented == []
+
+
+def test_every_metric_is_documented() -> None:
+    from vivavoce.serving.metrics import PrometheusObserver
+
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    names = [metric.name for metric in PrometheusObserver().registry.collect()]
+    assert names
+    assert [name for name in names if f"`{name}" not in text] == []
+
+
+def test_every_error_code_of_a_request_is_documented() -> None:
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    kinds = [errors.VivavoceError, *subclasses(errors.VivavoceError)]
+    codes = {kind.code for kind in kinds if not issubclass(kind, NOT_ANSWERS)}
+    assert {code for code in codes if f"`{code}`" not in text} == set()
+
+
+NOT_ANSWERS = (errors.SetupError, errors.Cancelled)
+
+
+def subclasses(kind: type[errors.VivavoceError]) -> list[type[errors.VivavoceError]]:
+    """A class's descendants."""
+    children = kind.__subclasses__()
+    return [*children, *(below for child in children for below in subclasses(child))]
