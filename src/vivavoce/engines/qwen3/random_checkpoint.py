@@ -5,9 +5,11 @@ would understand. Weights are written tensor by tensor in blocks, so that memory
 true size. Scales follow each layer's number of inputs, so that activations stay finite and the
 sound is neither silent nor clipped.
 
-A random model has no reason to end. The end's row of the codec head is therefore drawn
-``eos_gain`` times as large as the others: now and then its logit beats them all. How long speech
-gets is chance, around the same length whatever the text says; 0 makes speech that never ends.
+A random model has no reason to end, so an end is planted: one element of the talker's hidden
+state (``END_ELEMENT``) carries nothing but what the frame's 16 codes add there, and the head's
+row of the end reads it alone. Its logit then beats the others in a few frames of a hundred,
+whatever the text says: lengths are chance (geometric, most between 3 and 40 frames under the
+published sampling), not speech.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod, sqrt
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 from zlib import crc32
@@ -40,11 +44,13 @@ Floats: TypeAlias = NDArray[np.float32]
 
 BLOCK_VALUES = 1 << 22
 CHECKOUT_TOKENIZER = Path("tests/data/qwen3/checkpoint_files")
-EOS_GAIN = 2.0
 HEAD_GAIN = 3.0
 """Logits of the heads are spread this far, so that sampling prefers some codes clearly."""
 
-EOS_ROW = "talker.codec_head.weight"
+END_ELEMENT = 0
+END_LOGIT = 8.0
+END_SPREAD = 2.0
+"""How much larger than others the code embeddings are in that element."""
 
 
 def make_random_checkpoint(
@@ -54,13 +60,14 @@ def make_random_checkpoint(
     tiny: bool = False,
     seed: int = 0,
     tokenizer: Path | str | None = None,
-    eos_gain: float = EOS_GAIN,
+    eos_gain: float = 1.0,
 ) -> Path:
     """Write a random checkpoint of the published model ``name`` into ``folder`` (new or empty).
 
     ``tokenizer`` is a folder with vocab.json, merges.txt and tokenizer_config.json; without it
     they come from this project's test data, which only a checkout has. ``tiny`` keeps topology
-    and vocabularies and makes everything else small (under 30 MB). The same arguments give the
+    and vocabularies and makes everything else small (under 30 MB). ``eos_gain`` above 1 ends
+    speech sooner, below 1 later; 0 makes speech that does not end. The same arguments give the
     same bytes with the same numpy.
 
     Returns the folder. Raises UnknownModel, InputError for a folder in use, ModelFileError where
@@ -83,7 +90,8 @@ def make_random_checkpoint(
         _write_json(folder / "speech_tokenizer" / "config.json", codec_config(tiny=tiny))
         config = Qwen3Config.load(folder)
         _write_weights(folder / CODEC_WEIGHTS, codec_shapes(config.codec), "F32", _Draw(seed))
-        draw = _Draw(seed, {EOS_ROW: (config.talker.codec_eos_token_id, eos_gain)})
+        end = _End(config.talker.codec_eos_token_id, eos_gain)
+        draw = _Draw(seed, config.talker.num_hidden_layers, end)
         _write_weights(folder / WEIGHTS, model_shapes(config), "BF16", draw)
     except OSError as error:
         raise ModelFileError(f"{folder} cannot be written: {error.strerror or error}") from error
@@ -123,30 +131,51 @@ def to_bfloat16(values: Floats) -> NDArray[np.uint16]:
     return (rounded >> np.uint32(16)).astype(np.uint16)
 
 
+@dataclass(frozen=True)
+class _End:
+    """Plants the end of speech."""
+
+    row: int
+    gain: float
+
+    def plant(self, name: str, first_row: int, block: Floats) -> None:
+        """Change what belongs to it in the rows from ``first_row`` of tensor ``name``."""
+        if ".codec_embedding." in name:
+            block[:, END_ELEMENT] *= np.float32(END_SPREAD)
+        elif name.startswith(UNTOUCHED) and name.endswith(WRITERS) and first_row == END_ELEMENT:
+            block[END_ELEMENT] = 0.0
+        elif ".codec_head." in name and first_row <= self.row < first_row + len(block):
+            block[self.row - first_row] = 0.0
+            block[self.row - first_row, END_ELEMENT] = END_LOGIT * self.gain
+
+
+UNTOUCHED = ("talker.model.layers.", "talker.text_projection.")
+WRITERS = (".o_proj.weight", ".down_proj.weight", ".linear_fc2.weight", ".linear_fc2.bias")
+"""What writes into the talker's hidden state, and must leave the end's element alone."""
+
+
+@dataclass(frozen=True)
 class _Draw:
     """Random values of every tensor by its name; the order of asking does not matter."""
 
-    def __init__(self, seed: int, rows: dict[str, tuple[int, float]] | None = None) -> None:
-        self._seed = seed
-        self._rows = rows or {}
+    seed: int
+    layers: int = 1
+    end: _End | None = None
 
     def blocks(self, name: str, shape: Shape) -> Iterator[Floats]:
         """The values of one tensor, whole rows at a time, little-endian."""
-        rng = np.random.Generator(np.random.SFC64([self._seed, crc32(name.encode())]))
-        mean, spread = _scale(name, shape)
-        row_values = int(np.prod(shape[1:], dtype=np.int64))
-        step = max(1, BLOCK_VALUES // row_values)
+        rng = np.random.Generator(np.random.SFC64([self.seed, crc32(name.encode())]))
+        mean, spread = _scale(name, shape, self.layers)
+        step = max(1, BLOCK_VALUES // prod(shape[1:]))
         for first in range(0, shape[0], step):
             size = (min(step, shape[0] - first), *shape[1:])
             block = rng.standard_normal(size, dtype=np.float32)
             block *= np.float32(spread)
             block += np.float32(mean)
             if name.endswith("cluster_usage"):
-                np.abs(block, out=block)
-                block += np.float32(0.5)
-            row, gain = self._rows.get(name, (-1, 1.0))
-            if first <= row < first + size[0]:
-                block[row - first] *= np.float32(gain)
+                block = np.abs(block) + np.float32(0.5)
+            if self.end is not None:
+                self.end.plant(name, first, block)
             yield block.astype("<f4", copy=False)
 
 
@@ -176,15 +205,21 @@ GAINS = {
 """What a tensor's scale is multiplied by, by the first of these in its name."""
 
 
-def _scale(name: str, shape: Shape) -> tuple[float, float]:
-    """Mean and standard deviation of a tensor's values."""
+SHALLOW_LAYERS = 3
+"""A deeper talker's layers add less each, so that the sum keeps its size."""
+
+
+def _scale(name: str, shape: Shape, layers: int) -> tuple[float, float]:
+    """Mean and standard deviation of a tensor's values, ``layers`` being the talker's depth."""
     for end, scale in FIXED.items():
         if name.endswith(end):
             return scale
     if ".codec_embedding." in name:
         return 0.0, 0.25
     gain = next((gain for part, gain in GAINS.items() if part in name), 1.0)
-    return 0.0, gain / float(np.sqrt(_inputs(name, shape)))
+    if name.startswith(UNTOUCHED[0]) and name.endswith(WRITERS):
+        gain /= sqrt(max(1.0, layers / SHALLOW_LAYERS))
+    return 0.0, gain / sqrt(_inputs(name, shape))
 
 
 def _inputs(name: str, shape: Shape) -> int:
@@ -193,4 +228,4 @@ def _inputs(name: str, shape: Shape) -> int:
         return shape[0]  # transposed, kernel = stride
     if ".block.1.conv.weight" in name and name.startswith("decoder."):
         return shape[0] * 2  # transposed, kernel = 2 strides
-    return int(np.prod(shape[1:], dtype=np.int64))
+    return prod(shape[1:])

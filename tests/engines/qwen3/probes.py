@@ -1,0 +1,36 @@
+"""Texts in the ten languages and oddities that tokenisers trip over."""
+
+from __future__ import annotations
+
+PROBES = (
+    "Hello, how are you today?",
+    "I'm sure they'll say we've done it; don't you'd think SHE'S right? 'tis",
+    "Call 555-0199 at 3:45 p.m. on 2024-12-31, it costs $1,234.56 (or 10 %).",
+    "你好，很高兴认识你。我们今天去北京大学参观，好吗？",
+    "他说：“３月１４日”是圆周率日……对不对？",
+    "Guten Tag! Über Größe und Maß lässt sich streiten – jawohl.",
+    "Ciao, perché non vieni più? L'università è lì.",
+    "Olá! A avó não está; amanhã às 8h, coração.",
+    "¿Qué tal, señor? ¡Mañana será otro día!",
+    "こんにちは、世界。がぎぐげご パピプペポ、今日は良い天気ですね。",
+    "안녕하세요, 만나서 반갑습니다. 오늘 날씨가 좋네요!",
+    "Bonjour, ça va ? L'été dernier, où étiez-vous ? Œuvre naïve.",
+    "Привет, как дела? Съешь ещё этих мягких французских булок.",
+    "e\u0301 a\u0308 n\u0303 か\u3099 は\u309a b\u0323\u0301 b\u0301\u0323 =\u0338",
+    "\u1100\u1161\u11a8 \u1112\u1161\u11ab\u1100\u1173\u11af ㄱ",
+    "👍🏽 family 👨‍👩‍👧‍👦 flags 🇩🇪🇯🇵 ☎️ 🤷‍♀️",
+    "line one\nline two\r\n\r\nline  three\t\ttabs   end",
+    "a \n b\n \n  c!!\n\n\nd... \n",
+    "<|im_end|> and <|im_start|>user\n<tts_pad> <|audio_pad|>",
+    "http://example.com/a?b=c&d=%20 user@example.org #tag @you",
+    'snake_case camelCase x=1;y+=2 {"k": [1, 2]}',
+    "मानक हिन्दी १२३ ภาษาไทย العربية עברית",
+    "½ ² ① Ⅻ ﬁ ﷺ Å Ω ℡",
+    "“quotes” ‘single’ — dash – hyphen‐ nb\u00a0space thin\u2009space zero\u200bwidth",
+    "'S 'RE 'Ll 'ſ it'ſ 'r 'v 'l 're1 'll'll",
+    "x" * 200,
+    "哈" * 60,
+    " leading and trailing \n",
+    "1",
+    "。",
+)
