@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
-
-T = TypeVar("T")
-
-SETTLE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +32,3 @@ def process_counts(pid: int | str = "self") -> tuple[int, int]:
     """Threads and file descriptors of a process, from /proc."""
     process = Path("/proc") / str(pid)
     return len(list((process / "task").iterdir())), len(list((process / "fd").iterdir()))
-
-
-def settled(look: Callable[[], T], good: Callable[[T], bool], limit_s: float = SETTLE_S) -> T:
-    """Look until it is good, and return what was seen last: the caller asserts on it."""
-    end_s = time.monotonic() + limit_s
-    seen = look()
-    while not good(seen) and time.monotonic() < end_s:
-        time.sleep(0.05)
-        seen = look()
-    return seen

@@ -19,7 +19,7 @@ from faults.rawcalls import (
     text_frame,
     upgrade_request,
 )
-from faults.residue import settled
+from quality.live import settled
 
 STEP_MS = 60.0
 LONG = "A sentence that goes on for quite some time. " * 20

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from faults.inprocess import InnerServer, serving_here
-from faults.residue import settled
+from quality.live import settled
 
 
 @pytest.fixture(scope="module")

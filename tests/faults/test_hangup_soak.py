@@ -12,8 +12,8 @@ import pytest
 
 from faults.inprocess import InnerServer, serving_here
 from faults.rawcalls import Call, make_call, random_calls
-from faults.residue import Residue, process_counts, settled
-from quality.live import LiveServer, metric, serving
+from faults.residue import Residue, process_counts
+from quality.live import LiveServer, metric, serving, settled
 
 TEXTS = [
     "Hello.",

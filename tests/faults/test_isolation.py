@@ -20,8 +20,7 @@ from faults.rawcalls import (
     text_frame,
     upgrade_request,
 )
-from faults.residue import settled
-from quality.live import metric
+from quality.live import metric, settled
 
 GOOD = "A good call is not disturbed by what happens beside it."
 STALL_S = 1.0

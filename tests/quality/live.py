@@ -9,15 +9,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
+T = TypeVar("T")
+
 START_LIMIT_S = 60.0
+SETTLE_S = 20.0
 STOP_LIMIT_S = 20.0
 COMMAND = (sys.executable, "-c", "from vivavoce.cli.main import main; main()")
 
@@ -117,3 +120,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def settled(look: Callable[[], T], good: Callable[[T], bool], limit_s: float = SETTLE_S) -> T:
+    """Look until it is good, and return what was seen last: the caller asserts on it."""
+    end_s = time.monotonic() + limit_s
+    seen = look()
+    while not good(seen) and time.monotonic() < end_s:
+        time.sleep(0.05)
+        seen = look()
+    return seen

@@ -55,3 +55,11 @@ def test_bounds_hold_for_any_text(text: str, more: str, speed: float) -> None:
     assert 0.0 <= expected_duration_s(text, speed) < max_duration_s(text, speed)
     joined = expected_duration_s(f"{text} {more}", speed)
     assert joined >= expected_duration_s(text, speed) - 1e-9
+
+
+@pytest.mark.parametrize(("letters", "seconds"), [("ሰላም" * 3, 17), ("สวัสดีครับ" * 2, 23)])
+def test_a_voice_may_name_the_letters_that_it_cannot_read(letters: str, seconds: float) -> None:
+    """Measured on an English voice, which says "Ethiopic letter …" for each."""
+    assert max_duration_s(letters, language="en") > seconds
+    assert max_duration_s(letters) == max_duration_s(letters, language="am")
+    assert max_duration_s("Zażółć gęślą jaźń", language="pl") == max_duration_s("Zażółć gęślą jaźń")

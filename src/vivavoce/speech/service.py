@@ -275,7 +275,7 @@ class SpeechService:
             instructions=request.instructions if can.instructions else None,
             sampling=sampling if can.seed else replace(sampling, seed=None),
             deadline_s=deadline_s + patience_s,
-            max_audio_s=max_duration_s(clause.text, speed),
+            max_audio_s=max_duration_s(clause.text, speed, prepared.language),
             options=request.options,
         )
 

@@ -22,6 +22,8 @@ EDGE_S = 0.2
 
 UPPER_FACTOR = 2.5
 UPPER_EXTRA_S = 2.0
+UPPER_NAMED_LETTER_S = 2.0
+"""A letter that a voice cannot read is named, at worst as "Ethiopic letter one two zero eight"."""
 
 _WORD = re.compile(rf"[^\W\d_{CJK}]+")
 _LATIN_NUCLEUS = re.compile("[aeiouyà-æè-ïò-öø-ýÿāēīōūœ]+", re.IGNORECASE)
@@ -33,6 +35,12 @@ _SPOKEN_SYMBOLS = frozenset(("Sc", "Sm", "So"))
 _DIGIT_SYLLABLES = 1.5
 _SYMBOL_SYLLABLES = 2.0
 _SPELLED_LETTER_SYLLABLES = 1.1
+_NOT_LATIN = re.compile("[^\\W\\d_a-zA-Z\u00aa-\u024f\u1e00-\u1eff]")
+_OTHER_SCRIPTS = frozenset((
+    "am", "ar", "be", "bg", "bn", "el", "fa", "gu", "he", "hi", "hy",
+    "ja", "ka", "kk", "km", "kn", "ko", "lo", "mk", "ml", "mr", "my",
+    "ne", "pa", "ru", "si", "sr", "ta", "te", "th", "uk", "ur", "zh",
+))  # fmt: skip
 _LETTERS_PER_SYLLABLE = 2.0
 """For alphabets whose vowels are not counted here (Cyrillic, Greek, Arabic, Indic, Thai, …)."""
 
@@ -50,9 +58,14 @@ def expected_duration_s(text: str, speed: float = 1.0) -> float:
     return (EDGE_S + syllables / SYLLABLES_PER_S + pauses_s) / speed
 
 
-def max_duration_s(text: str, speed: float = 1.0) -> float:
-    """Seconds beyond which the output for a normalised ``text`` is a runaway."""
-    return UPPER_FACTOR * expected_duration_s(text, speed) + UPPER_EXTRA_S / speed
+def max_duration_s(text: str, speed: float = 1.0, language: str | None = None) -> float:
+    """Seconds beyond which the output for a normalised ``text`` is a runaway.
+
+    ``language`` (ISO 639-1) is the only one that the voice speaks; None where it speaks many.
+    """
+    named = 0 if language is None or language in _OTHER_SCRIPTS else len(_NOT_LATIN.findall(text))
+    extra_s = UPPER_EXTRA_S + named * UPPER_NAMED_LETTER_S
+    return UPPER_FACTOR * expected_duration_s(text, speed) + extra_s / speed
 
 
 def _syllables(text: str) -> float:
