@@ -138,12 +138,15 @@ def test_a_request_that_takes_too_long_is_a_504(serve) -> None:
 
 
 def test_the_wait_for_a_slot_counts_towards_the_timeout(serve) -> None:
-    server = serve(request_timeout_s=0.5, fake={"paced": True, "capacity": 1})
-    blocking = server.raw_post("/v1/audio/speech", {"input": "on and on " * 50})
-    assert settle(lambda: server.service.admission.running == 1)
-    assert server.speak(input="Hi you.").status_code in (200, 504)
-    blocking.close()
-    assert settle(lambda: server.idle)
+    server = serve(request_timeout_s=0.3, fake={"capacity": 1})
+    admission = server.service.admission
+    admission._running = 1  # somebody holds the slot for good
+    answer = server.speak(input="Hi you.")
+    assert answer.status_code == 504
+    assert answer.json()["error"]["code"] == "deadline_exceeded"
+    assert (admission.running, admission.waiting) == (1, 0)
+    admission._running = 0
+    assert 'outcome="deadline"' in server.client.get("/metrics").text
 
 
 def test_a_timeout_after_the_first_sound_cuts_the_body(serve) -> None:

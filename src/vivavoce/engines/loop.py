@@ -87,7 +87,7 @@ class UtteranceStream:
             self._arrived.clear()
             await self._arrived.wait()
         produced = self._waiting.popleft()
-        self._buffered_bytes -= produced.samples.nbytes
+        self._count(-produced.samples.nbytes)
         return produced
 
     def extend(self, text: str) -> None:
@@ -104,6 +104,7 @@ class UtteranceStream:
             return
         self._closed = True
         self._waiting.clear()
+        self._count(-self._buffered_bytes)
         self._arrived.set()
         if not self.finished:
             self.finish_reason = "cancelled"
@@ -114,7 +115,7 @@ class UtteranceStream:
         if self._closed or self.finished:
             return
         self._waiting.append(produced)
-        self._buffered_bytes += produced.samples.nbytes
+        self._count(produced.samples.nbytes)
         if produced.error is not None:
             self._end("error", produced.error)
         elif produced.last:
@@ -129,6 +130,10 @@ class UtteranceStream:
         if not self.finished:
             self._end("error", error)
             self._arrived.set()
+
+    def _count(self, change_bytes: int) -> None:
+        self._buffered_bytes += change_bytes
+        self._owner.buffered_bytes += change_bytes
 
     def _end(self, reason: FinishReason, error: VivavoceError | None) -> None:
         self.finish_reason, self._error = reason, error
@@ -175,6 +180,7 @@ class EngineLoop:
     def __init__(self, engine: Engine, observer: LoopObserver | None = None) -> None:
         self.engine = engine
         self.failure: EngineFailed | None = None
+        self.buffered_bytes = 0  # of all streams; kept in their event loop
         self._observer = observer or _Silent()
         self._commands: collections.deque[_Command] = collections.deque()
         self._wake = threading.Event()

@@ -40,13 +40,18 @@ class PrometheusObserver(SpeechObserver):
         self._time()
 
     def describe(self, info: EngineInfo) -> None:
-        """Say who speaks (``tts_build_info``)."""
+        """Say who speaks (``tts_build_info``); an engine knows its model only once loaded."""
+        self._build.clear()
         self._build.labels(
             version=vivavoce.__version__,
             engine=info.name,
             model=info.model,
             python=platform.python_version(),
         ).set(1)
+
+    def buffered(self, size_bytes: int) -> None:
+        """Sound that waits for its consumers now."""
+        self._buffer.set(size_bytes)
 
     def stepped(self, duration_s: float, live: int) -> None:
         """Called on the engine thread."""
@@ -66,7 +71,7 @@ class PrometheusObserver(SpeechObserver):
         """Queue and first sound."""
         self._queue.observe(timings.queue_ms / 1000)
         if timings.first_audio_ms is not None:
-            self._first.observe((timings.queue_ms + timings.first_audio_ms) / 1000)
+            self._first.observe(timings.first_audio_ms / 1000)
 
     def chunk_gap(self, gap_s: float) -> None:
         """Between two chunks."""
@@ -96,6 +101,9 @@ class PrometheusObserver(SpeechObserver):
         )
         self._running = Gauge("tts_requests_running", "Requests in slots.", registry=own)
         self._waiting = Gauge("tts_requests_waiting", "Requests in the queue.", registry=own)
+        self._buffer = Gauge(
+            "tts_stream_buffer_bytes", "Sound that waits for its consumers.", registry=own
+        )
         self._underruns = Counter(
             "tts_playback_underruns", "Chunks that came after playback had run dry.", registry=own
         )
@@ -144,4 +152,6 @@ async def metrics(request: Request) -> Response:
     observer = context.service.observer
     if not context.settings.metrics or not isinstance(observer, PrometheusObserver):
         raise NotFound("Metrics are switched off.")
+    observer.describe(context.service.engine.info)
+    observer.buffered(context.service.lifecycle.loop.buffered_bytes)
     return Response(generate_latest(observer.registry), media_type=CONTENT_TYPE_LATEST)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -19,14 +19,13 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from vivavoce.audio.containers import wav_header
-from vivavoce.errors import DeadlineExceeded, SlowConsumer, VivavoceError
+from vivavoce.errors import SlowConsumer, VivavoceError
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.disconnect import until_disconnect
 from vivavoce.serving.framing import Framing
 from vivavoce.serving.logs import StreamBroken
 from vivavoce.serving.problems import problem_response
 from vivavoce.speech.delivery import delivered_format, encoded
-from vivavoce.speech.service import SpeechService
 from vivavoce.speech.stream import SpeechStream
 from vivavoce.types import AudioFormat, SpeechRequest
 
@@ -47,26 +46,6 @@ class SpeechOrder:
     encoding: str
     sample_rate_hz: int | None = None
     unknown_fields: tuple[str, ...] = ()
-
-
-@asynccontextmanager
-async def open_patiently(
-    service: SpeechService, order: SpeechOrder, transport: str
-) -> AsyncIterator[tuple[SpeechStream, asyncio.Timeout]]:
-    """``service.open`` with a deadline for the queue and the first sound.
-
-    Lift it (``reschedule(None)``) then: the stream has one of its own. Raises DeadlineExceeded,
-    and what ``service.open`` raises.
-    """
-    timeout_s = service.options.limits.request_timeout_s
-    try:
-        async with (
-            asyncio.timeout(timeout_s) as patience,
-            service.open(order.request, transport) as stream,
-        ):
-            yield stream, patience
-    except TimeoutError:
-        raise DeadlineExceeded(f"No sound within {timeout_s:g} s.") from None
 
 
 class SpeechResponse(Response):
@@ -98,24 +77,20 @@ class SpeechResponse(Response):
 
     async def _speak(self, body: _Body) -> None:
         order, service = self._order, self._context.service
-        async with open_patiently(service, order, self._framing.transport) as (stream, patience):
+        async with service.open(order.request, self._framing.transport) as stream:
             target = delivered_format(order.encoding, order.sample_rate_hz, stream.sample_rate_hz)
-            await self._deliver(stream, target, body, patience)
+            await self._deliver(stream, target, body)
         log_speech(stream, order)
 
-    async def _deliver(
-        self, stream: SpeechStream, target: AudioFormat, body: _Body, patience: asyncio.Timeout
-    ) -> None:
+    async def _deliver(self, stream: SpeechStream, target: AudioFormat, body: _Body) -> None:
         if self._whole:
             data = await _whole_file(stream, target)
-            patience.reschedule(None)
             length = {"Content-Length": str(len(data))}
             await body.begin(self._response_headers(stream, target) | length)
             await body.end(data)
             return
         async with aclosing(encoded(stream, stream.sample_rate_hz, target)) as pieces:
             first = await anext(pieces)
-            patience.reschedule(None)
             await body.begin(self._response_headers(stream, target))
             await body.send(self._framing.opening(target) + self._framing.piece(first))
             async for piece in pieces:
@@ -146,19 +121,13 @@ class SpeechResponse(Response):
             "X-Accel-Buffering": "no",
             "X-Sample-Rate": str(target.sample_rate_hz),
             "X-Vivavoce-Engine": info.name,
-            "X-Vivavoce-Voice": quote(self._voice_name()),
+            "X-Vivavoce-Voice": quote(stream.voice.id if stream.voice else "recording"),
             "X-Cache": "hit" if timings.cached else "miss",
             "Server-Timing": f"queue;dur={timings.queue_ms:.1f}, first;dur={first_ms:.1f}",
         }
         if ignored := ignored_fields(self._order, stream):
             headers["X-Ignored-Fields"] = ", ".join(ignored)
         return headers | self._framing.headers(target)
-
-    def _voice_name(self) -> str:
-        request = self._order.request
-        if request.reference is not None:
-            return "recording"
-        return self._context.service.voices.resolve(request.voice).id
 
 
 class _Body:

@@ -32,7 +32,6 @@ from vivavoce.serving.speaking import (
     SpeechOrder,
     ignored_fields,
     log_speech,
-    open_patiently,
 )
 from vivavoce.serving.speech_answers import report_invalid
 from vivavoce.serving.speech_body import SpeechBody
@@ -177,11 +176,10 @@ class Conversation:
 
     async def _deliver(self, text: _Text) -> None:
         order = text.order
-        async with open_patiently(self._context.service, order, TRANSPORT) as (stream, patience):
+        async with self._context.service.open(order.request, TRANSPORT) as stream:
             target = delivered_format(order.encoding, order.sample_rate_hz, stream.sample_rate_hz)
             async with aclosing(encoded(stream, stream.sample_rate_hz, target)) as pieces:
                 first = await anext(pieces)
-                patience.reschedule(None)
                 await self._send(_start_event(text, stream, target))
                 await self._send(first)
                 async for piece in pieces:

@@ -34,7 +34,7 @@ class Lifecycle:
         self.engine = engine
         self.loop = EngineLoop(engine, observer)
         self.proved_at_s: float | None = None
-        self._state: State = "new"
+        self._started = self._starting = self._loaded = self._draining = False
         self._idle_timeout_s = idle_timeout_s
         self._loading = asyncio.Lock()
         self._users = 0
@@ -44,7 +44,15 @@ class Lifecycle:
     @property
     def state(self) -> State:
         """Where the engine stands now."""
-        return "failed" if self.loop.failure is not None else self._state
+        if self.loop.failure is not None:
+            return "failed"
+        if self._draining:
+            return "draining"
+        if not self._started:
+            return "new"
+        if self._starting:
+            return "starting"
+        return "ready" if self._loaded else "unloaded"
 
     @property
     def ready(self) -> bool:
@@ -57,32 +65,32 @@ class Lifecycle:
 
         Raises SetupError, EngineFailed, EngineError.
         """
-        self._state = "starting"
+        self._started, self._starting = True, preload
         self.loop.start()
-        if preload:
-            try:
-                await self._load()
-            except Exception as error:
-                self.loop.failure = EngineFailed(f"The engine could not start: {error}")
-                raise
-        else:
-            self._state = "unloaded"
+        if not preload:
+            return
+        try:
+            await self._load()
+        except Exception as error:
+            self.loop.failure = EngineFailed(f"The engine could not start: {error}")
+            raise
+        self._starting = False
 
     def check_open(self) -> None:
         """Raise Starting, Draining or EngineFailed where a new request cannot be taken."""
         if self.loop.failure is not None:
             raise self.loop.failure
-        if self._state in ("new", "starting"):
-            raise Starting("The engine is still loading.", retry_after_ms=1_000)
-        if self._state == "draining":
+        if self._draining:
             raise Draining("The server is shutting down.")
+        if self._starting or not self._started:
+            raise Starting("The engine is still loading.", retry_after_ms=1_000)
 
     async def enter(self) -> None:
         """Begin to use the engine, loading it if it was unloaded; pair with ``leave``."""
         self._users += 1
         self._cancel_idle()
         try:
-            if self._state == "unloaded":
+            if not self._loaded:
                 await self._load()
         except BaseException:
             self.leave()
@@ -91,17 +99,17 @@ class Lifecycle:
     def leave(self) -> None:
         """End a use; the last one out starts the idle clock."""
         self._users -= 1
-        if self._users == 0 and self._idle_timeout_s > 0 and self._state == "ready":
+        if self._users == 0 and self._idle_timeout_s > 0 and self._loaded:
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self._idle_timeout_s, self._begin_unload)
 
     def drain(self) -> None:
         """Take no new requests; running ones go on."""
-        self._state = "draining"
+        self._draining = True
 
     async def close(self) -> None:
         """End the thread; what still runs fails with Cancelled."""
-        self._state = "draining"
+        self._draining = True
         self._cancel_idle()
         if self._unloading is not None:
             await self._unloading
@@ -110,15 +118,14 @@ class Lifecycle:
 
     async def _load(self) -> None:
         async with self._loading:
-            if self._state == "ready":
+            if self._loaded:
                 return
             if self._unloading is not None:
                 await self._unloading
             began_s = time.monotonic()
             await asyncio.wrap_future(self.loop.call(self.engine.load))
             await self._prove()
-            if self._state != "draining":
-                self._state = "ready"
+            self._loaded = True
             log.info(
                 "engine ready",
                 extra={
@@ -144,8 +151,8 @@ class Lifecycle:
 
     def _begin_unload(self) -> None:
         self._idle = None
-        if self._users == 0 and self._state == "ready":
-            self._state = "unloaded"
+        if self._users == 0 and self._loaded:
+            self._loaded = False
             self._unloading = asyncio.create_task(self._unload())
 
     async def _unload(self) -> None:

@@ -22,6 +22,7 @@ from vivavoce.audio.stretch import TimeStretch
 from vivavoce.engines.base import Engine
 from vivavoce.errors import (
     Busy,
+    DeadlineExceeded,
     EmptyInput,
     InputError,
     InputTooLong,
@@ -92,6 +93,7 @@ class Prepared:
     lexicon: Lexicon
     ignored: tuple[str, ...]
     timings: Timings
+    arrived_s: float
 
 
 class SpeechService:
@@ -131,6 +133,7 @@ class SpeechService:
 
     def prepare(self, request: SpeechRequest) -> Prepared:
         """Validate a request without taking a slot. Raises InputError and Unavailable."""
+        arrived_s = time.monotonic()
         self.lifecycle.check_open()
         if len(request.text) > self.options.max_input_chars:
             raise InputTooLong(len(request.text), self.options.max_input_chars)
@@ -147,7 +150,7 @@ class SpeechService:
         spoken = self._spoken(request, language, lexicon)
         timings.normalise_ms = (time.monotonic() - began_s) * 1000
         ignored = self._ignored(request)
-        prepared = Prepared(request, voice, language, spoken, lexicon, ignored, timings)
+        prepared = Prepared(request, voice, language, spoken, lexicon, ignored, timings, arrived_s)
         if voice is not None:
             self.engine.validate(self._utterance(prepared, voice, Clause(()), 0.0))
         return prepared
@@ -209,16 +212,29 @@ class SpeechService:
             finally:
                 stream.close()
             return
-        arrived_s = time.monotonic()
-        async with self.admission.slot(prepared.request.priority), self._in_use():
-            prepared.timings.queue_ms = (time.monotonic() - arrived_s) * 1000
-            stream = self._speech_stream(prepared, *await self._source(prepared))
-            if key is not None:
-                stream.on_complete = lambda samples: self.cache.put(key, to_int16(samples))
-            try:
-                yield stream
-            finally:
-                stream.close()
+        limit_s = self.options.limits.request_timeout_s
+        patience = asyncio.timeout(limit_s)
+        try:
+            async with patience, self.admission.slot(prepared.request.priority), self._in_use():
+                patience.reschedule(None)  # from here on the stream has a deadline of its own
+                async with self._fresh(prepared, key) as stream:
+                    yield stream
+        except TimeoutError:
+            if patience.expired():
+                raise DeadlineExceeded(f"No slot within {limit_s:g} s.") from None
+            raise
+
+    @asynccontextmanager
+    async def _fresh(self, prepared: Prepared, key: Key | None) -> AsyncIterator[SpeechStream]:
+        """Speech that is made now; the slot is taken."""
+        prepared.timings.queue_ms = (time.monotonic() - prepared.arrived_s) * 1000
+        stream = self._speech_stream(prepared, *await self._source(prepared))
+        if key is not None:
+            stream.on_complete = lambda samples: self.cache.put(key, to_int16(samples))
+        try:
+            yield stream
+        finally:
+            stream.close()
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncIterator[None]:
@@ -252,7 +268,9 @@ class SpeechService:
         self, prepared: Prepared, source: Source, stretch: TimeStretch | None
     ) -> SpeechStream:
         stream = SpeechStream(source, prepared.timings, self.options.limits, self.observer, stretch)
+        stream.began_s = prepared.arrived_s
         stream.ignored = prepared.ignored
+        stream.voice = prepared.voice
         stream.by_clause = prepared.request.stream_mode == "sentence"
         return stream
 
@@ -338,6 +356,8 @@ class _Ending:
         match self.error:
             case InputError():
                 return "invalid"
+            case DeadlineExceeded():
+                return "deadline"
             case Busy() | Unavailable():
                 return "rejected"
             case VivavoceError():

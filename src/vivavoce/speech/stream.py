@@ -17,7 +17,7 @@ from vivavoce.audio.stretch import TimeStretch
 from vivavoce.errors import DeadlineExceeded, SlowConsumer, VivavoceError
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline, Piece
-from vivavoce.types import AudioChunk, Samples, Timings
+from vivavoce.types import AudioChunk, Samples, Timings, Voice
 
 MAX_KEPT_S = 120.0
 """Longer speech is not kept for the cache: what one stream may hold is bounded."""
@@ -75,8 +75,9 @@ def _nothing() -> None:
 class SpeechStream:
     """Yields ``AudioChunk``; the final one has ``last`` set (it may be empty).
 
-    ``ignored`` names the request's fields that the engine has no use for. ``outcome`` is set when
-    it ends. Open it through ``SpeechService.open``, which closes it.
+    ``began_s`` (monotonic) is when the request arrived; its deadline counts from there. ``voice``
+    is None for a recording that is cloned for this request. ``ignored`` names the request's fields
+    that the engine has no use for. ``outcome`` is set when it ends. Open it through ``SpeechService.open``, which closes it.
     """
 
     def __init__(
@@ -91,13 +92,14 @@ class SpeechStream:
         self.sample_rate_hz = source.sample_rate_hz
         self.ignored: tuple[str, ...] = ()
         self.outcome: Outcome | None = None
+        self.voice: Voice | None = None
         self.by_clause = False
         self.on_complete: Callable[[Samples], None] | None = None
         self._source = source
         self._limits = limits
         self._observer = observer
         self._stretch = stretch
-        self._began_s = time.monotonic()
+        self.began_s = time.monotonic()
         self._last_chunk_s: float | None = None
         self._plays_until_s = 0.0
         self._spoken: list[Samples] = []
@@ -136,7 +138,7 @@ class SpeechStream:
             self._end("cancelled")
 
     def _deadline(self) -> float:
-        elapsed_s = time.monotonic() - self._began_s
+        elapsed_s = time.monotonic() - self.began_s
         return asyncio.get_running_loop().time() + self._limits.request_timeout_s - elapsed_s
 
     async def _next_chunk(self) -> AudioChunk:
@@ -166,7 +168,7 @@ class SpeechStream:
     def _account(self, chunk: AudioChunk) -> None:
         now_s = time.monotonic()
         if self._last_chunk_s is None:
-            self.timings.first_audio_ms = (now_s - self._began_s) * 1000
+            self.timings.first_audio_ms = (now_s - self.began_s) * 1000
             self._plays_until_s = now_s
             self._observer.first_audio(self.timings)
         else:
@@ -202,7 +204,7 @@ class SpeechStream:
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        self.timings.total_ms = (time.monotonic() - self._began_s) * 1000
+        self.timings.total_ms = (time.monotonic() - self.began_s) * 1000
         self._spoken.clear()
 
     def _watch(self) -> None:

@@ -7,6 +7,7 @@ A saved voice is two files in the library's folder: ``NAME.json`` (what it is) a
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import tempfile
@@ -19,6 +20,8 @@ from pathlib import Path
 from vivavoce.engines.base import Engine
 from vivavoce.errors import Conflict, InputError, ModelFileError, NotFound, UnknownVoice
 from vivavoce.types import Voice
+
+log = logging.getLogger(__name__)
 
 OPENAI_VOICES = (
     "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable",
@@ -57,7 +60,10 @@ class VoiceLibrary:
         found = dict(self._unsaved)
         if self._folder is not None and self._folder.is_dir():
             for path in sorted(self._folder.glob("*.json")):
-                found[path.stem] = self._describe(path)
+                try:
+                    found[path.stem] = self._describe(path)
+                except ModelFileError as error:
+                    log.warning("a saved voice is left out", extra={"why": error.message})
         return [found[name] for name in sorted(found)]
 
     def aliases(self) -> dict[str, str]:
