@@ -20,6 +20,8 @@ from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.sampling import Draw, SamplerOptions
 from vivavoce.engines.qwen3.talker import Talker
 
+torch.set_num_threads(1)  # tiny tensors are slower on many
+
 DATA = Path(__file__).parents[2] / "data" / "qwen3"
 GREEDY = RowOptions(
     talker=SamplerOptions(greedy=True), codes=SamplerOptions(greedy=True), max_frames=8

@@ -132,6 +132,7 @@ class Rows:
         """The first rows as a batch of their own, over the same memory."""
         return self.state.rows(0, rows)
 
+    @torch.no_grad()
     def prefill(self, talker: Talker, row: int, prompt: Tensor) -> Tensor:
         """Run a prompt [N, H] into a row's buffers; the hidden state [H] to admit it with.
 

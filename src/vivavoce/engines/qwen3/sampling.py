@@ -120,9 +120,9 @@ def keyed_draw(seeds: Tensor, counters: Tensor, sizes: Sequence[int]) -> Draw:
     ``sizes``: how many codes each group of a frame chooses from. The draw is exact by the
     Gumbel-max trick (Gumbel 1954).
     """
-    first = gumbel(_keys(seeds, counters, range(1)), sizes[0])
+    first = gumbel(stream_keys(seeds, counters, range(1)), sizes[0])
     # One pass over all other groups: they are many and small.
-    others = gumbel(_keys(seeds, counters, range(1, len(sizes))), max(sizes[1:]))
+    others = gumbel(stream_keys(seeds, counters, range(1, len(sizes))), max(sizes[1:]))
 
     def draw(scores: Tensor, group: int) -> Tensor:
         noise = first[:, 0] if group == 0 else others[:, group - 1, : sizes[group]]
@@ -144,7 +144,7 @@ def split_seed(seed: int) -> tuple[int, int]:
     return seed & _MASK, seed >> 32 & _MASK
 
 
-def _keys(seeds: Tensor, counters: Tensor, groups: range) -> Tensor:
+def stream_keys(seeds: Tensor, counters: Tensor, groups: range) -> Tensor:
     """Two keys [B, groups, 2] for the draws of each row."""
     numbers = torch.arange(groups.start, groups.stop, device=seeds.device)
     low, high = seeds[:, :1], seeds[:, 1:]
