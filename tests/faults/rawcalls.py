@@ -15,12 +15,18 @@ import os
 import random
 import socket
 import struct
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 READ_LIMIT_S = 30.0
+CALLERS = 12
+TEXTS = (
+    "Hello.",
+    "One sentence of moderate length. And another one after it.",
+    "First this, and then that, and then something else altogether. " * 3,
+)
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 HEADERS_END = b"\r\n\r\n"
 TAIL_BYTES = 512  # the done event of a WebSocket fits in, whatever it tells
@@ -62,7 +68,7 @@ class Call:
         return json.dumps({"input": self.text, **self.fields}).encode()
 
 
-def random_calls(count: int, texts: list[str], seed: int) -> list[Call]:
+def random_calls(count: int, texts: Sequence[str], seed: int) -> list[Call]:
     """Every transport, phase and kind of close, mixed at random but repeatably."""
     draw = random.Random(seed)
     formats = ({}, {"response_format": "pcm"}, {"response_format": "wav"}, {"stream_format": "sse"})
@@ -163,3 +169,17 @@ async def _read(reader: asyncio.StreamReader, call: Call) -> int:
         count += len(data)
         tail = (tail + data)[-TAIL_BYTES:]
     return count
+
+
+async def hang_up_all(port: int, calls: list[Call], callers: int = CALLERS) -> int:
+    """Make all calls, ``callers`` at a time; returns the bytes that were answered in all."""
+    waiting = list(reversed(calls))
+    answered = 0
+
+    async def caller() -> None:
+        nonlocal answered
+        while waiting:
+            answered += await make_call(port, waiting.pop())
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    return answered

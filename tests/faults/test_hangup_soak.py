@@ -11,38 +11,11 @@ import httpx
 import pytest
 
 from faults.inprocess import InnerServer, serving_here
-from faults.rawcalls import Call, make_call, random_calls
-from faults.residue import Residue, process_counts
-from quality.live import LiveServer, metric, serving, settled
+from faults.rawcalls import CALLERS, TEXTS, Call, hang_up_all, random_calls
+from faults.residue import Residue, normal_call, process_residue
+from quality.live import serving, settled
 
-TEXTS = [
-    "Hello.",
-    "One sentence of moderate length. And another one after it.",
-    "First this, and then that, and then something else altogether. " * 3,
-]
-REFERENCE = "This is the call after all the others."
-CALLERS = 12
 SLOW_STEPS = {"step_ms": 4.0}
-
-
-async def hang_up_all(port: int, calls: list[Call], callers: int = CALLERS) -> int:
-    """Make all calls, ``callers`` at a time; returns the bytes that were answered in all."""
-    waiting = list(reversed(calls))
-    answered = 0
-
-    async def caller() -> None:
-        nonlocal answered
-        while waiting:
-            answered += await make_call(port, waiting.pop())
-
-    await asyncio.gather(*(caller() for _ in range(callers)))
-    return answered
-
-
-def normal_call(url: str) -> bytes:
-    body = {"input": REFERENCE, "sample_rate": 24_000, "seed": 1}
-    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
-        return client.post("/v1/audio/speech/stream/pcm", json=body).raise_for_status().content
 
 
 def soak(url: str, port: int, look: Callable[[], Residue], calls: list[Call]) -> None:
@@ -73,23 +46,10 @@ def test_a_thousand_hang_ups_leave_nothing(tmp_path: Path) -> None:
     inner(tmp_path, random_calls(1_000, TEXTS, seed=2))
 
 
-def outer_residue(live: LiveServer) -> Callable[[], Residue]:
-    def look() -> Residue:
-        with live.client() as client:
-            health = client.get("/health").json()
-            exposition = client.get("/metrics").text
-        assert health["running"] == metric(exposition, "tts_requests_running")
-        assert health["queue_depth"] == metric(exposition, "tts_requests_waiting")
-        threads, descriptors = process_counts(live.process.pid)
-        return Residue(health["running"], health["queue_depth"], None, None, threads, descriptors)
-
-    return look
-
-
 def test_a_server_process_is_left_clean(tmp_path: Path) -> None:
     settings = {"capacity": 6, "max_queue_depth": 0, "audio_cache_max": 0, "fake.step_ms": 4}
     with serving("fake", settings) as live:
-        soak(live.url, live.port, outer_residue(live), random_calls(100, TEXTS, seed=3))
+        soak(live.url, live.port, lambda: process_residue(live), random_calls(100, TEXTS, seed=3))
 
 
 @pytest.mark.slow
@@ -97,7 +57,7 @@ def test_a_server_process_is_left_clean(tmp_path: Path) -> None:
 def test_a_thousand_hang_ups_on_piper_leave_nothing() -> None:
     settings = {"capacity": 8, "max_queue_depth": 0, "audio_cache_max": 0}
     with serving("piper", settings) as live:
-        soak(live.url, live.port, outer_residue(live), random_calls(1_000, TEXTS, seed=4))
+        soak(live.url, live.port, lambda: process_residue(live), random_calls(1_000, TEXTS, seed=4))
 
 
 def test_the_yardstick_sees_a_slot_that_is_held(tmp_path: Path) -> None:
