@@ -6,6 +6,7 @@ All layers are causal, so nothing is held back: T frames give T * 1920 samples a
 from __future__ import annotations
 
 from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from vivavoce.engines.qwen3.codec.carry import (
     Carry,
     CausalConv1d,
+    CausalTransposedConv1d,
     carried_shapes,
     name_places,
 )
@@ -89,7 +91,7 @@ class CodecDecoder(nn.Module):
         return elements * (dtype or self.dtype).itemsize + torch.int64.itemsize + 1
 
     def decode(self, codes: Tensor, state: DecoderState, active: Tensor | None = None) -> Tensor:
-        """The next ``codes`` [B, T, groups] int64 of every row to samples [B, T * 1920].
+        """The next ``codes`` [B, T, groups] int64, T ≥ 1, of every row to samples [B, T * 1920].
 
         Samples are float32 (float64 of a float64 decoder) in [-1, 1]. ``state`` goes on in place;
         rows for which ``active`` [B] bool is False keep their state and give zeros. Shapes depend
@@ -97,13 +99,36 @@ class CodecDecoder(nn.Module):
         for each (B, T). A row with a code outside the codebook is marked in ``state.invalid``:
         its sound is not to be used. ``check_codes`` is the check for codes on the host.
         """
-        cuts = [*range(0, codes.shape[1], state.max_frames), codes.shape[1]]
-        parts = [self._pass(codes[:, a:b], state, active) for a, b in pairwise(cuts)]
+        carry = Carry(state.carried, active)
+        passes = _passes(codes, state.max_frames)
+        parts = [self._sound(self._latents(part, state, carry), carry) for part in passes]
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
-    def _pass(self, codes: Tensor, state: DecoderState, active: Tensor | None) -> Tensor:
-        carry = Carry(state.carried, active)
-        x = self._latents(codes, state, carry)
+    def prime(self, codes: Tensor, *, max_frames: int = MAX_FRAMES) -> DecoderState:
+        """A stream of one row that has spoken ``codes`` [N, groups], N ≥ 1, to be copied.
+
+        Equals decoding them, for less: their sound is not made beyond what the next frame hears.
+        """
+        state = self.init_state(1, max_frames=max_frames)
+        carry = Carry(state.carried)
+        passes = _passes(codes[None].to(state.positions.device), max_frames)
+        latents = torch.cat([self._latents(part, state, carry) for part in passes], -1)
+        self._sound(latents[..., -self.hearing_frames :], carry)
+        return state
+
+    @property
+    def hearing_frames(self) -> int:
+        """How many of the transformer's frames all that the convolutions carry depends on."""
+        needed = 0  # trailing outputs of a layer, from the last layer to the first
+        for layer in reversed([*self.upsample.modules(), *self.decoder.modules()]):
+            if isinstance(layer, CausalConv1d):
+                needed += layer.reach
+            elif isinstance(layer, CausalTransposedConv1d):
+                needed = ceil(needed / layer.stride) + ceil(layer.overlap / layer.stride)
+        return needed
+
+    def _sound(self, x: Tensor, carry: Carry) -> Tensor:
+        """Latents [B, latent, T] to samples [B, T * 1920]."""
         for layer in (*self.upsample, *self.decoder):
             x = layer(x) if isinstance(layer, SnakeBeta) else layer(x, carry)
         samples = x[:, 0].to(torch.promote_types(x.dtype, torch.float32)).clamp(-1.0, 1.0)
@@ -129,6 +154,11 @@ class CodecDecoder(nn.Module):
                 for last, (heads, back, size) in layer.carried().items():
                     shapes[f"{layer.place}.{last}"] = (heads, back + max_frames, size)
         return shapes
+
+
+def _passes(codes: Tensor, max_frames: int) -> list[Tensor]:
+    cuts = [*range(0, codes.shape[1], max_frames), codes.shape[1]]
+    return [codes[:, start:stop] for start, stop in pairwise(cuts)]
 
 
 def load_decoder(

@@ -29,10 +29,11 @@ def check_codes(
         raise error(f"Codes are {given.dtype}, not whole numbers.")
     if given.ndim < 1 or given.shape[-1] != groups:
         raise error(f"Codes of shape {list(given.shape)} do not have {groups} a frame.")
+    given = given.long()
     wrong = given[(given < 0) | (given >= size)]
     if wrong.numel():
         raise error(f"The code {int(wrong[0])} is outside the codebook of {size}.")
-    return given.long()
+    return given
 
 
 class CodeTables(nn.Module):
