@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -63,7 +64,7 @@ def measure(routes: Sequence[str]) -> list[dict[str, Any]]:
     rows = []
     with serving("piper", {"audio_cache_max": 0}) as server:
         for rendition in Rendition:
-            own = heard(lambda text, how=rendition: piper_own(text, how), rendition)
+            own = heard(partial(piper_own, rendition=rendition), rendition)
             rows.append(row("piper-tts", rendition, "none", own, limit=1.0))
             limit = min(LIMITS[rendition], error_rate(own) + OVER_PIPER)
             for route in routes:

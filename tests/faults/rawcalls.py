@@ -71,7 +71,17 @@ class Call:
 def random_calls(count: int, texts: Sequence[str], seed: int) -> list[Call]:
     """Every transport, phase and kind of close, mixed at random but repeatably."""
     draw = random.Random(seed)
-    formats = ({}, {"response_format": "pcm"}, {"response_format": "wav"}, {"stream_format": "sse"})
+    formats: tuple[dict[str, str], ...] = (
+        {},
+        {"response_format": "pcm"},
+        {"response_format": "wav"},
+        {"stream_format": "sse"},
+    )
+        {},
+        {"response_format": "pcm"},
+        {"response_format": "wav"},
+        {"stream_format": "sse"},
+    )
     calls = []
     for _ in range(count):
         transport = draw.choice(list(Transport))

@@ -31,7 +31,7 @@ ENDLESS = "This goes on and on and nobody is listening to it. " * 300
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InnerServer]:
     folder = tmp_path_factory.mktemp("server")
-    limits = {"stall_timeout_s": STALL_S, "request_timeout_s": 60.0, "capacity": 24}
+    limits: dict[str, Any] = {"stall_timeout_s": STALL_S, "request_timeout_s": 60.0, "capacity": 24}
     with serving_here(folder, fake={"step_ms": 1.0}, **limits) as live:
         yield live
 

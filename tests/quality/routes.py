@@ -140,4 +140,5 @@ def wav_pcm(data: bytes, expected_hz: int) -> bytes:
     with wave.open(io.BytesIO(data)) as file:
         assert file.getframerate() == expected_hz
         assert (file.getnchannels(), file.getsampwidth()) == (1, 2)
-        return file.readframes(file.getnframes())
+        sound: bytes = file.readframes(file.getnframes())
+        return sound
