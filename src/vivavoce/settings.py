@@ -33,6 +33,9 @@ PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
 
 
+PYTORCH = ("quantize", "torch_compile", "torch_compile_mode", "cuda_graphs")
+"""Settings that go to the engine, which refuses what it does not have."""
+
 Names = Annotated[tuple[str, ...], NoDecode]
 
 
@@ -95,6 +98,27 @@ class Settings(BaseSettings):
     )
     fake: dict[str, Any] = Field({}, description="Options of the engine 'fake'.")
     piper: dict[str, Any] = Field({}, description="Options of the engine 'piper'.")
+    qwen3: dict[str, Any] = Field({}, description="Options of the engine 'qwen3'.")
+    quantize: str = Field(
+        "none",
+        validation_alias=_also("quantize", "QUANTIZE"),
+        description="Smaller weights, where the engine has them: none.",
+    )
+    torch_compile: bool = Field(
+        False,
+        validation_alias=_also("torch_compile", "TORCH_COMPILE"),
+        description="Compile the model with torch.compile, where the engine can.",
+    )
+    torch_compile_mode: str = Field(
+        "default",
+        validation_alias=_also("torch_compile_mode", "TORCH_COMPILE_MODE"),
+        description="The mode of torch.compile.",
+    )
+    cuda_graphs: bool = Field(
+        False,
+        validation_alias=_also("cuda_graphs", "CUDA_GRAPHS"),
+        description="Replay captured CUDA graphs, where the engine can.",
+    )
 
     # How much at once, and for how long.
     capacity: int | None = Field(
@@ -200,6 +224,12 @@ class Settings(BaseSettings):
             options.setdefault("model", self.model_id)
         if self.default_voice:
             options.setdefault("voice", self.default_voice)
+        if self.engine == "qwen3":
+            options.setdefault("models_dir", self.data_dir / "models")
+        for name in PYTORCH:
+            # An engine without it refuses the option: nothing is ignored silently.
+            if getattr(self, name) != type(self).model_fields[name].default:
+                options.setdefault(name, getattr(self, name))
         return options
 
     @classmethod

@@ -1,0 +1,390 @@
+"""The Qwen3-TTS engine: every step advances all rows by one frame of 80 ms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.qwen3.checks import check_described, check_utterance
+from vivavoce.engines.qwen3.chunks import by_size
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.languages import known_languages, language_codes
+from vivavoce.engines.qwen3.manner import row_options
+from vivavoce.engines.qwen3.options import DEFAULT_ROWS, Qwen3Options, models_root
+from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
+from vivavoce.engines.qwen3.scheduler import Phase, Scheduler
+from vivavoce.engines.qwen3.voices import (
+    ENGINE,
+    ClonedVoice,
+    aliases_for,
+    builtin_voices,
+    cloned,
+    default_first,
+)
+from vivavoce.errors import (
+    EmptyInput,
+    EngineError,
+    InputError,
+    ModelFileError,
+    Unavailable,
+    Unsupported,
+    VivavoceError,
+)
+from vivavoce.types import ReferenceAudio, Utterance, Voice
+
+if TYPE_CHECKING:
+    from vivavoce.engines.qwen3.batch import Batch, Frame
+    from vivavoce.engines.qwen3.model import Model
+
+STARVED_S = 0.002
+"""How long a step waits when every row waits for text."""
+
+MIB = 1024 * 1024
+NO_SOUND = np.zeros(0, np.float32)
+
+
+class Qwen3Engine(Engine):
+    """A published Qwen3-TTS checkpoint behind the engine contract; a slot is a row.
+
+    A step prefills at most one waiting row, advances all rows by one frame, and makes sound of
+    the rows whose next chunk is whole.
+    """
+
+    def __init__(self, options: Qwen3Options | None = None) -> None:
+        self.options = options or Qwen3Options()
+        self._config = _config_at_hand(self.options)
+        self._model: Model | None = None
+        self._batch: Batch | None = None
+        self._rows = Scheduler(self._row_count("cpu"))
+        self._speeches: dict[int, RowSpeech] = {}
+
+    @property
+    def info(self) -> EngineInfo:
+        """Who this engine is; complete after ``load``. With CUDA, memory is as of now."""
+        model, config = self._model, self._config
+        voices = self._voices()
+        languages = () if config is None else known_languages(config.talker.codec_language_id)
+        return EngineInfo(
+            name=ENGINE,
+            model=Path(self.options.model).name,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            capabilities=_capabilities(config),
+            languages=language_codes(languages),
+            device="cpu" if model is None else str(model.place.device),
+            default_voice=voices[0].id if voices else "",
+            voice_aliases=aliases_for(voices),
+            details=MappingProxyType(self._details()),
+        )
+
+    @property
+    def capacity(self) -> int:
+        """How many rows there are."""
+        return self._rows.rows
+
+    def load(self) -> None:
+        """Read the checkpoint, downloading it where ``model`` is a name. Raises SetupError."""
+        from vivavoce.engines.qwen3.batch import Batch
+        from vivavoce.engines.qwen3.device import choose_place
+        from vivavoce.engines.qwen3.model import Model
+
+        place = choose_place(self.options)
+        self._model = model = Model.load(_locate(self.options), place)
+        self._config = model.config
+        default_first(builtin_voices(model.config), self.options.voice)
+        rows = self._row_count(place.device.type)
+        self._batch = Batch(model, rows, self.options.positions)
+        self._rows, self._speeches = Scheduler(rows), {}
+
+    def unload(self) -> None:
+        """Give the memory back."""
+        model, self._model, self._batch = self._model, None, None
+        self._speeches.clear()
+        if model is not None:
+            from vivavoce.engines.qwen3.model import give_back
+
+            device = model.place.device
+            del model
+            give_back(device)
+
+    def voices(self) -> Sequence[Voice]:
+        """The speakers (CustomVoice), "design" (VoiceDesign), or "neutral" (Base)."""
+        return self._voices()
+
+    def validate(self, utterance: Utterance) -> None:
+        """Raise InputError for what this model cannot speak."""
+        config = self._known()
+        check_utterance(config, utterance, self._voices())
+        check_described(config, utterance)
+
+    def clone(self, reference: ReferenceAudio) -> Voice:
+        """A voice from 1 to 60 s; with a transcript the recording itself is continued.
+
+        Raises Unsupported where the model is no Base model, InvalidAudio, InputError.
+        """
+        if self._known().kind != "base":
+            raise Unsupported("Only a Base model can clone voices.", param="voice")
+        from vivavoce.engines.qwen3.cloning import clone_voice
+
+        voice = clone_voice(self._loaded(), reference, self.options.reference_silence_s)
+        codes = language_codes(known_languages(self._known().talker.codec_language_id))
+        id_ = f"clone-{voice.digest()}"
+        return Voice(id_, ENGINE, id_, codes, kind="cloned", data=voice)
+
+    def voice_to_bytes(self, voice: Voice) -> bytes:
+        """A safetensors file."""
+        state = cloned(voice)
+        if state is None:
+            raise Unsupported("Only cloned voices can be saved.", param="voice")
+        return state.to_bytes()
+
+    def voice_from_bytes(self, data: bytes) -> ClonedVoice:
+        """The inverse. Raises ModelFileError."""
+        return ClonedVoice.from_bytes(data)
+
+    def admit(self, utterance: Utterance) -> int:
+        """Take the lowest free row. Raises InputError as ``validate`` does, and EmptyInput."""
+        manner = check_utterance(self._known(), utterance, self._voices())
+        speech = RowSpeech.start(
+            utterance, manner, self._loaded().tokenizer, guarded=self.options.guards
+        )
+        if speech.closed and not speech.ids:
+            raise EmptyInput
+        row = self._rows.take(utterance.deadline_s, has_text=bool(speech.ids))
+        self._speeches[row] = speech
+        return row
+
+    def extend(self, slot: int, text: str) -> None:
+        """Append text; the last word is held back until it is whole."""
+        speech = self._speeches[slot]
+        self._spread(slot, speech, speech.add(text))
+
+    def finish(self, slot: int) -> None:
+        """No more text."""
+        speech = self._speeches[slot]
+        if speech.closed:
+            return
+        self._spread(slot, speech, speech.close())
+        if not speech.ids:
+            speech.end("stop")
+        elif self._began(slot):
+            self._told(slot, speech)
+            self._rows.got_text(slot)
+
+    def release(self, slot: int) -> None:
+        """Free a row at once."""
+        self._free(slot)
+
+    def record(self, slot: int) -> list[FrameCodes]:
+        """A list that gets the codes (int64 [16]) of every frame of a slot from now on."""
+        speech = self._speeches[slot]
+        speech.recorded = [] if speech.recorded is None else speech.recorded
+        return speech.recorded
+
+    def step(self) -> Sequence[Produced]:
+        """Advance all rows by one frame."""
+        if self._batch is None or not self._speeches:
+            return ()
+        self._begin_next(self._batch)
+        moved = self._advance(self._batch)
+        self._sound(self._batch)
+        produced = [piece for row in self._rows.taken if (piece := self._produced(row))]
+        if not moved and not produced:
+            time.sleep(STARVED_S)
+        return produced
+
+    def _begin_next(self, batch: Batch) -> None:
+        row = self._rows.next_prefill()
+        if row is None:
+            return
+        from vivavoce.engines.qwen3.wording import words_of
+
+        speech, config = self._speeches[row], self._known()
+        with _timed([speech], "prefill"):
+            try:
+                words = words_of(speech, config, self._loaded().tokenizer, self.options.text_layout)
+                most = speech.budget if speech.closed else self.options.positions
+                options = row_options(
+                    config.generation, speech.utterance.sampling, speech.manner, most
+                )
+                batch.begin(row, words, options)
+                if words.text_open and speech.closed:
+                    batch.finish(row)
+            except VivavoceError as error:
+                speech.fail(error)
+        self._rows.began(row)
+
+    def _advance(self, batch: Batch) -> bool:
+        """One frame; whether any row was there to advance."""
+        rows = [row for row in self._rows.speaking() if self._speeches[row].ended is None]
+        if not rows:
+            return False
+        with _timed([self._speeches[row] for row in rows], "frame"):
+            frame = batch.frame(max(rows) + 1)
+        for row in rows:
+            self._note(row, self._speeches[row], frame)
+        return True
+
+    def _note(self, row: int, speech: RowSpeech, frame: Frame) -> None:
+        from vivavoce.engines.qwen3.frame import Status
+
+        status = frame.status[row]
+        if Status.FAILED in status:
+            speech.fail(EngineError("The model gave numbers that are not finite."))
+        if Status.EMITTED in status:
+            self._take(speech, frame.codes[row])
+        if Status.ENDED in status:
+            speech.end("stop")
+        if Status.LIMIT in status:
+            speech.end("length")
+        if Status.WAITING in status:
+            self._rows.stalled(row)
+
+    def _take(self, speech: RowSpeech, codes: FrameCodes) -> None:
+        """A frame; a code outside the codebook must never reach the codec."""
+        size = self._known().codec.decoder.codebook_size
+        if codes.min() < 0 or codes.max() >= size:
+            speech.fail(EngineError("The model gave a code outside of the codebook."))
+        else:
+            speech.take(codes)
+
+    def _sound(self, batch: Batch) -> None:
+        """Decode the chunks that are whole, rows with equally long ones together."""
+        due = {
+            row: speech.chunk(stalled=self._rows.phase(row) is Phase.STALLED)
+            for row, speech in self._speeches.items()
+        }
+        for frames, rows in by_size(due):
+            speeches = [self._speeches[row] for row in rows]
+            with _timed(speeches, "codec"):
+                codes = np.stack([speech.pop(frames) for speech in speeches])
+                sounds = batch.decode(rows, codes)
+            for speech, samples in zip(speeches, sounds, strict=True):
+                speech.heard(samples)
+
+    def _produced(self, row: int) -> Produced | None:
+        """What to hand out for a row now; the last of it frees the row."""
+        speech = self._speeches[row]
+        samples = speech.sound.pop() if speech.sound else NO_SOUND
+        last = speech.ended is not None and not speech.waiting
+        if not last and not len(samples):
+            return None
+        if last:
+            self._free(row)
+        return Produced(
+            row,
+            samples,
+            last,
+            speech.ended if last else None,
+            speech.error,
+            MappingProxyType(speech.tell_stages()),
+        )
+
+    def _free(self, row: int) -> None:
+        speech = self._speeches.pop(row, None)
+        if speech is None:
+            return
+        began = self._rows.phase(row) in (Phase.SPEAKING, Phase.STALLED)
+        self._rows.free(row)
+        if began and self._batch is not None:
+            self._batch.release(row, failed=speech.error is not None)
+
+    def _spread(self, row: int, speech: RowSpeech, ids: list[int]) -> None:
+        """Newly settled tokens go to the device once the row has begun."""
+        if not ids:
+            return
+        if self._began(row) and self._batch is not None:
+            try:
+                self._batch.extend(row, ids)
+            except InputError as error:
+                speech.fail(error)
+        self._rows.got_text(row)
+
+    def _told(self, row: int, speech: RowSpeech) -> None:
+        assert self._batch is not None
+        try:
+            self._batch.finish(row)
+        except InputError as error:
+            speech.fail(error)
+
+    def _began(self, row: int) -> bool:
+        return self._rows.phase(row) in (Phase.SPEAKING, Phase.STALLED)
+
+    def _voices(self) -> tuple[Voice, ...]:
+        if self._config is None:
+            return ()
+        return default_first(builtin_voices(self._config), self.options.voice)
+
+    def _row_count(self, device: str) -> int:
+        return self.options.capacity or DEFAULT_ROWS[device]
+
+    def _known(self) -> Qwen3Config:
+        if self._config is None:
+            raise Unavailable("The model is not loaded.")
+        return self._config
+
+    def _loaded(self) -> Model:
+        if self._model is None:
+            raise Unavailable("The model is not loaded.")
+        return self._model
+
+    def _details(self) -> dict[str, Any]:
+        model, batch, config = self._model, self._batch, self._config
+        told: dict[str, Any] = {"loaded": model is not None}
+        if config is not None:
+            told |= {"kind": config.kind, "size": config.size}
+        if model is not None and batch is not None:
+            told |= model.place.details()
+            told |= {
+                "rows": self.capacity,
+                "positions": self.options.positions,
+                "weights_mb": model.weights_bytes() // MIB,
+                "buffers_mb": batch.memory_bytes() // MIB,
+            }
+        return told
+
+
+@contextmanager
+def _timed(speeches: Sequence[RowSpeech], stage: str) -> Iterator[None]:
+    began_s = time.perf_counter()
+    yield
+    spent_ms = (time.perf_counter() - began_s) * 1000
+    for speech in speeches:
+        speech.spent(stage, spent_ms)
+
+
+def _capabilities(config: Qwen3Config | None) -> Capabilities:
+    """Instructions go to every CustomVoice model, so that the 0.6B one refuses them aloud."""
+    return Capabilities(
+        cloning=config is not None and config.kind == "base",
+        incremental_text=True,
+        seed=True,
+        sampling=True,
+        instructions=config is not None and config.kind != "base",
+    )
+
+
+def _config_at_hand(options: Qwen3Options) -> Qwen3Config | None:
+    """What a local folder says, so that voices are known before it is loaded."""
+    folder = Path(options.model)
+    if not folder.is_dir():
+        return None
+    try:
+        return Qwen3Config.load(folder)
+    except ModelFileError:
+        return None  # load will say what is wrong
+
+
+def _locate(options: Qwen3Options) -> Path:
+    folder = Path(options.model).expanduser()
+    if folder.is_dir():
+        return folder
+    from vivavoce.engines.qwen3.hub import download_model
+
+    return download_model(options.model, models_root(options))

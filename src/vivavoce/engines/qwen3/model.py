@@ -1,0 +1,80 @@
+"""A checkpoint in memory: talker, codec decoder, tokenizer, and the encoders when first needed."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
+from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
+from vivavoce.engines.qwen3.codec.encoder import CodecEncoder, load_encoder
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.device import Place
+from vivavoce.engines.qwen3.speaker import SpeakerEncoder, load_speaker_encoder
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+
+
+@dataclass(slots=True)
+class Model:
+    """Everything read from one folder. The codec and the encoders are in float32."""
+
+    checkpoint: Checkpoint
+    place: Place
+    talker: Talker
+    codec: CodecDecoder
+    tokenizer: TextTokenizer
+    _encoder: CodecEncoder | None = None
+    _speaker: SpeakerEncoder | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def load(cls, folder: Path, place: Place) -> Model:
+        """Read a folder in the published layout. Raises ModelFileError, MissingExtra."""
+        checkpoint = open_checkpoint(folder)
+        tokenizer = TextTokenizer.load(folder)
+        with torch.device("meta"):
+            talker = Talker(checkpoint.config.talker)
+        checkpoint.load_into(talker, "talker.", dtype=place.dtype, device=place.device)
+        codec = load_decoder(checkpoint, device=place.device)
+        return cls(checkpoint, place, talker.eval(), codec, tokenizer)
+
+    @property
+    def config(self) -> Qwen3Config:
+        """What the checkpoint says of itself."""
+        return self.checkpoint.config
+
+    def encoder(self) -> CodecEncoder:
+        """The codec's encoder, read when first asked for; from any thread."""
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = load_encoder(self.checkpoint, device=self.place.device)
+            return self._encoder
+
+    def speaker(self) -> SpeakerEncoder:
+        """The speaker encoder of a base model, read when first asked for; from any thread."""
+        with self._lock:
+            if self._speaker is None:
+                self._speaker = load_speaker_encoder(self.checkpoint, device=self.place.device)
+            return self._speaker
+
+    def weights_bytes(self) -> int:
+        """Memory of what is loaded."""
+        parts = (self.talker, self.codec, self._encoder, self._speaker)
+        return sum(
+            tensor.nbytes
+            for part in parts
+            if part is not None
+            for tensor in part.state_dict().values()
+        )
+
+
+def give_back(device: torch.device) -> None:
+    """Return freed memory to the system, after the last reference is gone."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

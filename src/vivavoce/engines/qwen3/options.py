@@ -1,0 +1,78 @@
+"""What can be set for the Qwen3-TTS engine as a whole."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from annotated_types import Ge, Le
+
+from vivavoce.errors import SettingsError
+
+DEFAULT_MODEL = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
+DEFAULT_ROWS = {"cpu": 4, "cuda": 16}
+
+Count = Annotated[int, Ge(0)]
+Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+TextLayout: TypeAlias = Literal["auto", "streaming", "whole"]
+
+
+@dataclass(frozen=True, slots=True)
+class Qwen3Options:
+    """Options of the Qwen3-TTS engine.
+
+    ``model`` is a folder in the published layout or a published name (downloaded on ``load`` into
+    ``models_dir``, unless it is there); ``voice`` the default voice. ``device`` is where it runs
+    or nothing does; "auto" takes a CUDA device if PyTorch sees one. ``dtype`` "auto" is bfloat16
+    on CUDA, float32 on a CPU; the codec is always float32. ``tf32`` None allows TF32 unless the
+    dtype is float32. ``capacity`` rows (0: 4 on a CPU, 16 on CUDA) of ``positions`` each (prompt
+    and speech; 12.5 a second). ``text_layout`` "auto" is what the model's kind is published with.
+    ``reference_silence_s`` goes to the end of a recording to clone from (None: 0.5 with a
+    transcript, else none). ``guards`` False speaks without silence and loop detection.
+    ``threads`` 0 leaves PyTorch's own choice. The last four are refused where they ask for what
+    is not there.
+    """
+
+    model: str = DEFAULT_MODEL
+    voice: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Dtype = "auto"
+    tf32: bool | None = None
+    capacity: Count = 0
+    positions: Annotated[int, Ge(64), Le(32_768)] = 1024
+    text_layout: TextLayout = "auto"
+    reference_silence_s: Annotated[float, Ge(0.0), Le(5.0)] | None = None
+    guards: bool = True
+    threads: Count = 0
+    models_dir: Path | None = None
+    quantize: str = "none"
+    torch_compile: bool = False
+    torch_compile_mode: str = "default"
+    cuda_graphs: bool = False
+
+
+def refuse_unsupported(options: Qwen3Options) -> None:
+    """Raise SettingsError for what cannot be switched on; nothing is ignored silently."""
+    if options.quantize.lower() not in ("", "none"):
+        raise SettingsError(
+            f"quantize={options.quantize!r} is not supported by qwen3; only 'none' is.",
+            param="quantize",
+        )
+    if options.cuda_graphs and options.device == "cpu":
+        raise SettingsError("cuda_graphs needs device 'cuda'.", param="cuda_graphs")
+    if options.cuda_graphs:
+        raise SettingsError("cuda_graphs is not supported by qwen3 yet.", param="cuda_graphs")
+    if options.torch_compile:
+        raise SettingsError("torch_compile is not supported by qwen3 yet.", param="torch_compile")
+    if options.torch_compile_mode not in ("", "default"):
+        raise SettingsError("torch_compile_mode needs torch_compile.", param="torch_compile_mode")
+
+
+def models_root(options: Qwen3Options) -> Path:
+    """Where downloaded models are kept."""
+    if options.models_dir is not None:
+        return options.models_dir
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "vivavoce" / "models"
