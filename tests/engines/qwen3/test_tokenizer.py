@@ -122,6 +122,12 @@ def test_merges_of_another_vocabulary(tokenizer_files: Path, tmp_path: Path) -> 
         TextTokenizer.load(folder)
 
 
+def test_white_space_of_several_kinds_between_words(tokenizer: TextTokenizer) -> None:
+    """A run of it is cut by what follows, so what is settled must not be split again alone."""
+    text = "ß \x85\u0301œ \u2000\u0308x"
+    assert _fed(tokenizer, list(text)) == tokenizer.encode(text)
+
+
 def _fed(tokenizer: TextTokenizer, parts: list[str]) -> list[int]:
     pieces = IncrementalTokenizer(tokenizer)
     ids = [id_ for part in parts for id_ in pieces.feed(part)]

@@ -85,6 +85,10 @@ class TextTokenizer:
         splits = self.backend.pre_tokenizer.pre_tokenize_str(text)  # type: ignore[union-attr]
         return [Piece(start, end, mapped) for mapped, (start, end) in splits]
 
+    def piece_ids(self, mapped: str) -> list[int]:
+        """Ids of one piece, or of what is left of a seam in it, in the byte-level alphabet."""
+        return [token.id for token in self.backend.model.tokenize(mapped)]
+
     def compose(self, text: str) -> str:
         """``text`` in NFC, by the same tables that ``encode`` uses."""
         composed: str = self.backend.normalizer.normalize_str(text)  # type: ignore[union-attr]
@@ -115,28 +119,30 @@ class IncrementalTokenizer:
         if not self._begun:
             held = held.lstrip()
             self._begun = bool(held)
-        settled = self._settled(held)
-        self._held = held[settled:]
-        return self._tokenizer.encode_exactly(held[:settled])
+        pieces, rest = self._settled(held)
+        self._held = held[rest:]
+        return [id_ for piece in pieces for id_ in self._tokenizer.piece_ids(piece)]
 
     def close(self) -> list[int]:
         """The ids of what was held back; nothing may be fed after."""
         rest, self._held = self._held.rstrip(), ""
         return self._tokenizer.encode_exactly(rest)
 
-    def _settled(self, text: str) -> int:
-        """How many characters of ``text`` have their final tokens."""
+    def _settled(self, text: str) -> tuple[list[str], int]:
+        """The pieces of ``text`` with final tokens, mapped, and where the rest begins."""
         stable = min(_last_starter(text), len(text.rstrip()))
         pieces = self._tokenizer.split(text)
-        for piece in reversed(pieces):
-            if piece.start <= stable:
-                return piece.start + self._seam(text[piece.start : piece.end], piece, stable)
-        return 0
-
-    def _seam(self, letters: str, piece: Piece, stable: int) -> int:
-        before = stable - piece.start
-        known = piece.mapped[: len(letters[:before].encode())]
-        return self._tokenizer.seams.last(letters, known, before)
+        while pieces and pieces[-1].start > stable:
+            pieces.pop()
+        if not pieces:
+            return [], 0
+        last = pieces.pop()
+        settled = [piece.mapped for piece in pieces]
+        known = last.mapped[: len(text[last.start : stable].encode())]
+        seam = self._tokenizer.seams.last(text[last.start :], known, stable - last.start)
+        if seam:
+            settled.append(known[: len(text[last.start : last.start + seam].encode())])
+        return settled, last.start + seam
 
 
 def _last_starter(text: str) -> int:
