@@ -77,11 +77,6 @@ def random_calls(count: int, texts: Sequence[str], seed: int) -> list[Call]:
         {"response_format": "wav"},
         {"stream_format": "sse"},
     )
-        {},
-        {"response_format": "pcm"},
-        {"response_format": "wav"},
-        {"stream_format": "sse"},
-    )
     calls = []
     for _ in range(count):
         transport = draw.choice(list(Transport))
