@@ -26,7 +26,6 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-import vivavoce
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import CODEC_WEIGHTS, TOKENIZER_FILES, WEIGHTS
 from vivavoce.engines.qwen3.config import Qwen3Config
@@ -100,7 +99,7 @@ def make_random_checkpoint(
 
 def checkout_tokenizer() -> Path:
     """The tokenizer files in this project's test data. Raises ModelFileError outside a checkout."""
-    folder = Path(vivavoce.__file__).parents[2] / CHECKOUT_TOKENIZER
+    folder = Path(__file__).parents[4] / CHECKOUT_TOKENIZER
     if not folder.is_dir():
         raise ModelFileError(
             "Only a checkout of vivavoce brings tokenizer files; name a folder that holds "
