@@ -61,6 +61,18 @@ def test_tables_equal_projected_sums(small: Checkpoint, decoder: CodecDecoder) -
     torch.testing.assert_close(latents[0], expected.T, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bad", [-1, SIZE, 2**40])
+def test_a_code_outside_its_codebook_adds_nothing(decoder: CodecDecoder, bad: int) -> None:
+    codes = some_codes("outside", 1, 2)
+    before, _ = decoder.tables(codes)
+    own = decoder.tables.table.view(GROUPS, SIZE + 1, -1)[3, codes[0, 1, 3]]
+    codes[0, 1, 3] = bad
+    after, wrong = decoder.tables(codes)
+    assert wrong.tolist() == [True]
+    torch.testing.assert_close(after[0, 1], before[0, 1] - own, atol=1e-5, rtol=1e-5)
+    assert torch.equal(after[0, 0], before[0, 0])
+
+
 def test_codes_of_what_codes_mean() -> None:
     books = torch.tensor([[[0.0, 0.0], [10.0, 0.0]], [[1.0, 0.0], [0.0, 2.0]]])
     latents = torch.tensor([[11.0, 0.1], [0.2, 1.9]])
