@@ -62,7 +62,11 @@ def metric(exposition: str, name: str, **labels: str) -> float:
 
 def clean_environment(**more: str) -> dict[str, str]:
     """This process's environment without settings that would leak into the server."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("VIVAVOCE_")}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("VIVAVOCE_") or name == "VIVAVOCE_CACHE_DIR"
+    }
     return kept | {"PYTHONUNBUFFERED": "1"} | more
 
 

@@ -127,11 +127,11 @@ def by_websocket(server: LiveServer, order: Order) -> NDArray[np.float32]:
 
 
 ROUTES: Mapping[str, Speak] = {
-    "say": by_say,
     "speech": by_speech,
     "stream": by_stream,
     "stream/pcm": by_pcm,
     "ws": by_websocket,
+    "say": by_say,
 }
 
 
