@@ -164,6 +164,12 @@ def in_pieces(
             return heard
 
 
+@cache
+def spoken_whole(seed: int, loud: bool) -> list[list[int]]:
+    options = replace(DRAWN, max_frames=12, seed=seed)
+    return in_pieces(bench(rows=1, loud=loud), [TEXT], [0], options)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.data())
 def test_any_splitting_of_a_text_gives_the_codes_of_the_whole(data: st.DataObject) -> None:
@@ -173,10 +179,9 @@ def test_any_splitting_of_a_text_gives_the_codes_of_the_whole(data: st.DataObjec
     delay = st.integers(0, 4)
     arrivals = data.draw(st.lists(delay, min_size=len(pieces), max_size=len(pieces)))
     loud = data.draw(st.booleans())
-    options = replace(DRAWN, max_frames=20, seed=data.draw(st.integers(0, 3)))
-    assert in_pieces(bench(rows=1, loud=loud), pieces, arrivals, options) == in_pieces(
-        bench(rows=1, loud=loud), [TEXT], [0], options
-    )
+    options = replace(DRAWN, max_frames=12, seed=data.draw(st.integers(0, 3)))
+    split = in_pieces(bench(rows=1, loud=loud), pieces, arrivals, options)
+    assert split == spoken_whole(options.seed, loud)
 
 
 def test_text_in_pieces_gives_what_a_closed_text_gives() -> None:
@@ -195,21 +200,15 @@ def test_a_row_out_of_text_gives_its_frame_and_waits() -> None:
         Status.WAITING,
     ]
     made.rows.extend(0, [99])
-    assert made.frame()[0][0] == Status(0)  # its frame was out already; now the talker goes on
     assert made.frame()[0][0] == Status.EMITTED | Status.WAITING
 
 
 def test_open_text_does_not_end() -> None:
-    loud = replace(talker_bench(), talker=deafening())
+    loud = replace(bench(rows=1), talker=deafening())
     loud.start(0, ryan(TEXT[:4], text_open=True), replace(GREEDY, max_frames=30))
     assert all(Status.ENDED not in loud.frame()[0][0] for _ in range(8))
     loud.rows.finish(0, EOS_TEXT)
-    # One step with the end of text, and then the end is allowed.
-    assert [loud.frame()[0][0] for _ in range(2)] == [Status(0), Status.ENDED]
-
-
-def talker_bench() -> Bench:
-    return bench(rows=1)
+    assert loud.frame()[0][0] == Status.ENDED
 
 
 def deafening() -> Talker:
@@ -227,14 +226,14 @@ def deafening() -> Talker:
 
 
 def test_the_first_two_frames_are_no_end() -> None:
-    made = replace(talker_bench(), talker=deafening())
+    made = replace(bench(rows=1), talker=deafening())
     made.start(0, ryan(), replace(GREEDY, max_frames=30))
     statuses = [made.frame()[0][0] for _ in range(4)]
     assert statuses == [Status.EMITTED, Status.EMITTED, Status.ENDED, Status(0)]
 
 
 def test_an_ended_row_gives_no_codes() -> None:
-    made = replace(talker_bench(), talker=deafening())
+    made = replace(bench(rows=1), talker=deafening())
     made.start(0, ryan(), GREEDY)
     codes = [made.frame()[0][1] for _ in range(3)]
     assert codes[1].any()
@@ -286,12 +285,22 @@ def frames(step: Any, made: Bench) -> list[tuple[list[int], list[list[int]]]]:
     return results
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_other_dtypes(dtype: torch.dtype) -> None:
+    made = Bench.build(config(), tiny_talker(config(), dtype=dtype), rows=2, positions=32)
+    made.start(0, ryan(), replace(DRAWN, max_frames=4))
+    made.start(1, ryan(), replace(GREEDY, max_frames=4))
+    for _ in range(4):
+        for status, codes in made.frame():
+            assert Status.EMITTED in status
+            assert len(set(codes.tolist())) > 1
+
+
 @pytest.mark.parametrize(
     ("backend", "groups"),
     [
-        ("eager", 16),
-        ("aot_eager", GROUPS),
-        pytest.param("inductor", 3, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        ("aot_eager", 3),
+        pytest.param("inductor", 16, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json
 from vivavoce.engines.qwen3.frame import Status
-from vivavoce.engines.qwen3.prompt import Speaking
+from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.sampling import SamplerOptions
 from vivavoce.errors import InputError
@@ -106,7 +106,7 @@ def test_what_a_failed_row_leaves_does_not_spread(bench: Bench) -> None:
     bench.start(0, RYAN, GREEDY)
     bench.start(1, RYAN, GREEDY)
     expected = bench.frame()[1][1].tolist()
-    bench.rows.state.hidden[0] = torch.nan
+    bench.rows.state.pending[0] = torch.nan
     failed, healthy = bench.frame()[:2]
     assert failed[0] == Status.FAILED
     assert failed[1].tolist() == [0] * 4
@@ -123,3 +123,13 @@ def test_options_out_of_range(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError) as raised:
         RowOptions(**wrong)  # type: ignore[arg-type]
     assert raised.value.param in wrong
+
+
+def test_a_kept_prefix_saves_its_prefill(bench: Bench) -> None:
+    laid = plan(bench.config, RYAN)
+    hidden = bench.rows.prefill(bench.talker, 0, embed(bench.talker, laid.rows, RYAN))
+    kept = bench.rows.keep(0, laid.fixed)
+    assert kept.keys.shape[3] == 9 - 1
+    start = bench.rows.restore(2, kept)
+    rest = embed(bench.talker, laid.rows[start:], RYAN)
+    assert torch.allclose(bench.rows.prefill(bench.talker, 2, rest, start), hidden, atol=1e-5)

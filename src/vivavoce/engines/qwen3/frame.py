@@ -1,4 +1,4 @@
-"""One frame of 80 ms for all rows: sample, predict the other codes, sum, and step the talker.
+"""One frame of 80 ms for all rows: step the talker, sample, predict the other codes, sum.
 
 No host synchronisation and no shape that depends on data: the same function runs eagerly, compiled,
 or captured as one CUDA graph. Rows that are idle, ended or waiting are masked, not skipped.
@@ -25,7 +25,8 @@ class Status(enum.IntFlag):
     """What a frame did for a row: bits of ``RowState.status``; 0 for an idle row.
 
     EMITTED: ``codes`` hold a frame. ENDED: the end of speech was drawn. LIMIT: this frame was the
-    last one allowed. WAITING: it needs text. FAILED: numbers that are not finite; scrub the row.
+    last one allowed. WAITING: the next one needs text. FAILED: numbers that are not finite; scrub
+    the row.
     After ENDED, LIMIT or FAILED the row is idle.
     """
 
@@ -59,28 +60,47 @@ def frame(
     the rows' own seeded noise.
     """
     draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
-    fresh = rows.active & ~rows.waiting
-    failed = rows.active & ~rows.hidden.isfinite().all(-1)
+    live = _step(talker, rows, ids, span)
+    failed = live & ~rows.hidden.isfinite().all(-1)
     first = choose(_first_scores(talker, rows, ids), rows.talker_sampler, 0, draw)
     embedded = talker.embed_code(first)
     rest, others = talker.code_predictor.predict(
         rows.hidden, embedded, rows.predictor, rows.code_sampler, draw
     )
-    ended = fresh & ~failed & (first == ids.codec_end)
-    emitted = fresh & ~failed & ~ended
+    ended = live & ~failed & (first == ids.codec_end)
+    emitted = live & ~failed & ~ended
     total = torch.stack((embedded, *others), 1).sum(1)
-    rows.pending.copy_(torch.where(rows.waiting[:, None], rows.pending, total))
-    _note(rows, first, rest, emitted)
-    running = rows.active & ~ended & ~failed & (rows.frames < rows.limit)
-    status = emitted * Status.EMITTED + ended * Status.ENDED + failed * Status.FAILED
-    status += (emitted & ~running) * Status.LIMIT
-    waiting = _advance(talker, rows, ids, running, span)
-    rows.status.copy_(status + waiting * Status.WAITING)
+    rows.pending.copy_(torch.where(emitted[:, None], total, rows.pending))
+    _note(rows, torch.cat((first[:, None], rest), 1), emitted)
+    limited = emitted & (rows.frames >= rows.limit)
+    rows.active.logical_and_(~(ended | failed | limited))
+    waiting = rows.active & (rows.cursor >= rows.written) & ~rows.closed
+    status = emitted * Status.EMITTED + ended * Status.ENDED + limited * Status.LIMIT
+    rows.status.copy_(status + waiting * Status.WAITING + failed * Status.FAILED)
 
 
 def _sizes(talker: Talker) -> list[int]:
     predictor = talker.config.code_predictor
     return [talker.config.vocab_size] + [predictor.vocab_size] * (predictor.num_code_groups - 1)
+
+
+def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int) -> Tensor:
+    """From the frame before to new hidden states; the rows that have one to sample, bool [B].
+
+    A row whose prompt was just read has one already; a row without its next text stays.
+    """
+    has_text = rows.cursor < rows.written
+    step = rows.active & ~rows.primed & (has_text | rows.closed)
+    slot = rows.cursor.clamp(max=rows.text.shape[1] - 1)[:, None]
+    token = torch.where(has_text, rows.text.gather(1, slot)[:, 0], ids.text_pad)
+    x = rows.pending + talker.embed_text(token)
+    hidden = talker.step(x, rows.positions, rows.kv, rows.rope, span)
+    rows.hidden.copy_(torch.where(step[:, None], hidden, rows.hidden))
+    rows.positions.add_(step)
+    rows.cursor.add_(step & has_text)
+    live = step | (rows.active & rows.primed)
+    rows.primed.logical_and_(~live)
+    return live
 
 
 def _first_scores(talker: Talker, rows: RowState, ids: FrameIds) -> Tensor:
@@ -94,27 +114,9 @@ def _first_scores(talker: Talker, rows: RowState, ids: FrameIds) -> Tensor:
     return scores.masked_fill(control | (is_end & no_end[:, None]), -torch.inf)
 
 
-def _note(rows: RowState, first: Tensor, rest: Tensor, emitted: Tensor) -> None:
-    """Codes out (zeros where there are none), and into each row's history."""
-    codes = torch.cat((first[:, None], rest), 1)
+def _note(rows: RowState, codes: Tensor, emitted: Tensor) -> None:
+    """Codes [B, 16] out (zeros where there are none), and into each row's history."""
     rows.codes.copy_(codes * emitted[:, None])
-    code = torch.arange(rows.seen.shape[1], device=first.device)
-    rows.seen.logical_or_((code == first[:, None]) & emitted[:, None])
+    every = torch.arange(rows.seen.shape[1], device=codes.device)
+    rows.seen.logical_or_((every == codes[:, :1]) & emitted[:, None])
     rows.frames.add_(emitted)
-
-
-def _advance(talker: Talker, rows: RowState, ids: FrameIds, running: Tensor, span: int) -> Tensor:
-    """Step the talker of the rows that have their next text; those that wait for it, bool [B]."""
-    has_text = rows.cursor < rows.written
-    waiting = running & ~has_text & ~rows.closed
-    step = running & ~waiting
-    slot = rows.cursor.clamp(max=rows.text.shape[1] - 1)[:, None]
-    token = torch.where(has_text, rows.text.gather(1, slot)[:, 0], ids.text_pad)
-    x = rows.pending + talker.embed_text(token)
-    hidden = talker.step(x, rows.positions, rows.kv, rows.rope, span)
-    rows.hidden.copy_(torch.where(step[:, None], hidden, rows.hidden))
-    rows.positions.add_(step)
-    rows.cursor.add_(step & has_text)
-    rows.waiting.copy_(waiting)
-    rows.active.copy_(running)
-    return waiting

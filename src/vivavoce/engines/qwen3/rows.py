@@ -41,12 +41,12 @@ class RowOptions:
 class RowState:
     """Everything ``frame`` reads and writes. B rows; S positions; H hidden; V talker vocabulary.
 
-    A row is ``active`` from its admission to its end; ``waiting`` while its frame is out and the
-    text token that the next one needs has not come. ``pending`` [B, H] is the sum of the frame's
-    embeddings then. ``text`` [B, S] holds the token ids after the prompt, of which ``written`` are
-    there and ``cursor`` are used; ``closed`` says that no more come, ``holding`` that the end is
-    banned until all are used. ``positions`` [B] is where the next token goes; idle rows stand on
-    the last position. ``codes`` [B, 16] and ``status`` [B] are the frame's result.
+    A row is ``active`` from its admission to its end, and ``primed`` before its first frame, while
+    ``hidden`` [B, H] is its prompt's. ``pending`` [B, H] is the sum of the last frame's embeddings,
+    to which the next text is added. ``text`` [B, S] holds the token ids after the prompt, of which
+    ``written`` are there and ``cursor`` are used; ``closed`` says that no more come, ``holding``
+    that the end is banned until all are used. ``positions`` [B] is where the next token goes; idle
+    rows stand on the last position. ``codes`` [B, 16] and ``status`` [B] are the frame's result.
     """
 
     kv: KVBuffer
@@ -66,7 +66,7 @@ class RowState:
     written: Tensor
     cursor: Tensor
     active: Tensor
-    waiting: Tensor
+    primed: Tensor
     closed: Tensor
     holding: Tensor
     codes: Tensor
@@ -101,7 +101,7 @@ class RowState:
             written=numbers(rows),
             cursor=numbers(rows),
             active=flags(rows),
-            waiting=flags(rows),
+            primed=flags(rows),
             closed=flags(rows),
             holding=flags(rows),
             codes=numbers(rows, config.num_code_groups),
@@ -133,16 +133,29 @@ class Rows:
         return self.state.rows(0, rows)
 
     @torch.no_grad()
-    def prefill(self, talker: Talker, row: int, prompt: Tensor) -> Tensor:
+    def prefill(self, talker: Talker, row: int, prompt: Tensor, start: int = 0) -> Tensor:
         """Run a prompt [N, H] into a row's buffers; the hidden state [H] to admit it with.
 
-        Raises InputError for a prompt that leaves no room to speak.
+        It goes behind ``start`` positions that ``restore`` put there. Raises InputError for a
+        prompt that leaves no room to speak.
         """
         length = prompt.shape[0]
-        self._check_room(length)
+        self._check_room(start + length)
         kv = self.state.kv.rows(row, row + 1)
         lengths = torch.tensor([length], device=prompt.device)
-        return talker.prefill(prompt[None], lengths, kv, self.state.rope)[0]
+        return talker.prefill(prompt[None], lengths, kv, self.state.rope, start)[0]
+
+    def keep(self, row: int, length: int) -> KVBuffer:
+        """A copy of a row's first positions: what a voice's prompts have in common."""
+        kv = self.state.kv.rows(row, row + 1)
+        return KVBuffer(kv.keys[..., :length, :].clone(), kv.values[..., :length, :].clone())
+
+    def restore(self, row: int, kept: KVBuffer) -> int:
+        """Put kept positions into an idle row; how many they are."""
+        kv, length = self.state.kv.rows(row, row + 1), kept.keys.shape[3]
+        kv.keys[..., :length, :] = kept.keys
+        kv.values[..., :length, :] = kept.values
+        return length
 
     def admit(
         self,
@@ -169,9 +182,10 @@ class Rows:
         state.code_sampler.set(row, options.codes)
         for half, value in enumerate(split_seed(options.seed)):
             state.seeds[row, half] = value
-        for cleared in (state.seen, state.frames, state.written, state.cursor, state.waiting):
+        for cleared in (state.seen, state.frames, state.written, state.cursor):
             cleared[row] = 0
         self._written[row] = 0
+        state.primed[row] = True
         state.closed[row] = not text_open
         state.holding[row] = text_open
         self.extend(row, text)
@@ -199,7 +213,6 @@ class Rows:
     def release(self, row: int) -> None:
         """Make a row idle, whatever it is doing."""
         self.state.active[row] = False
-        self.state.waiting[row] = False
         self.state.positions[row] = self._positions - 1
 
     def scrub(self, row: int) -> None:
