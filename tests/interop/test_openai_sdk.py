@@ -6,13 +6,15 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import openai
 import pytest
 
 from interop.decoding import duration_s, loudness
-from quality.live import LiveServer, metric, serving
+from quality.live import LiveServer, serving, settled
 
 TEXT = "Hello there, this is a test of the speech server."
 FORMATS = ("mp3", "opus", "aac", "flac", "wav", "pcm")
@@ -138,18 +140,13 @@ def test_sound_arrives_in_pieces_while_it_is_made(paced: LiveServer, encoding: s
         client.audio.speech.with_streaming_response.create(
             model="tts-1",
             voice="alloy",
-            input="One two three four five.",
+            input="A minute of speech at the pace of speech. " * 25,
             response_format=encoding,  # type: ignore[arg-type]
         ) as answer,
     ):
-        pieces = []
-        running_at_first = None
-        for piece in answer.iter_bytes():
-            if running_at_first is None:
-                running_at_first = paced.metric("tts_requests_running")
-            pieces.append(piece)
-    assert running_at_first == 1, "the first bytes came after the speech was finished"
-    assert len(pieces) >= 3
+        pieces = answer.iter_bytes()
+        assert all(next(pieces) for _ in range(3))
+        assert paced.metric("tts_requests_running") == 1
 
 
 def test_events_carry_the_speech_and_its_usage(client: openai.OpenAI, whole_s: float) -> None:
@@ -224,45 +221,55 @@ def test_a_wrong_key_is_an_authentication_error() -> None:
 
 
 def test_the_sdk_waits_out_a_full_server_as_long_as_it_says(paced: LiveServer) -> None:
-    occupying = [occupant(paced, "Ten to the ten.") for _ in range(2)]
-    wait_until_full(paced)
-    with paced.client() as probe:
-        refused = probe.post("/v1/audio/speech", json={"input": "Hi."})
-    assert refused.status_code == 429
-    assert 1 <= int(refused.headers["retry-after"]) <= 30
-    assert int(refused.headers["retry-after-ms"]) > 0
+    with full(paced) as make_room:
+        with paced.client() as probe:
+            refused = probe.post("/v1/audio/speech", json={"input": "Hi."})
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
+        assert int(refused.headers["retry-after-ms"]) > 0
 
-    with sdk(paced, max_retries=0) as impatient, pytest.raises(openai.RateLimitError) as caught:
-        impatient.audio.speech.create(model="tts-1", voice="alloy", input="Hi.")
-    assert caught.value.code == "busy"
+        with sdk(paced, max_retries=0) as impatient, pytest.raises(openai.RateLimitError) as caught:
+            impatient.audio.speech.create(model="tts-1", voice="alloy", input="Hi.")
+        assert caught.value.code == "busy"
 
-    before = rejected(paced)
-    with sdk(paced, max_retries=8) as patient:
-        answer = patient.audio.speech.create(model="tts-1", voice="alloy", input="Hi.")
-    for thread in occupying:
-        thread.join()
+        before = rejected(paced)
+        with sdk(paced, max_retries=8) as patient, ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(
+                patient.audio.speech.create, model="tts-1", voice="alloy", input="Hi."
+            )
+            settled(lambda: rejected(paced), lambda count: count > before)
+            make_room.set()
+            answer = waiting.result()
     assert duration_s(answer.content, "mp3") > 0
     assert rejected(paced) > before, "the SDK was never refused: the test proves nothing"
 
 
+@contextmanager
+def full(live: LiveServer) -> Iterator[threading.Event]:
+    """One call that speaks and one that waits, until the event is set."""
+    over = threading.Event()
+
+    def occupy() -> None:
+        body = {"input": "A long call that fills the line. " * 50}
+        with live.client() as client, client.stream("POST", "/v1/audio/speech", json=body) as call:
+            for _ in call.iter_bytes():
+                if over.is_set():
+                    return
+
+    threads = [threading.Thread(target=occupy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        settled(lambda: live.metric("tts_requests_waiting"), lambda waiting: waiting == 1)
+        yield over
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
 def rejected(live: LiveServer) -> float:
     return live.metric("tts_requests_total", outcome="rejected")
-
-
-def occupant(live: LiveServer, text: str) -> threading.Thread:
-    def speak() -> None:
-        with live.client() as client:
-            client.post("/v1/audio/speech", json={"input": text}).raise_for_status()
-
-    thread = threading.Thread(target=speak)
-    thread.start()
-    return thread
-
-
-def wait_until_full(live: LiveServer) -> None:
-    with live.client() as client:
-        while metric(client.get("/metrics").text, "tts_requests_waiting") < 1:
-            pass
 
 
 def test_a_failure_in_mid_stream_is_seen_by_the_sdk(client: openai.OpenAI) -> None:

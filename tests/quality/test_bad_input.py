@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from quality.live import LiveServer, metric, serving, settled
+from quality.live import LiveServer, serving, settled
 
 MAX_CHARS = 20_000
 MAX_BODY_BYTES = 1024 * 1024
@@ -114,10 +114,9 @@ def no_slot_is_lost(client: httpx.Client) -> Iterator[None]:
     assert settled(lambda: slots_taken(client), lambda taken: taken == 0) == 0
 
 
-def slots_taken(client: httpx.Client) -> float:
-    exposition = client.get("/metrics").text
-    names = ("tts_requests_running", "tts_requests_waiting")
-    return sum(metric(exposition, name) for name in names)
+def slots_taken(client: httpx.Client) -> int:
+    health = client.get("/health").json()
+    return int(health["running"] + health["queue_depth"])
 
 
 @pytest.fixture(scope="module")
