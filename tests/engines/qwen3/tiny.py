@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivavoce.engines.qwen3.codec_config import CodecConfig
-from vivavoce.engines.qwen3.config import GenerationConfig, ModelKind, Qwen3Config, _talker
+from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
-from vivavoce.engines.qwen3.json_fields import JsonObject
 from vivavoce.engines.qwen3.prompt import Plan, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.sampling import Draw, SamplerOptions
@@ -56,21 +56,25 @@ def tiny_json(kind: ModelKind, *, wide: bool = False, groups: int = 16) -> dict[
     talker["code_predictor_config"] |= stack | {"layer_types": ["full_attention"] * 2}
     if kind != "custom_voice":
         talker |= {"spk_id": {}, "spk_is_dialect": {}}
+    if kind == "base":
+        encoder = {"enc_dim": talker["hidden_size"], "sample_rate": 24000}
+        data["speaker_encoder_config"] = encoder
     return data
 
 
 def config_of(data: dict[str, Any]) -> Qwen3Config:
     """The configuration in a config.json, with the published sampling and codec."""
     files = DATA / "checkpoint_files"
-    return Qwen3Config(
-        kind=data["tts_model_type"],
-        size=data["tts_model_size"],
-        talker=_talker(JsonObject(Path("config.json"), data["talker_config"])),
-        speaker_encoder=None,
-        generation=JsonObject.read(files / "generation_config.json").into(GenerationConfig),
-        codec=CodecConfig.load(files / "speech_tokenizer"),
-        **{name: data[name] for name in TEXT_IDS},
-    )
+    codec = json.loads((files / "speech_tokenizer" / "config.json").read_text())
+    groups = data["talker_config"]["num_code_groups"]
+    codec["encoder_valid_num_quantizers"] = codec["decoder_config"]["num_quantizers"] = groups
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps(data))
+        shutil.copy(files / "generation_config.json", folder)
+        (folder / "speech_tokenizer").mkdir()
+        (folder / "speech_tokenizer" / "config.json").write_text(json.dumps(codec))
+        return Qwen3Config.load(folder)
 
 
 def tiny_talker(config: Qwen3Config, seed: int = 0, dtype: torch.dtype = torch.float32) -> Talker:
