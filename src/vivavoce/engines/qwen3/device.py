@@ -24,7 +24,7 @@ class Place:
     why: str
 
     def details(self) -> dict[str, Any]:
-        """What ``info`` tells of it; with CUDA, memory as it is now."""
+        """What ``info`` tells of it."""
         import torch
 
         told: dict[str, Any] = {
@@ -36,9 +36,17 @@ class Place:
         }
         if self.device.type == "cuda":
             told["gpu_name"] = torch.cuda.get_device_name(self.device)
-            told["gpu_allocated_mb"] = torch.cuda.memory_allocated(self.device) // MIB
-            told["gpu_reserved_mb"] = torch.cuda.memory_reserved(self.device) // MIB
+            told |= self.memory()
         return told
+
+    def memory(self) -> dict[str, int]:
+        """The CUDA device's memory as it is now, in MiB."""
+        import torch
+
+        return {
+            "gpu_allocated_mb": torch.cuda.memory_allocated(self.device) // MIB,
+            "gpu_reserved_mb": torch.cuda.memory_reserved(self.device) // MIB,
+        }
 
 
 def choose_place(options: Qwen3Options) -> Place:

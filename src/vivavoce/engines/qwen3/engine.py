@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -64,24 +65,16 @@ class Qwen3Engine(Engine):
         self._batch: Batch | None = None
         self._rows = Scheduler(self._row_count("cpu"))
         self._speeches: dict[int, RowSpeech] = {}
+        self._listed: tuple[Voice, ...] = ()
+        self._info = self._describe()
 
     @property
     def info(self) -> EngineInfo:
         """Who this engine is; complete after ``load``. With CUDA, memory is as of now."""
-        model, config = self._model, self._config
-        voices = self._voices()
-        languages = () if config is None else known_languages(config.talker.codec_language_id)
-        return EngineInfo(
-            name=ENGINE,
-            model=Path(self.options.model).name,
-            sample_rate_hz=SAMPLE_RATE_HZ,
-            capabilities=_capabilities(config),
-            languages=language_codes(languages),
-            device="cpu" if model is None else str(model.place.device),
-            default_voice=voices[0].id if voices else "",
-            voice_aliases=aliases_for(voices),
-            details=MappingProxyType(self._details()),
-        )
+        if self._model is None or self._model.place.device.type != "cuda":
+            return self._info
+        details = {**self._info.details, **self._model.place.memory()}
+        return replace(self._info, details=MappingProxyType(details))
 
     @property
     def capacity(self) -> int:
@@ -97,10 +90,10 @@ class Qwen3Engine(Engine):
         place = choose_place(self.options)
         self._model = model = Model.load(_locate(self.options), place)
         self._config = model.config
-        default_first(builtin_voices(model.config), self.options.voice)
         rows = self._row_count(place.device.type)
         self._batch = Batch(model, rows, self.options.positions)
         self._rows, self._speeches = Scheduler(rows), {}
+        self._info = self._describe()
 
     def unload(self) -> None:
         """Give the memory back."""
@@ -112,15 +105,16 @@ class Qwen3Engine(Engine):
             device = model.place.device
             del model
             give_back(device)
+            self._info = self._describe()
 
     def voices(self) -> Sequence[Voice]:
         """The speakers (CustomVoice), "design" (VoiceDesign), or "neutral" (Base)."""
-        return self._voices()
+        return self._listed
 
     def validate(self, utterance: Utterance) -> None:
         """Raise InputError for what this model cannot speak."""
         config = self._known()
-        check_utterance(config, utterance, self._voices())
+        check_utterance(config, utterance, self._listed)
         check_described(config, utterance)
 
     def clone(self, reference: ReferenceAudio) -> Voice:
@@ -150,7 +144,7 @@ class Qwen3Engine(Engine):
 
     def admit(self, utterance: Utterance) -> int:
         """Take the lowest free row. Raises InputError as ``validate`` does, and EmptyInput."""
-        manner = check_utterance(self._known(), utterance, self._voices())
+        manner = check_utterance(self._known(), utterance, self._listed)
         speech = RowSpeech.start(
             utterance, manner, self._loaded().tokenizer, guarded=self.options.guards
         )
@@ -316,10 +310,23 @@ class Qwen3Engine(Engine):
     def _began(self, row: int) -> bool:
         return self._rows.phase(row) in (Phase.SPEAKING, Phase.STALLED)
 
-    def _voices(self) -> tuple[Voice, ...]:
-        if self._config is None:
-            return ()
-        return default_first(builtin_voices(self._config), self.options.voice)
+    def _describe(self) -> EngineInfo:
+        """What is known now. Raises SettingsError for a default voice that is not there."""
+        model, config = self._model, self._config
+        names = () if config is None else known_languages(config.talker.codec_language_id)
+        if config is not None:
+            self._listed = default_first(builtin_voices(config), self.options.voice)
+        return EngineInfo(
+            name=ENGINE,
+            model=Path(self.options.model).name,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            capabilities=_capabilities(config),
+            languages=language_codes(names),
+            device="cpu" if model is None else str(model.place.device),
+            default_voice=self._listed[0].id if self._listed else "",
+            voice_aliases=aliases_for(self._listed),
+            details=MappingProxyType(self._details()),
+        )
 
     def _row_count(self, device: str) -> int:
         return self.options.capacity or DEFAULT_ROWS[device]

@@ -14,9 +14,9 @@ from vivavoce.text.duration import max_duration_s
 from vivavoce.types import Samples
 
 FRAME_S = 0.08
-BASE_S = 2.4
-TOKEN_S = 0.8
-"""Ordinary speech takes 0.2 to 0.35 s a token; spelt letters and digits up to 0.5 s."""
+BASE_S = 3.0
+TOKEN_S = 1.0
+"""Ordinary speech takes 0.2 to 0.35 s a token, spelt letters and digits up to 0.5 s."""
 
 SILENCE_PEAK = 0.003
 SILENCE_S = 3.0

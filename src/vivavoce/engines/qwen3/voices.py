@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.qwen3.languages import known_languages, language_codes
-from vivavoce.errors import ModelFileError, UnknownVoice
+from vivavoce.errors import ModelFileError, SettingsError
 from vivavoce.types import Voice
 
 if TYPE_CHECKING:
@@ -160,12 +160,16 @@ def aliases_for(voices: tuple[Voice, ...]) -> Mapping[str, str]:
 
 
 def default_first(voices: tuple[Voice, ...], default: str) -> tuple[Voice, ...]:
-    """The voices with ``default`` (empty: as they are) before the others. Raises UnknownVoice."""
+    """The voices with ``default`` (empty: as they are) before the others.
+
+    Raises SettingsError where it is none of them.
+    """
     name = ALIASES.get(default, default)
     if not name:
         return voices
     if name not in {voice.id for voice in voices}:
-        raise UnknownVoice(default, [voice.id for voice in voices])
+        listed = ", ".join(voice.id for voice in voices)
+        raise SettingsError(f"There is no voice {default!r}; there are: {listed}.", param="voice")
     return tuple(sorted(voices, key=lambda voice: voice.id != name))
 
 

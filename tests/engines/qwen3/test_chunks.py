@@ -1,0 +1,46 @@
+"""Frames per chunk: the ramp, and which rows decode together."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vivavoce.engines.qwen3.chunks import RAMP, ChunkRamp, by_size
+
+
+def test_the_first_chunk_is_one_frame_and_the_ramp_ends_at_twelve() -> None:
+    ramp, sizes, waiting = ChunkRamp(), [], 0
+    for _ in range(60):
+        waiting += 1
+        if taken := ramp.take(waiting):
+            sizes.append(taken)
+            waiting -= taken
+    assert sizes == [1, 2, 4, 8, 12, 12, 12]
+
+
+def test_nothing_waiting_is_no_chunk() -> None:
+    assert ChunkRamp().take(0) == 0
+    assert ChunkRamp().take(0, flush=True) == 0
+
+
+@given(st.lists(st.booleans(), max_size=80))
+def test_no_frame_is_lost_or_decoded_twice(flushes: list[bool]) -> None:
+    ramp, waiting, made = ChunkRamp(), 0, 0
+    for frames, flush in enumerate(flushes, 1):
+        waiting += 1
+        taken = ramp.take(waiting, flush=flush)
+        assert taken <= waiting and taken <= max(RAMP)
+        assert not (flush and taken == 0)
+        waiting -= taken
+        made += taken
+        assert made + waiting == frames
+
+
+@given(st.dictionaries(st.integers(0, 15), st.integers(0, 12)))
+def test_rows_with_equal_chunks_decode_together(due: dict[int, int]) -> None:
+    groups = by_size(due)
+    assert len({frames for frames, _ in groups}) == len(groups)
+    assert {row: frames for frames, rows in groups for row in rows} == {
+        row: frames for row, frames in due.items() if frames
+    }
+    assert all(list(rows) == sorted(rows) for _, rows in groups)

@@ -1,0 +1,62 @@
+"""How long a text may take, and what ends a model that does not stop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, SilenceGuard, frame_budget
+
+RATE_HZ = 24_000
+FRAME = 1920
+PHONE_NUMBER = "five five five, oh one two, four seven nine nine; "
+
+
+def test_one_word_may_not_run_for_ten_seconds() -> None:
+    assert frame_budget("Huh?", 2) * FRAME_S < 4
+
+
+def test_forty_phone_numbers_are_not_cut() -> None:
+    text = PHONE_NUMBER * 40
+    spoken_s = 40 * 10 * 0.45  # ten digits each, said slowly
+    assert frame_budget(text, len(text.split()) * 2) * FRAME_S > spoken_s
+
+
+def test_the_callers_limit_counts() -> None:
+    assert frame_budget("A sentence of some length.", 6, 0.5) == 6
+    assert frame_budget("A sentence.", 3, 0.01) == 1
+
+
+@given(st.text(max_size=40), st.integers(0, 40))
+def test_more_text_never_gets_less_time(text: str, tokens: int) -> None:
+    assert 1 <= frame_budget(text, tokens) <= frame_budget(text + " and more", tokens + 2)
+
+
+def frames(count: int, peak: float) -> list[np.ndarray]:
+    return [np.full(FRAME, peak, np.float32)] * count
+
+
+@pytest.mark.parametrize(("silent", "ends"), [(25, False), (37, False), (38, True)])
+def test_silence_ends_it_after_three_seconds(silent: int, ends: bool) -> None:
+    guard = SilenceGuard(RATE_HZ)
+    assert not any(guard.heard(each) for each in frames(3, 0.2))
+    assert any(guard.heard(each) for each in frames(silent, 0.0001)) is ends
+
+
+def test_speech_between_pauses_goes_on() -> None:
+    guard = SilenceGuard(RATE_HZ)
+    pattern = [*frames(30, 0.0), *frames(1, 0.1)] * 3
+    assert not any(guard.heard(each) for each in pattern)
+
+
+@pytest.mark.parametrize("period", [1, 2, 7, 25])
+def test_a_loop_is_found(period: int) -> None:
+    guard, codes = LoopGuard(), list(range(100, 100 + period)) * (200 // period)
+    assert any(guard.said(code) for code in codes)
+
+
+def test_speech_is_no_loop() -> None:
+    guard, rng = LoopGuard(), np.random.default_rng(0)
+    assert not any(guard.said(int(code)) for code in rng.integers(0, 60, 400))
