@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MODELS_FOLDER = "models"
 
-models = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+models = typer.Typer(name="models", add_completion=False, pretty_exceptions_enable=False)
 
 NameArgument = Annotated[str, typer.Argument(help="Its name, as `vivavoce models` lists it.")]
 

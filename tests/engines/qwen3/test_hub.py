@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import huggingface_hub
 import pytest
+from huggingface_hub import file_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from vivavoce.engines.qwen3 import hub
@@ -34,7 +35,7 @@ class FakeHub:
 
     def __init__(self, made: Make) -> None:
         self.made = made
-        self.fetched: list[str] = []
+        self.fetched: list[tuple[str, int]] = []
         self.revisions: set[str] = set()
         self.faults: dict[str, Exception] = {}
         self.damaged: set[str] = set()
@@ -49,22 +50,34 @@ class FakeHub:
         if filename in self.faults:
             raise self.faults.pop(filename)
         target = Path(local_dir) / filename
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._file(repo_id, filename), target)
-            if filename in self.damaged:
-                os.truncate(target, target.stat().st_size - 1)
-            self.fetched.append(filename)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._file(repo_id, filename), target)
         self.revisions.add(revision)
         return str(target)
+
+    def http_get(
+        self, *, url: str, temp_file: BinaryIO, resume_size: int, expected_size: int
+    ) -> None:
+        repo, file, revision = url.split("|")
+        data = self._file(repo, file).read_bytes()
+        assert len(data) == expected_size
+        if file in self.damaged:
+            data = data[:-1] + b"?"
+        self.fetched.append((file, resume_size))
+        if file in self.faults:
+            temp_file.write(data[resume_size : expected_size // 2])
+            raise self.faults.pop(file)
+        temp_file.write(data[resume_size:])
+        self.revisions.add(revision)
 
     def hf_hub_url(self, repo: str, file: str, *, revision: str) -> str:
         return f"{repo}|{file}|{revision}"
 
     def get_hf_file_metadata(self, *, url: str) -> Any:
         repo, file, _ = url.split("|")
-        known = sha256_of(self._file(repo, file)) if self.tells_sums else "0" * 40
-        return SimpleNamespace(etag=known)
+        path = self._file(repo, file)
+        known = sha256_of(path) if self.tells_sums else "0" * 40
+        return SimpleNamespace(etag=known, size=path.stat().st_size, location=url)
 
 
 @pytest.fixture
@@ -73,6 +86,7 @@ def fake_hub(tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch) -> FakeHub:
     fake = FakeHub(tiny_checkpoint)
     for name in ("hf_hub_download", "hf_hub_url", "get_hf_file_metadata"):
         monkeypatch.setattr(huggingface_hub, name, getattr(fake, name))
+    monkeypatch.setattr(file_download, "http_get", fake.http_get)
     codec = sha256_of(tiny_checkpoint("0.6B-CustomVoice") / CODEC_WEIGHTS)
     monkeypatch.setattr(
         hub, "published", lambda name: replace(published(name), sha256={CODEC_WEIGHTS: codec})
@@ -108,7 +122,7 @@ def test_what_is_here_is_not_asked_for_again(fake_hub: FakeHub, tmp_path: Path) 
 def test_the_codec_is_fetched_and_kept_once(fake_hub: FakeHub, tmp_path: Path) -> None:
     for name in (NAME, OTHER):
         download_model(name, tmp_path)
-    assert fake_hub.fetched.count(CODEC_WEIGHTS) == 1
+    assert fake_hub.fetched.count((CODEC_WEIGHTS, 0)) == 1
     first, second = (tmp_path / name / CODEC_WEIGHTS for name in (NAME, OTHER))
     assert first.samefile(second)
 
@@ -131,7 +145,7 @@ def test_a_disk_without_hard_links(
     monkeypatch.setattr(os, "link", refuse)
     download_model(NAME, tmp_path)
     open_checkpoint(download_model(OTHER, tmp_path))
-    assert fake_hub.fetched.count(CODEC_WEIGHTS) == 1
+    assert fake_hub.fetched.count((CODEC_WEIGHTS, 0)) == 1
 
 
 @pytest.mark.parametrize(
@@ -157,8 +171,9 @@ def test_a_broken_download_goes_on(
     with pytest.raises(ModelFileError, match="models download"):
         find_model(NAME, tmp_path)
     before = list(fake_hub.fetched)
-    download_model(NAME, tmp_path)
-    assert fake_hub.fetched == [*before, WEIGHTS]
+    folder = download_model(NAME, tmp_path)
+    assert fake_hub.fetched == [*before, (WEIGHTS, (folder / WEIGHTS).stat().st_size // 2)]
+    assert not list(folder.rglob("*.part"))
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, CODEC_WEIGHTS])

@@ -13,8 +13,10 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -162,51 +164,76 @@ class _Hub:
         self.folder = folder
         self._client = huggingface_hub
 
-    def fetch(self, file: str) -> Path:
-        """Download one file into the folder, or leave it there if it is whole."""
-        return Path(
-            self._asked(
-                "hf_hub_download",
-                repo_id=self.model.repo,
-                filename=file,
-                revision=self.model.revision,
-                local_dir=self.folder,
-            )
+    def fetch(self, file: str) -> None:
+        """Download one small file into the folder, or leave it there if it is whole."""
+        self._asked(
+            self._client.hf_hub_download,
+            repo_id=self.model.repo,
+            filename=file,
+            revision=self.model.revision,
+            local_dir=self.folder,
         )
 
-    def sum_of(self, file: str) -> str | None:
-        """The file's published SHA-256: known here, or told by the repository."""
-        known = self.model.sha256.get(file)
-        if known is not None:
-            return known
+    def fetch_weights(self, file: str) -> str | None:
+        """Download one large file; its published SHA-256, known here or told by the repository.
+
+        What has arrived waits in NAME.part and is added to, by a later process too: the client
+        itself starts a file that was broken off anew.
+        """
+        from huggingface_hub.file_download import http_get
+
         url = self._client.hf_hub_url(self.model.repo, file, revision=self.model.revision)
-        told = str(self._asked("get_hf_file_metadata", url=url).etag or "")
-        return told if len(told) == SUM_DIGITS else None
+        facts = self._asked(self._client.get_hf_file_metadata, url=url)
+        told = str(facts.etag or "")
+        digest = self.model.sha256.get(file) or (told if len(told) == SUM_DIGITS else None)
+        target = self.folder / file
+        part = target.with_name(f"{target.name}.{told[:16]}.part")
+        if not target.exists():
+            with part.open("ab") as arriving:
+                here = arriving.tell()
+                if here != facts.size:
+                    self._asked(
+                        http_get,
+                        url=facts.location,
+                        temp_file=arriving,
+                        resume_size=here,
+                        expected_size=facts.size,
+                    )
+            part.replace(target)
+        return digest
 
-    def _asked(self, function: str, **arguments: Any) -> Any:
-        import httpx
-        from huggingface_hub.errors import HfHubHTTPError
-
+    def _asked(self, function: Callable[..., Any], **arguments: Any) -> Any:
         try:
-            return getattr(self._client, function)(**arguments)
+            return function(**arguments)
         except OSError:
             raise
-        except (HfHubHTTPError, httpx.HTTPError, ValueError, RuntimeError) as error:
+        except _client_errors() as error:
             raise OSError(str(error)) from error
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What the client's versions raise: each has its own HTTP library."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    errors: list[type[Exception]] = [HfHubHTTPError, ValueError, RuntimeError]
+    for library in ("httpx", "httpx2"):
+        with suppress(ImportError):
+            errors.append(import_module(library).HTTPError)
+    return tuple(errors)
 
 
 def _codec(hub: _Hub, shared: Path) -> str | None:
     """The codec's weights: linked from another model's, or fetched and kept for the next."""
-    digest = hub.sum_of(CODEC_WEIGHTS)
+    known = hub.model.sha256.get(CODEC_WEIGHTS)
     target = hub.folder / CODEC_WEIGHTS
-    kept = shared / f"{digest}.safetensors"
-    if digest is not None and not target.exists() and kept.is_file():
-        if sha256_of(kept) == digest:
+    kept = shared / f"{known}.safetensors"
+    if known is not None and not target.exists() and kept.is_file():
+        if sha256_of(kept) == known:
             _link(kept, target)
-            return digest
+            return known
         kept.unlink()
     checked = _checked(hub, CODEC_WEIGHTS)
-    if checked is not None and not kept.exists():
+    if known is not None and checked == known and not kept.exists():
         shared.mkdir(parents=True, exist_ok=True)
         _link(target, kept)
     return checked
@@ -214,8 +241,8 @@ def _codec(hub: _Hub, shared: Path) -> str | None:
 
 def _checked(hub: _Hub, file: str) -> str | None:
     """Fetch a file; its sum if that is published and right. Raises ModelFileError."""
-    expected = hub.sum_of(file)
-    path = hub.fetch(file)
+    expected = hub.fetch_weights(file)
+    path = hub.folder / file
     if expected is None:
         log.warning("%s/%s: no SHA-256 is published; it was not checked.", hub.model.repo, file)
         return None
