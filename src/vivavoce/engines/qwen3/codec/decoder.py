@@ -61,7 +61,7 @@ class CodecDecoder(nn.Module):
     def fold(self) -> None:
         """Compute what depends on the parameters alone; after loading and before use."""
         for layer in self.modules():
-            if isinstance(layer, SnakeBeta):
+            if isinstance(layer, SnakeBeta | CausalTransposedConv1d):
                 layer.fold()
 
     def init_state(

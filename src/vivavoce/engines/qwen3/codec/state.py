@@ -48,8 +48,8 @@ class DecoderState:
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> DecoderState:
         """A state of this layout with other rows: the inverse of ``tensors``.
 
-        They are taken over to this state's device and dtype. Raises ModelFileError where a name
-        or a shape differs.
+        They are converted to this state's device and dtype, and share memory where nothing needs
+        converting. Raises ModelFileError where a name or a shape differs.
         """
         own = self.tensors()
         if set(own) != set(tensors):
