@@ -65,7 +65,11 @@ class Settings(BaseSettings):
     # Where it listens, and who may come in.
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to bind; 0 picks a free one.")
-    api_keys: Names = Field((), description="Keys that clients must send, separated by commas.")
+    api_keys: Names = Field(
+        (),
+        validation_alias=_also("api_keys", "VIVAVOCE_API_KEY"),
+        description="Keys that clients must send, separated by commas.",
+    )
     allow_public_without_key: bool = Field(
         False, description="Permit binding to a public address without an API key."
     )
@@ -271,7 +275,7 @@ def _path_from_environment() -> Path | None:
 def _check_environment() -> None:
     """Refuse prefixed variables that no setting has: a misspelt one would be ignored silently."""
     known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
-    known |= {"VIVAVOCE_CACHE_DIR"}
+    known |= {"VIVAVOCE_CACHE_DIR", "VIVAVOCE_API_KEY"}
     for name in sorted(os.environ):
         variable = name.upper()
         if not variable.startswith(PREFIX) or variable.split("__")[0] in known:

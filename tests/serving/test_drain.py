@@ -185,3 +185,15 @@ def test_settings_that_are_wrong_end_with_one_line(launch) -> None:
     assert public.wait() == 1
     assert len(public.lines) == 1
     assert "VIVAVOCE_API_KEYS" in public.log
+
+
+def test_a_server_that_can_never_speak_ends_with_one_line(tmp_path) -> None:
+    missing = json.dumps({"model": str(tmp_path / "none.onnx")})
+    process = Process(str(tmp_path), VIVAVOCE_ENGINE="piper", VIVAVOCE_PIPER=missing)
+    assert process.process.wait(60) != 0
+    process._reader.join(PATIENCE_S)
+    assert process.process.stderr is not None
+    process.process.stderr.close()
+    assert process.lines[-1].startswith("error: ")
+    assert "none.onnx" in process.lines[-1]
+    assert "Traceback" not in process.log

@@ -54,6 +54,7 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context = context
+    app.state.on_failed_start = _stay_and_say_so
     for module in ROUTERS:
         app.include_router(module.router)
     install_problem_handlers(app, [route for each in ROUTERS for route in each.router.routes])
@@ -86,7 +87,7 @@ def _add_middleware(app: FastAPI, context: ServerContext) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Load in the background, so that the server answers (503, and why) from the first moment."""
     context: ServerContext = app.state.context
-    starting = asyncio.create_task(_start(context))
+    starting = asyncio.create_task(_start(app))
     try:
         yield
     finally:
@@ -95,16 +96,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await context.service.close()
 
 
-async def _start(context: ServerContext) -> None:
-    service = context.service
-    if isinstance(service.observer, metrics.PrometheusObserver):
-        service.observer.describe(service.engine.info)
+async def _start(app: FastAPI) -> None:
+    context: ServerContext = app.state.context
     try:
         await asyncio.to_thread(_warm_up)
-        await service.start(preload=context.settings.preload_model)
+        await context.service.start(preload=context.settings.preload_model)
     except Exception as error:  # noqa: BLE001 - boundary: whatever loading an engine may raise
         # The lifecycle remembers it: requests, /readyz and /livez answer 503 with the reason.
-        log.error("the engine could not start: %s", error)
+        app.state.on_failed_start(error)
+
+
+def _stay_and_say_so(error: Exception) -> None:
+    """What an application does by itself; our server ends instead."""
+    log.error("the engine could not start: %s", error)
 
 
 def _warm_up() -> None:

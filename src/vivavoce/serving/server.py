@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from vivavoce.engines.registry import create_engine
-from vivavoce.errors import SettingsError
+from vivavoce.errors import SettingsError, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.logs import configure_logging
@@ -46,7 +46,11 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 
 def run(settings: Settings) -> None:
-    """Serve until a signal comes. Raises SettingsError, MissingExtra, SetupError before that."""
+    """Serve until a signal comes.
+
+    Raises SettingsError, MissingExtra and SetupError before that, and what kept the engine from
+    starting: a process that can never speak should not stay.
+    """
     check_bind(settings)
     configure_logging(settings)
     service = build_service(settings)
@@ -55,6 +59,8 @@ def run(settings: Settings) -> None:
         _load_certificate(server.config)
         log.info("listening", extra={"url": _url(settings, listener)})
         server.run(sockets=[listener])
+    if server.failed_start is not None:
+        raise server.failed_start
 
 
 def build_service(settings: Settings) -> SpeechService:
@@ -105,6 +111,8 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, settings: Settings, service: SpeechService) -> None:
         app = create_app(service, settings)
         super().__init__(_config(app, settings))
+        self.failed_start: VivavoceError | None = None
+        app.state.on_failed_start = self._give_up
         self._context: ServerContext = app.state.context
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
@@ -128,6 +136,11 @@ class DrainingServer(uvicorn.Server):
         """Drain, then exit; call from the event loop."""
         self._context.service.lifecycle.drain()
         self._draining = asyncio.create_task(self._drain())
+
+    def _give_up(self, error: Exception) -> None:
+        known = isinstance(error, VivavoceError)
+        self.failed_start = error if known else SetupError(f"The engine could not start: {error}")
+        self.should_exit = True
 
     async def _drain(self) -> None:
         in_flight = self._context.in_flight

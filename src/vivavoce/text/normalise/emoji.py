@@ -80,6 +80,7 @@ def speak_emoji(text: str) -> str:
 
 
 def drop_emoticons(text: str) -> str:
+    """Typed faces such as ``:-)`` are not spoken."""
     return _EMOTICON.sub("", text)
 
 
