@@ -29,12 +29,12 @@ class TokenSeams:
         return cls(tokens, max(map(len, tokens), default=0))
 
     def last(self, piece: str, mapped: str, before: int) -> int:
-        """The last seam of ``piece`` at or before character ``before``, or 0.
+        """The last seam of ``piece`` at or before character ``before``, or 0 for none nearby.
 
         ``mapped`` is the beginning of the piece that is certain, in the byte-level alphabet.
         """
         at_byte = len(piece[:before].encode())
-        for at in range(before, 0, -1):
+        for at in range(before, max(0, before - self.longest), -1):
             if _unspaced(piece[at - 1]) and _unspaced(piece[at]) and self._clear(mapped, at_byte):
                 return at
             at_byte -= len(piece[at - 1].encode())
