@@ -275,6 +275,26 @@ def test_a_smaller_batch_over_the_same_buffers() -> None:
         assert part.codes[0].tolist() == codes
 
 
+def test_a_first_frame_without_the_talker_leaves_other_rows_where_they_are() -> None:
+    made = bench()
+    spoken: dict[int, list[list[int]]] = {0: [], 2: []}
+    made.start(0, scripts()[0].speaking, scripts()[0].options)
+    for number in range(6):
+        if number == 2:
+            made.start(2, scripts()[2].speaking, scripts()[2].options)
+        first = number in (0, 2)
+        frame(made.talker, made.rows.state, FrameIds.of(made.config), 64, step=not first)
+        state = made.rows.state
+        assert state.status.tolist() == [number != 2, 0, number >= 2]
+        for row, heard in spoken.items():
+            if state.status[row]:
+                heard.append(state.codes[row].tolist())
+    for row, script in ((0, scripts()[0]), (2, scripts()[2])):
+        codes, _ = alone(bench(rows=1), script.speaking, script.options)
+        assert spoken[row] == codes.tolist()[: len(spoken[row])]
+        assert len(spoken[row]) >= 4
+
+
 def frames(step: Any, made: Bench) -> list[tuple[list[int], list[list[int]]]]:
     made.start(0, ryan(), DRAWN)
     made.start(1, ryan(TEXT[:3]), replace(GREEDY, max_frames=3))

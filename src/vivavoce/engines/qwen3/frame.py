@@ -52,15 +52,25 @@ class FrameIds:
 
 @torch.no_grad()
 def frame(
-    talker: Talker, rows: RowState, ids: FrameIds, span: int, draw: Draw | None = None
+    talker: Talker,
+    rows: RowState,
+    ids: FrameIds,
+    span: int,
+    draw: Draw | None = None,
+    *,
+    step: bool = True,
 ) -> None:
     """Advance every row that can; results in ``rows.codes`` and ``rows.status``.
 
     ``span``: positions that attention reads, more than any active row's position. ``draw`` replaces
-    the rows' own seeded noise.
+    the rows' own seeded noise. Without ``step`` only rows in their first frame advance, which need
+    no talker step; it is the sooner for that, and the others stay as they are.
     """
     draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
-    live = _step(talker, rows, ids, span)
+    live = rows.active & rows.primed
+    if step:
+        live = live | _step(talker, rows, ids, span)
+    rows.primed.logical_and_(~live)
     failed = live & ~rows.hidden.isfinite().all(-1)
     first = choose(_first_scores(talker, rows, ids), rows.talker_sampler, 0, draw)
     embedded = talker.embed_code(first)
@@ -85,7 +95,7 @@ def _sizes(talker: Talker) -> list[int]:
 
 
 def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int) -> Tensor:
-    """From the frame before to new hidden states; the rows that have one to sample, bool [B].
+    """From the frame before to new hidden states, in the rows returned, bool [B].
 
     A row whose prompt was just read has one already; a row without its next text stays.
     """
@@ -98,9 +108,7 @@ def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int) -> Tensor:
     rows.hidden.copy_(torch.where(step[:, None], hidden, rows.hidden))
     rows.positions.add_(step)
     rows.cursor.add_(step & has_text)
-    live = step | (rows.active & rows.primed)
-    rows.primed.logical_and_(~live)
-    return live
+    return step
 
 
 def _first_scores(talker: Talker, rows: RowState, ids: FrameIds) -> Tensor:
