@@ -17,8 +17,8 @@ from typer.core import TyperGroup
 from vivavoce import __version__
 from vivavoce.errors import Conflict, InputError, NotFound, SetupError, VivavoceError
 
-COMMANDS = ("serve", "say", "voices", "text", "doctor", "profile", "bench")
-"""Each is the function of that name in the module of that name."""
+COMMANDS = ("serve", "say", "voices", "models", "text", "doctor", "profile", "bench")
+"""Each is the function (or the group of commands) of that name in the module of that name."""
 
 FAILED, WRONG_INPUT, WRONG_SETUP, INTERRUPTED, UNREAD = 1, 2, 3, 130, 141
 
@@ -35,6 +35,8 @@ class LazyCommands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         function = getattr(import_module(f"vivavoce.cli.{cmd_name}"), cmd_name)
+        if isinstance(function, typer.Typer):
+            return typer.main.get_command(function)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(cmd_name)(function)
         return typer.main.get_command(single)
