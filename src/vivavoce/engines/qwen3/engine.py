@@ -394,4 +394,4 @@ def _locate(options: Qwen3Options) -> Path:
         return folder
     from vivavoce.engines.qwen3.hub import download_model
 
-    return download_model(options.model, models_root(options))
+    return download_model(str(options.model), models_root(options))

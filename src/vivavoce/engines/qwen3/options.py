@@ -35,7 +35,7 @@ class Qwen3Options:
     is not there.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str | Path = DEFAULT_MODEL
     voice: str = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Dtype = "auto"
