@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-READ_LIMIT_S = 30.0
+READ_LIMIT_S = 90.0
 CALLERS = 12
 TEXTS = (
     "Hello.",
@@ -134,10 +134,17 @@ async def connection(
 
 async def make_call(port: int, call: Call) -> int:
     """Make a call and hang up in its phase; returns the bytes that were read of the answer."""
-    async with asyncio.timeout(READ_LIMIT_S):
-        async with connection(port, reset=call.reset) as (reader, writer):
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                return await _follow(reader, writer, call)
+    try:
+        async with asyncio.timeout(READ_LIMIT_S):
+            return await _made(port, call)
+    except TimeoutError:
+        raise TimeoutError(f"nothing comes any more: {call}") from None
+
+
+async def _made(port: int, call: Call) -> int:
+    async with connection(port, reset=call.reset) as (reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            return await _follow(reader, writer, call)
     return 0
 
 

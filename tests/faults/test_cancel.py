@@ -21,7 +21,7 @@ from faults.rawcalls import (
 )
 from quality.live import settled
 
-STEP_MS = 60.0
+STEP_MS = 150.0
 LONG = "A sentence that goes on for quite some time. " * 20
 
 

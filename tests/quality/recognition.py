@@ -6,6 +6,7 @@ summed over all sentences before dividing. Both sides go through Whisper's Engli
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -64,9 +65,19 @@ def _normaliser() -> Callable[[str], str]:
     return normaliser
 
 
+_heard: dict[bytes, str] = {}
+
+
 def hear(samples: NDArray[np.float32], sample_rate_hz: int) -> str:
-    """The words in mono float32 sound at any rate."""
-    at_16k = soxr.resample(samples, sample_rate_hz, RECOGNISER_HZ).astype(np.float32)
+    """The words in mono float32 sound at any rate; the same sound is listened to once."""
+    key = hashlib.sha256(samples.tobytes() + b"%d" % sample_rate_hz).digest()
+    if key not in _heard:
+        at_16k = soxr.resample(samples, sample_rate_hz, RECOGNISER_HZ).astype(np.float32)
+        _heard[key] = _recognise(at_16k)
+    return _heard[key]
+
+
+def _recognise(at_16k: NDArray[np.float32]) -> str:
     segments, _ = _recogniser().transcribe(
         at_16k,
         language="en",
