@@ -205,6 +205,7 @@ def test_it_traces_without_a_break(small: Checkpoint) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own modules
 def test_it_compiles(decoder: CodecDecoder) -> None:
     compiled = torch.compile(decoder.decode, fullgraph=True, dynamic=False)
     codes = some_codes("compiled", 2, 8)
