@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,15 +32,39 @@ ENGINES = [
             not _installed("piper"), reason="the extra 'piper' is not installed"
         ),
     ),
+    pytest.param(
+        "qwen3",
+        id="qwen3",
+        marks=pytest.mark.skipif(
+            not (_installed("torch") and _installed("tokenizers")),
+            reason="the extra 'qwen3' is not installed",
+        ),
+    ),
 ]
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def loaded(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    engine = create_engine(request.param)
+def loaded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    options = random_model(tmp_path_factory) if request.param == "qwen3" else {}
+    engine = create_engine(request.param, options)
     engine.load()
     yield engine
     engine.unload()
+
+
+def random_model(folders: pytest.TempPathFactory) -> dict[str, Any]:
+    """Options of a tiny random checkpoint.
+
+    When it stops speaking is chance: this one stops after about as long as a person would.
+    """
+    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+
+    folder = folders.mktemp("qwen3") / "checkpoint"
+    name = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
+    make_random_checkpoint(name, folder, tiny=True, seed=5, eos_gain=1.3)
+    return {"model": str(folder), "device": "cpu", "threads": 1, "positions": 256}
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,7 +29,9 @@ from vivavoce.errors import InputError
 
 if TYPE_CHECKING:
     from vivavoce.cli.sinks import Sink
+    from vivavoce.settings import Settings
     from vivavoce.speech.synthesizer import Synthesizer
+    from vivavoce.types import ReferenceAudio
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,39 @@ def say(
     option: Annotated[
         list[str] | None, typer.Option("--option", help="An engine's option, name=value.")
     ] = None,
+    instructions: Annotated[
+        str | None, typer.Option("--instructions", help="How to speak, where the model can.")
+    ] = None,
+    ref_audio: Annotated[
+        Path | None, typer.Option("--ref-audio", help="A recording to speak like.")
+    ] = None,
+    ref_text: Annotated[
+        str | None, typer.Option("--ref-text", help="What the recording says.")
+    ] = None,
+    ref_silence: Annotated[
+        float | None, typer.Option("--ref-silence", help="Seconds of silence put after it.")
+    ] = None,
+    greedy: Annotated[
+        bool, typer.Option("--greedy", help="Always the likeliest code, no drawing.")
+    ] = False,
+    text_layout: Annotated[
+        str | None, typer.Option("--text-layout", help="streaming or whole.")
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option("--max-frames", help="The most frames (80 ms each).")
+    ] = None,
+    codes: Annotated[
+        Path | None,
+        typer.Option(
+            "--codes",
+            help="Say it as one utterance and write its codes (.npy); without -o or --play the"
+            " sound goes into a .wav beside them.",
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")
+    ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
@@ -97,21 +133,58 @@ def say(
 
     if play and output is not None:
         raise InputError("Choose one of --play and -o.")
+    if codes is not None and output is None and not play:
+        output = str(codes.with_suffix(".wav"))
     target = Target(output, encoding, sample_rate)
     target.check()
+    reference = _reference(ref_audio, ref_text)
     settings = settings_from(config, sets, engine=engine, model_id=model)
-    how = {
+    engine_options = _said(device=device, dtype=dtype, reference_silence_s=ref_silence)
+    settings = _with_engine_options(settings, engine_options)
+    said = _said(greedy=greedy or None, text_layout=text_layout, max_frames=max_frames)
+    how: dict[str, Any] = {
         "voice": voice,
         "speed": speed,
         "language": language,
         "seed": seed,
         "normalize": normalize,
         "ssml": ssml,
-        "options": _values(option or ()),
+        "instructions": instructions,
+        "options": _values(option or ()) | said,
     }
     wanted = read_text(text, file)
+    if codes is not None:
+        from vivavoce.cli.codes import CodesOrder, say_codes
+
+        order = CodesOrder(wanted, codes, how | {"lexicon": lexicon}, reference)
+        say_codes(settings, order, target)
+        return
+    how["clone_from"] = reference
     with open_synthesizer(settings, lexicon, max_chars=len(wanted)) as synthesizer:
         _speak(synthesizer, wanted, how, target)
+
+
+def _reference(audio: Path | None, transcript: str | None) -> ReferenceAudio | None:
+    """The recording to speak like. Raises InvalidAudio, InputError."""
+    if audio is None:
+        if transcript is not None:
+            raise InputError("--ref-text needs --ref-audio.", param="ref_text")
+        return None
+    from vivavoce.audio.decode import read_audio_file
+    from vivavoce.types import ReferenceAudio
+
+    samples, sample_rate_hz = read_audio_file(audio, param="ref_audio")
+    return ReferenceAudio(samples, sample_rate_hz, transcript)
+
+
+def _said(**given: Any) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _with_engine_options(settings: Settings, options: dict[str, Any]) -> Settings:
+    """The settings with more options for their engine, which refuses those it does not know."""
+    own = dict(getattr(settings, settings.engine, None) or {}) | options
+    return settings.model_copy(update={settings.engine: own}) if options else settings
 
 
 def _speak(synthesizer: Synthesizer, text: str, how: dict[str, Any], target: Target) -> None:

@@ -50,7 +50,7 @@ def made(tiny_checkpoint: Checkpoints) -> Iterator[Callable[[str], Qwen3Engine]]
 
     yield of
     for engine in engines.values():
-        assert engine.step() == (), "a test left an utterance behind"
+        assert engine.step() == [], "a test left an utterance behind"
         engine.unload()
 
 
@@ -185,7 +185,7 @@ def test_a_row_released_at_any_time_leaves_nothing_behind(
     for _ in range(steps):
         speakers.step()
     speakers.release(slot)
-    assert speakers.step() == ()
+    assert speakers.step() == []
     assert np.array_equal(spoken(speakers, saying(speakers))[0], before)
 
 
@@ -356,7 +356,7 @@ def test_what_is_refused_names_the_field(
         with pytest.raises(InputError) as caught:
             refuse(saying(speakers, **how))
         assert caught.value.param == param
-    assert speakers.step() == ()
+    assert speakers.step() == []
 
 
 def test_nothing_to_say_is_refused(speakers: Qwen3Engine) -> None:
@@ -451,7 +451,7 @@ def test_unload_gives_everything_back(tiny_checkpoint: Checkpoints) -> None:
     engine.step()
     engine.release(slot)
     engine.unload()
-    assert engine.step() == ()
+    assert engine.step() == []
     with pytest.raises(Unavailable):
         engine.admit(Utterance((Span("No."),), engine.voices()[0]))
 

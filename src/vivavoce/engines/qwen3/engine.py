@@ -184,7 +184,7 @@ class Qwen3Engine(Engine):
     def step(self) -> Sequence[Produced]:
         """Advance all rows by one frame."""
         if self._batch is None or not self._speeches:
-            return ()
+            return []
         self._begin_next(self._batch)
         moved = self._advance(self._batch)
         self._sound(self._batch)
