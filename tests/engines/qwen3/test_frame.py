@@ -320,7 +320,7 @@ def test_other_dtypes(dtype: torch.dtype) -> None:
     ("backend", "groups"),
     [
         ("aot_eager", 3),
-        pytest.param("inductor", 16, marks=[pytest.mark.slow, pytest.mark.timeout(900)]),
+        pytest.param("inductor", 16, marks=[pytest.mark.slow, pytest.mark.timeout(1_800)]),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

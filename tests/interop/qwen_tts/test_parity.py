@@ -23,7 +23,7 @@ from interop.qwen_tts.cases import Case, cases, job, model, torch_draw
 from vivavoce.engines.qwen3.frame import Status
 
 PYTHON = os.environ.get("QWEN_TTS_PYTHON", "")
-LIMIT_S = 600
+LIMIT_S = 1_200  # the published package takes its time on a busy machine
 
 pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="QWEN_TTS_PYTHON names no interpreter with qwen-tts"),
