@@ -1,0 +1,170 @@
+"""A server around tiny random checkpoints, over HTTP and WebSocket."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+import wave
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from websockets.sync.client import connect
+
+from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+from vivavoce.serving.server import DrainingServer, build_service, listen
+from vivavoce.settings import Settings
+
+PATIENCE_S = 60.0
+HELLO = {"input": "Hello there.", "seed": 1}
+SPEECH = "/v1/audio/speech"
+
+
+class Served:
+    """A running server and a client of it."""
+
+    def __init__(self, model: Path, data: Path, **settings: Any) -> None:
+        options = {"device": "cpu", "threads": 1, "positions": 256}
+        self.settings = Settings(
+            engine="qwen3", model_id=str(model), qwen3=options, port=0, data_dir=data, **settings
+        )
+        self.service = build_service(self.settings)
+        self.server = DrainingServer(self.settings, self.service)
+        self.listener = listen(self.settings)
+        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(
+            target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
+        )
+        self.client = httpx.Client(
+            base_url=f"http://{self.address}", timeout=PATIENCE_S, trust_env=False
+        )
+
+    def start(self) -> None:
+        self.thread.start()
+        until_s = time.monotonic() + PATIENCE_S
+        while not (self.server.started and self.service.lifecycle.ready):
+            assert time.monotonic() < until_s and self.service.lifecycle.state != "failed"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(PATIENCE_S)
+        self.listener.close()
+
+
+@pytest.fixture(scope="module", params=["0.6B-CustomVoice", "0.6B-Base", "1.7B-VoiceDesign"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """Models that stop speaking soon."""
+    folder = tmp_path_factory.mktemp("served")
+    model = folder / request.param
+    make_random_checkpoint(f"Qwen3-TTS-12Hz-{request.param}", model, tiny=True, eos_gain=4.0)
+    server = Served(model, folder / "data")
+    server.start()
+    yield server
+    assert server.service.admission.running == 0
+    server.stop()
+
+
+@pytest.fixture
+def base(served: Served) -> Served:
+    if "Base" not in served.settings.model_id:
+        pytest.skip("for Base models")
+    return served
+
+
+def recording() -> bytes:
+    noise = np.random.default_rng(0).standard_normal(36_000) * 3_000
+    file = io.BytesIO()
+    with wave.open(file, "wb") as sound:
+        sound.setparams((1, 2, 24_000, 0, "NONE", ""))
+        sound.writeframes(noise.astype("<i2").tobytes())
+    return file.getvalue()
+
+
+def described(served: Served) -> dict[str, Any]:
+    design = "Design" in served.settings.model_id
+    return HELLO | ({"instructions": "An old man."} if design else {})
+
+
+def test_it_speaks_in_every_openai_voice_it_lists(served: Served) -> None:
+    for voice in ("alloy", served.service.engine.voices()[0].id):
+        answer = served.client.post(
+            SPEECH, json=described(served) | {"voice": voice, "response_format": "wav"}
+        )
+        assert answer.status_code == 200, answer.text
+        with wave.open(io.BytesIO(answer.content)) as sound:
+            assert sound.getframerate() == 24_000 and sound.getnframes() >= 1920
+
+
+def test_it_speaks_over_a_websocket(served: Served) -> None:
+    with connect(f"ws://{served.address}{SPEECH}/ws", proxy=None) as socket:
+        socket.send(json.dumps(described(served)))
+        received, event = 0, ""
+        while event not in ("done", "error"):
+            message = socket.recv(timeout=PATIENCE_S)
+            if isinstance(message, bytes):
+                received += len(message)
+            else:
+                event = json.loads(message)["event"]
+    assert event == "done" and received >= 2 * 1920
+
+
+def test_health_and_info_tell_what_runs(served: Served) -> None:
+    health = served.client.get("/health").json()
+    assert health["status"] == "ok" and health["engine"] == "qwen3" and not health["cuda"]
+    details = served.client.get("/v1/info").json()["details"]
+    assert {"dtype", "torch", "why", "weights_mb"} <= set(details)
+
+
+def test_what_is_refused_takes_no_slot(served: Served) -> None:
+    for fields in ({"language": "klingon"}, {"voice": "nobody"}, {"input": " "}):
+        answer = served.client.post(SPEECH, json=described(served) | fields)
+        assert answer.status_code == 400, answer.text
+    if "CustomVoice" in served.settings.model_id:
+        answer = served.client.post(SPEECH, json=HELLO | {"instructions": "Whisper."})
+        assert answer.status_code == 400 and "0.6B" in answer.text
+    if "Design" in served.settings.model_id:
+        answer = served.client.post(SPEECH, json=HELLO)
+        assert answer.status_code == 400 and "instructions" in answer.text
+    assert served.service.admission.running == 0
+
+
+@pytest.mark.parametrize("transcript", [None, "What was said."])
+@pytest.mark.parametrize("stream", ["false", "true"])
+def test_it_clones(base: Served, transcript: str | None, stream: str) -> None:
+    fields = {"input": "Hello there.", "seed": "1", "stream": stream, "response_format": "pcm"}
+    fields |= {} if transcript is None else {"ref_text": transcript}
+    answer = base.client.post(
+        f"{SPEECH}/clone", data=fields, files={"file": ("a.wav", recording())}
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) >= 2 * 1920
+
+
+def test_a_text_file_that_was_renamed_is_no_recording(base: Served) -> None:
+    answer = base.client.post(
+        f"{SPEECH}/clone", data=HELLO, files={"file": ("a.wav", b"just some words" * 400)}
+    )
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_audio"
+
+
+def test_a_saved_voice_speaks(base: Served) -> None:
+    answer = base.client.post(
+        "/v1/audio/voices",
+        data={"name": "narrator", "ref_text": "What was said."},
+        files={"file": ("a.wav", recording())},
+    )
+    assert answer.status_code in (200, 201), answer.text
+    base.client.post("/cache/clear")  # read it from the disk again
+    answer = base.client.post(SPEECH, json=HELLO | {"voice": "narrator", "response_format": "pcm"})
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) >= 2 * 1920
+    assert base.client.delete("/v1/audio/voices/narrator").status_code in (200, 204)
