@@ -1,0 +1,253 @@
+"""Milliseconds a frame beside the published package: ``python benchmarks/qwen3_beside_official.py``
+
+Both speak the same text with the same random weights of the published size, dtype and threads on
+a CPU, one after the other in turn, the same number of frames (the end of speech is never drawn).
+A frame is the talker, the code predictor and all sampling; the codec is timed apart. Ours is the
+whole engine, stepped as a server steps it; theirs is ``generate``. Also the time to our first
+chunk and the most memory that loading takes. QWEN_TTS_PYTHON names an interpreter with qwen-tts
+0.1.1 (tests/interop/qwen_tts/test_parity.py says how to make one).
+
+Writes benchmarks/results/qwen3_beside_official.json; the exit status says whether we were not
+slower and loading stayed within its bound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PUBLISHED = HERE / "published" / "qwen3.py"
+
+MODEL = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
+DTYPES = ("bfloat16", "float32")
+TEXT = "The train to Leipzig leaves at a quarter past nine from platform four."
+SPEAKER, LANGUAGE = "ryan", "english"
+FRAME_SAMPLES = 1920
+MAX_LOADING = 1.15
+"""The most memory that loading may take, of what the weights take in the dtype."""
+
+
+def main() -> None:
+    """Measure each dtype, write the report."""
+    from vivavoce.bench.device import provenance
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtypes", nargs="+", default=DTYPES, choices=DTYPES)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--frames", type=int, default=27)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tiny", action="store_true", help="small sizes, to try the script")
+    output = HERE / "results" / "qwen3_beside_official.json"
+    parser.add_argument("--output", type=Path, default=output)
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.worker:
+        work(*chosen.worker)
+        return
+    python = os.environ.get("QWEN_TTS_PYTHON")
+    if not python:
+        parser.error("QWEN_TTS_PYTHON names no interpreter with qwen-tts")
+    report: dict[str, Any] = provenance()
+    report |= {"model": MODEL, "seed": chosen.seed, "text": TEXT, "threads": chosen.threads}
+    report["dtypes"] = measured(chosen, python)
+    print(json.dumps(report, indent=1))
+    if not chosen.tiny:
+        chosen.output.parent.mkdir(parents=True, exist_ok=True)
+        chosen.output.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
+    found = report["dtypes"].values()
+    sys.exit(0 if all(one["not_slower"] and one["loading_within"] for one in found) else 1)
+
+
+def measured(chosen: argparse.Namespace, python: str) -> dict[str, Any]:
+    """Every dtype, on one checkpoint that is deleted afterwards."""
+    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / MODEL
+        make_random_checkpoint(MODEL, folder, tiny=chosen.tiny, seed=chosen.seed, eos_gain=0)
+        return {dtype: beside(folder, dtype, chosen, python) for dtype in chosen.dtypes}
+
+
+def beside(folder: Path, dtype: str, chosen: argparse.Namespace, python: str) -> dict[str, Any]:
+    """One dtype: both loaded, then asked in turn."""
+    from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+
+    asked = {"text": TextTokenizer.load(folder).encode(TEXT), "written": TEXT}
+    asked |= {"speaker": SPEAKER, "language": LANGUAGE}
+    place = [str(folder), dtype, str(chosen.threads)]
+    commands = {
+        "ours": [sys.executable, __file__, "--worker", *place],
+        "published": [python, str(PUBLISHED), "time", *place],
+    }
+    with ExitStack() as stack:
+        workers = {
+            name: stack.enter_context(Worker(command, asked)) for name, command in commands.items()
+        }
+        rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in workers}
+        for worker in workers.values():
+            worker.ask(3)
+        for _ in range(chosen.rounds):
+            for name, worker in workers.items():
+                rounds[name].append(worker.ask(chosen.frames))
+        loads = {name: worker.loaded for name, worker in workers.items()}
+    return judged(rounds, loads, weights_mb(folder, dtype))
+
+
+class Worker:
+    """A process with one model, which answers each line with a line."""
+
+    def __init__(self, command: list[str], asked: dict[str, Any]) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.loaded = self._exchange(json.dumps(asked))
+
+    def ask(self, frames: int) -> dict[str, Any]:
+        """One utterance; exactly so many frames."""
+        told = self._exchange(str(frames))
+        if told["frames"] != frames:
+            raise RuntimeError(f"{told['frames']} frames instead of {frames}")
+        return told
+
+    def _exchange(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        print(line, file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a worker ended early")
+        told: dict[str, Any] = json.loads(answer)
+        return told
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+
+def judged(
+    rounds: dict[str, list[dict[str, Any]]], loads: dict[str, dict[str, Any]], weights: float
+) -> dict[str, Any]:
+    """Medians of both sides, and whether ours are good enough."""
+    frame_ms = {
+        name: [statistics.median(told["frame_ms"]) for told in each]
+        for name, each in rounds.items()
+    }
+    pairs = zip(frame_ms["ours"], frame_ms["published"], strict=True)
+    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+    ours = loads["ours"]
+    peak = (ours["peak_mb"] - ours["before_mb"]) / weights
+    return {
+        "frames": rounds["ours"][0]["frames"],
+        "frame_ms": {
+            name: {"median": round(statistics.median(each), 2), "rounds": rounded(each)}
+            for name, each in frame_ms.items()
+        },
+        "ratio": round(ratio, 3),
+        "not_slower": ratio <= 1,
+        "prompt_ms": {name: median_of(each, "prompt_ms") for name, each in rounds.items()},
+        "first_chunk_ms": median_of(rounds["ours"], "first_chunk_ms"),
+        "decode_ms_per_frame": {
+            "ours_by_chunk": {
+                chunk: round(statistics.median(t["decode_ms"][chunk] for t in rounds["ours"]), 2)
+                for chunk in rounds["ours"][0]["decode_ms"]
+            },
+            "published_whole": median_of(rounds["published"], "decode_ms_per_frame"),
+        },
+        "loading": {**loads, "weights_mb": weights, "our_peak_of_weights": round(peak, 3)},
+        "loading_within": peak <= MAX_LOADING,
+    }
+
+
+def rounded(values: list[float]) -> list[float]:
+    return [round(value, 2) for value in values]
+
+
+def median_of(told: list[dict[str, Any]], name: str) -> float:
+    return round(statistics.median(each[name] for each in told), 2)
+
+
+def weights_mb(folder: Path, dtype: str) -> float:
+    """What the checkpoint takes in the dtype, and the codec, which is stored in float32."""
+    factor = {"bfloat16": 1, "float32": 2}[dtype]
+    model = (folder / "model.safetensors").stat().st_size * factor
+    codec = (folder / "speech_tokenizer" / "model.safetensors").stat().st_size
+    return round((model + codec) / 1e6, 1)
+
+
+def work(folder: str, dtype: str, threads: str) -> None:
+    """Our worker: as ``time`` of published/qwen3.py, from the first line to the last."""
+    import tokenizers  # noqa: F401  (before the memory is looked at)
+    import torch  # noqa: F401
+    from published.qwen3 import resident_mb, say
+
+    from vivavoce.engines.qwen3.engine import Qwen3Engine
+    from vivavoce.engines.qwen3.options import Qwen3Options
+
+    asked = json.loads(sys.stdin.readline())
+    options = Qwen3Options(
+        model=folder, device="cpu", dtype=dtype, threads=int(threads), guards=False
+    )
+    engine = Qwen3Engine(options)
+    before_mb, began_s = resident_mb("VmRSS"), time.perf_counter()
+    engine.load()
+    told = {"load_s": round(time.perf_counter() - began_s, 2), "before_mb": before_mb}
+    say(sys.stdout, told | {"peak_mb": resident_mb("VmHWM")})
+    for line in sys.stdin:
+        say(sys.stdout, timed(engine, asked, int(line)))
+
+
+def timed(engine: Any, asked: dict[str, Any], frames: int) -> dict[str, Any]:
+    """Milliseconds of one utterance, stepped to its end."""
+    from vivavoce.types import Span, Utterance
+
+    voice = next(each for each in engine.voices() if each.id == asked["speaker"])
+    options = {"max_frames": frames}
+    spoken = Utterance(
+        (Span(asked["written"]),), voice, language=asked["language"], options=options
+    )
+    began_s = time.perf_counter()
+    slot = engine.admit(spoken)
+    codes = engine.record(slot)
+    prompt_ms, first_chunk_ms, frame_ms, decode_ms = 0.0, 0.0, [], {}
+    last = False
+    while not last:
+        step_began_s = time.perf_counter()
+        produced = engine.step()
+        now_s = time.perf_counter()
+        if not produced:
+            frame_ms.append((now_s - step_began_s) * 1000)
+        for piece in produced:
+            first_chunk_ms = first_chunk_ms or (now_s - began_s) * 1000
+            prompt_ms += piece.stages_ms.get("prefill", 0.0)
+            if chunk := len(piece.samples) // FRAME_SAMPLES:
+                decode_ms[str(chunk)] = piece.stages_ms["codec"] / chunk
+            last = piece.last
+    return {
+        "frames": len(codes),
+        "prompt_ms": prompt_ms,
+        "frame_ms": frame_ms,
+        "whole_ms": (time.perf_counter() - began_s) * 1000,
+        "first_chunk_ms": first_chunk_ms,
+        "decode_ms": decode_ms,
+    }
+
+
+if __name__ == "__main__":
+    main()
