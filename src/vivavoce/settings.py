@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         description="Utterances kept in the audio cache; 0 switches it off.",
     )
     audio_cache_bytes: int = Field(
-        32 * 1024 * 1024, ge=0, description="Bytes the audio cache may hold."
+        16 * 1024 * 1024, ge=0, description="Bytes the audio cache may hold."
     )
     voice_cache_max: int = Field(
         32,

@@ -25,6 +25,7 @@ from vivavoce.errors import EngineError, InputError, ModelFileError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
 
 CHARACTER_S = 0.060
+PACED_WAIT_MS = 2.0
 PITCHES_HZ = {"alto": 330.0, "tenor": 220.0, "bass": 110.0}
 
 
@@ -182,16 +183,23 @@ class FakeEngine(Engine):
         slow = any(self.options.slow_word in live.text for live in self._live.values())
         wait_ms = max(self.options.step_ms, self.options.slow_ms if slow else 0.0)
         if self.options.paced and wait_ms == 0:
-            wait_ms = 0.5
+            wait_ms = self._until_due_ms()
         if wait_ms:
             time.sleep(wait_ms / 1000)
+
+    def _until_due_ms(self) -> float:
+        """How long until a chunk is due, but not so long that commands would have to wait."""
+        due_s = min((self._due_s(live) for live in self._live.values()), default=0.0)
+        return min(max((due_s - time.monotonic()) * 1000, 0.0), PACED_WAIT_MS)
+
+    def _due_s(self, live: _Live) -> float:
+        return live.began_s + live.chunks * self.options.chunk_ms / 1000
 
     def _due(self, slot: int) -> bool:
         live = self._live[slot]
         if live.open and live.made >= self._total(live):
             return False
-        due_s = live.began_s + live.chunks * self.options.chunk_ms / 1000
-        return not self.options.paced or time.monotonic() >= due_s
+        return not self.options.paced or time.monotonic() >= self._due_s(live)
 
     def _total(self, live: _Live) -> int:
         if self.options.runaway_word in live.text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,23 +112,51 @@ def test_unseeded_speech_varies(engine: PiperEngine) -> None:
     assert len(first) != len(second) or not np.allclose(first, second)
 
 
+def order_of(engine: PiperEngine, steps: int) -> list[int]:
+    return [engine.step()[0].slot for _ in range(steps)]
+
+
 def test_the_earliest_deadline_goes_first(engine: PiperEngine) -> None:
-    late = engine.admit(utterance(engine, "I can wait.", deadline_s=100.0))
-    soon = engine.admit(utterance(engine, "I cannot wait.", deadline_s=1.0))
-    order = [engine.step()[0].slot for _ in range(3)]
-    assert order == [soon, soon, soon]
+    now_s = time.monotonic()
+    late = engine.admit(utterance(engine, "I can wait.", deadline_s=now_s + 100.0))
+    soon = engine.admit(utterance(engine, "I cannot wait.", deadline_s=now_s + 50.0))
+    assert order_of(engine, 3) == [soon, soon, soon]
     assert late in run(engine, late, soon)
 
 
-def test_what_was_produced_moves_the_deadline(engine: PiperEngine) -> None:
-    ahead = engine.admit(utterance(engine, "I am a little ahead of the other.", deadline_s=0.0))
-    behind = engine.admit(utterance(engine, "I am behind the first one.", deadline_s=0.1))
-    order = []
-    while not order or order[-1] != behind:
-        (piece,) = engine.step()
-        order.append(piece.slot)
-    # 16 frames are 0.19 s of sound: after its first window the first is the later one.
-    assert order == [ahead, ahead, ahead, behind]
+def test_speech_that_would_break_off_goes_before_speech_that_has_not_begun(
+    engine: PiperEngine,
+) -> None:
+    text = "I am speaking already, and my next words are needed at once."
+    speaking = engine.admit(utterance(engine, text, deadline_s=time.monotonic() - 10.0))
+    while not len(engine.step()[0].samples):
+        pass
+    waiting = engine.admit(utterance(engine, "I have not begun.", deadline_s=time.monotonic()))
+    assert order_of(engine, 2) == [speaking, speaking]
+    assert waiting in run(engine, speaking, waiting)
+
+
+def test_speech_well_ahead_of_its_playback_lets_a_new_caller_begin(engine: PiperEngine) -> None:
+    text = "I am speaking already, and I am far ahead of what is heard."
+    ahead = engine.admit(utterance(engine, text, deadline_s=time.monotonic() + 50.0))
+    while not len(engine.step()[0].samples):
+        pass
+    waiting = engine.admit(utterance(engine, "I have not begun.", deadline_s=time.monotonic()))
+    assert order_of(engine, 3) == [waiting, waiting, waiting]
+    assert ahead in run(engine, ahead, waiting)
+
+
+def test_silence_before_the_first_word_is_not_counted_as_heard() -> None:
+    from vivavoce.engines.piper.engine import _Slot
+
+    slot = _Slot(0, None, "", None, 0.0)  # type: ignore[arg-type]
+    silence, sound = np.zeros(2_205, np.float32), np.full(2_205, 0.2, np.float32)
+    slot.count(silence, 22_050)
+    assert slot.heard_s == 0.0
+    slot.count(np.concatenate([silence, sound]), 22_050)
+    assert slot.heard_s == pytest.approx(0.1)
+    slot.count(silence, 22_050)
+    assert slot.heard_s == pytest.approx(0.2), "pauses inside speech are heard"
 
 
 def test_equal_deadlines_go_in_the_order_of_admission(engine: PiperEngine) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Any
+
+import numpy as np
 
 from vivavoce.audio.level import amplify
 from vivavoce.audio.resample import Resampler
@@ -23,11 +26,17 @@ from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
 from vivavoce.engines.piper.voices import VoiceShelf
 from vivavoce.engines.piper.windows import WindowPlan
 from vivavoce.errors import EngineError, VivavoceError
-from vivavoce.types import Sampling, Span, Utterance, Voice
+from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
 
 log = logging.getLogger(__name__)
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
+FIRST_SOUND_PATIENCE_S = 0.12
+"""A caller whose playback would run dry sooner than this goes before one who waits for the first
+sound: speech that breaks off is worse than speech that begins a little later."""
+LEISURE_S = 0.3
+"""The text encoder of a long clause takes this long; it must not take every lane at once."""
+SILENCE_LEVEL = 0.003
 WARM_UP = "Good morning, how can I help you?"
 
 
@@ -39,14 +48,33 @@ class _Slot:
     utterance: Utterance
     voice: str
     manner: Manner
+    admitted_s: float
     synthesis: Synthesis | None = None
-    produced_s: float = 0.0
+    heard_s: float = 0.0
     busy: bool = False
 
     @property
     def urgency(self) -> tuple[float, int]:
         """When playback runs dry, then who came first; the smallest goes next."""
-        return self.utterance.deadline_s + self.produced_s, self.number
+        if self.heard_s == 0.0:
+            patient_s = self.admitted_s + FIRST_SOUND_PATIENCE_S
+            return max(self.utterance.deadline_s, patient_s), self.number
+        return self.utterance.deadline_s + self.heard_s, self.number
+
+    def near_silence(self, now_s: float) -> bool:
+        """Whether its playback runs dry before a slow piece of work could be over."""
+        return self.heard_s > 0.0 and self.utterance.deadline_s + self.heard_s < now_s + LEISURE_S
+
+    def leisurely(self, now_s: float) -> bool:
+        """Whether this is a clause that is prepared while the one before it still plays."""
+        return self.heard_s == 0.0 and self.utterance.deadline_s > now_s + LEISURE_S
+
+    def count(self, samples: Samples, sample_rate_hz: int) -> None:
+        """Note sound that was made; silence before the first word is trimmed, so not heard."""
+        if self.heard_s == 0.0:
+            loud = np.flatnonzero(np.abs(samples) > SILENCE_LEVEL)
+            samples = samples[loud[0] :] if len(loud) else samples[:0]
+        self.heard_s += len(samples) / sample_rate_hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +165,22 @@ class PiperEngine(Engine):
         return [self._take(each) for each in self._lanes.collect() if self._heard(each.slot)]
 
     def _most_urgent(self, count: int) -> list[_Slot]:
-        waiting = [slot for slot in self._slots.values() if not slot.busy]
-        return sorted(waiting, key=lambda slot: slot.urgency)[:count]
+        """The next to work on. One lane is kept from slow beginnings while sound may run dry."""
+        now_s = time.monotonic()
+        slots = sorted(self._slots.values(), key=lambda slot: slot.urgency)
+        scarce = any(slot.near_silence(now_s) for slot in slots)
+        room = max(1, self.options.worker_count() - 1)
+        room -= sum(slot.busy and slot.heard_s == 0.0 for slot in slots)
+        chosen: list[_Slot] = []
+        for slot in slots:
+            if slot.busy or len(chosen) == count:
+                continue
+            if slot.heard_s == 0.0 and (scarce or slot.leisurely(now_s)):
+                if room <= 0:
+                    continue
+                room -= 1
+            chosen.append(slot)
+        return chosen
 
     def _heard(self, slot: _Slot) -> bool:
         return self._slots.get(slot.number) is slot
@@ -150,7 +192,7 @@ class PiperEngine(Engine):
         if piece is None:
             del self._slots[slot.number]
             return Produced(slot.number, SILENCE, True, "error", outcome.error)
-        slot.produced_s += len(piece.samples) / self._info.sample_rate_hz
+        slot.count(piece.samples, self._info.sample_rate_hz)
         if piece.reason is not None:
             del self._slots[slot.number]
         return Produced(
@@ -179,13 +221,14 @@ class PiperEngine(Engine):
     def _on_the_way_to_first_sound(self, slot: _Slot, piece: Piece) -> bool:
         """Whether to go straight on: with other lanes, nobody waits for this one to report."""
         lanes = self._lanes
-        silent = slot.produced_s == 0 and not len(piece.samples) and piece.reason is None
-        return silent and lanes is not None and lanes.count > 1 and self._heard(slot)
+        silent = slot.heard_s == 0 and not len(piece.samples) and piece.reason is None
+        awaited = slot.utterance.deadline_s <= slot.admitted_s + FIRST_SOUND_PATIENCE_S
+        return silent and awaited and lanes is not None and lanes.count > 1 and self._heard(slot)
 
     def _slot(self, number: int, utterance: Utterance) -> _Slot:
         name, speaker = self._shelf.speaker(utterance.voice.id)
         manner = manner_of(utterance, self._shelf.config(name), speaker, self.options)
-        return _Slot(number, utterance, name, manner)
+        return _Slot(number, utterance, name, manner, time.monotonic())
 
     def _synthesis(self, slot: _Slot) -> Synthesis:
         model, options = self._shelf.model(slot.voice), self.options

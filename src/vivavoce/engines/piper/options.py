@@ -46,7 +46,7 @@ class PiperOptions:
     noise_w_scale: Scale | None = None
     length_scale: Annotated[float, Gt(0.0), Le(10.0)] | None = None
     gain_db: Annotated[float, Ge(-20.0), Le(20.0)] = 4.0
-    first_window_frames: Count = 16
+    first_window_frames: Count = 24
     max_window_frames: Count = 64
     window_growth: Annotated[float, Ge(1.0)] = 2.0
 
