@@ -123,3 +123,9 @@ def test_names_that_cannot_be_saved(server, wav_recording, name, status) -> None
 def test_a_built_in_voice_cannot_be_removed(server) -> None:
     assert server.client.delete("/v1/audio/voices/alto").status_code == 400
     assert server.client.delete("/v1/audio/voices/..%2fx").status_code == 404
+
+
+def test_an_empty_transcript_is_refused(server, wav_recording) -> None:
+    answer = _clone(server, wav_recording, ref_text="  ")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "ref_text"
