@@ -138,8 +138,10 @@ class DrainingServer(uvicorn.Server):
         self._draining = asyncio.create_task(self._drain())
 
     def _give_up(self, error: Exception) -> None:
-        known = isinstance(error, VivavoceError)
-        self.failed_start = error if known else SetupError(f"The engine could not start: {error}")
+        if isinstance(error, VivavoceError):
+            self.failed_start = error
+        else:
+            self.failed_start = SetupError(f"The engine could not start: {error}")
         self.should_exit = True
 
     async def _drain(self) -> None:
