@@ -77,7 +77,8 @@ class SpeechStream:
 
     ``began_s`` (monotonic) is when the request arrived; its deadline counts from there. ``voice``
     is None for a recording that is cloned for this request. ``ignored`` names the request's fields
-    that the engine has no use for. ``outcome`` is set when it ends. Open it through ``SpeechService.open``, which closes it.
+    that the engine has no use for. ``outcome`` is set when it ends. Open it through
+    ``SpeechService.open``, which closes it.
     """
 
     def __init__(
