@@ -190,7 +190,7 @@ def test_paragraphs_and_sentences() -> None:
 
 
 def test_consecutive_breaks_are_bounded() -> None:
-    found = read("Hi." + '<break time="10s"/>' * 50, SSML)
+    found = read("Hi." + '<break time="10s"/>' * 12, SSML)
     assert [clause.pause_ms for clause in found] == [10_000]
 
 
