@@ -1,0 +1,90 @@
+"""Compile every kernel for GPUs that need not be here: ``python benchmarks/kernels_aot.py``.
+
+Prints registers, spilled bytes and shared memory of each kernel at each shape, writes them as JSON,
+and ends with status 1 if a kernel does not compile or spills. Needs Triton.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CAPABILITIES = (89, 90)
+RESULTS = Path(__file__).parent / "results" / "kernels_aot.json"
+# Registers of a multiprocessor: how many programs it holds follows from it.
+REGISTERS = 65536
+
+
+def main() -> int:
+    """Compile, print, write."""
+    options = parsed()
+    from vivavoce.bench.device import provenance
+
+    rows: list[dict[str, Any]] = []
+    faults: list[str] = []
+    for capability in options.capability or CAPABILITIES:
+        for case in chosen(options.quick):
+            row = compiled(case, capability, faults)
+            if row is not None:
+                rows.append(row)
+                print(line(row), flush=True)
+    report = {
+        **provenance(),
+        "triton": importlib.metadata.version("triton"),
+        "faults": faults,
+        "kernels": rows,
+    }
+    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    spilling = [row["kernel"] for row in rows if row["spilled_bytes"]]
+    for fault in faults:
+        print(fault, file=sys.stderr)
+    print(f"{len(rows)} compiled, {len(faults)} failed, {len(spilling)} spill: {spilling}")
+    return 1 if faults or spilling else 0
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path, default=RESULTS)
+    parser.add_argument("--capability", type=int, action="append", help="e.g. 89; repeatable")
+    parser.add_argument("--quick", action="store_true", help="one row only")
+    return parser.parse_args()
+
+
+def chosen(quick: bool) -> Iterator[Any]:
+    """The cases to compile."""
+    from vivavoce.engines.kernels.ahead import cases
+
+    return (case for case in cases() if not quick or getattr(case.plan, "rows", 1) == 1)
+
+
+def compiled(case: Any, capability: int, faults: list[str]) -> dict[str, Any] | None:
+    """One kernel's resources; None, and a fault noted, where it does not compile."""
+    from vivavoce.engines.kernels.ahead import compile_case
+    from vivavoce.errors import VivavoceError
+
+    try:
+        row = compile_case(case, capability).row()
+    except VivavoceError as error:
+        faults.append(str(error))
+        return None
+    programs = REGISTERS // (row["registers"] * row["warps"] * 32)
+    return {**row, "programs_by_registers": programs}
+
+
+def line(row: dict[str, Any]) -> str:
+    """One kernel in one line."""
+    return (
+        f"sm_{row['capability']} {row['kernel']:36} {row['warps']} warps"
+        f" {row['registers']:4} registers {row['spilled_bytes']:4} B spilled"
+        f" {row['shared_bytes']:6} B shared {'mma' if row['tensor_cores'] else ''}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

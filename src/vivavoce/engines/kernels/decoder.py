@@ -1,0 +1,118 @@
+"""A decoder stack made of kernels: five launches a layer, whatever the number of rows.
+
+It reads the weights of ``layers.decoder`` modules and computes what they compute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vivavoce.engines.kernels.attention import Cache, Heads, Scratch
+from vivavoce.engines.kernels.chooser import Kernels
+from vivavoce.engines.kernels.linear import Norm
+from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
+from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
+from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.layers.rms_norm import RMSNorm
+from vivavoce.engines.layers.rope import RopeTable
+
+
+@dataclass(frozen=True, slots=True)
+class LayerWeights:
+    """One layer: what reads the same input stands in one matrix."""
+
+    heads: Heads
+    before: Norm
+    qkv: Weight
+    out: Weight
+    between: Norm
+    gate_up: Weight
+    down: Weight
+
+    @classmethod
+    def of(cls, layer: DecoderLayer, precision: Precision) -> LayerWeights:
+        """Copies of a layer's matrices, quantised one at a time; its norms as they are."""
+        attention, mlp, shape = layer.self_attn, layer.mlp, layer.self_attn.shape
+
+        def joined(*parts: torch.nn.Linear) -> Weight:
+            return stack([quantise(part.weight.detach(), precision) for part in parts])
+
+        q_norm, k_norm = norm_of(attention.q_norm), norm_of(attention.k_norm)
+        return cls(
+            Heads(shape.heads, shape.kv_heads, shape.head_dim, q_norm, k_norm),
+            norm_of(layer.input_layernorm),
+            joined(attention.q_proj, attention.k_proj, attention.v_proj),
+            joined(attention.o_proj),
+            norm_of(layer.post_attention_layernorm),
+            joined(mlp.gate_proj, mlp.up_proj),
+            joined(mlp.down_proj),
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the matrices: what one pass reads."""
+        return sum(each.nbytes for each in (self.qkv, self.out, self.gate_up, self.down))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where B rows stand: ``positions`` int64 [B] of their first new tokens, all under ``span``."""
+
+    rope: RopeTable
+    kv: KVBuffer
+    positions: Tensor
+    span: int
+    scratch: Scratch | None = None
+
+    def cache(self, layer: int) -> Cache:
+        """One layer's buffers."""
+        keys, values = self.kv.keys[layer], self.kv.values[layer]
+        return Cache(keys, values, self.positions, self.span, self.scratch)
+
+
+@dataclass(frozen=True, slots=True)
+class FusedDecoder:
+    """The layers of a ``Decoder`` and its final norm."""
+
+    kernels: Kernels
+    layers: tuple[LayerWeights, ...]
+    norm: Norm
+
+    @classmethod
+    def of(cls, decoder: Decoder, kernels: Kernels, precision: Precision) -> FusedDecoder:
+        """``decoder`` may be dropped afterwards."""
+        layers = tuple(LayerWeights.of(layer, precision) for layer in decoder.layers)
+        return cls(kernels, layers, norm_of(decoder.norm))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that one pass reads."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def step(self, x: Tensor, at: Place) -> Tensor:
+        """``x`` [B, T, hidden] to [B, T, hidden] before the final norm; fills the KV buffer.
+
+        ``kernels.normalise`` or the next projection applies the norm.
+        """
+        rows, steps, hidden = x.shape
+        flat = x.reshape(rows * steps, hidden)
+        for number, layer in enumerate(self.layers):
+            flat = self._layer(flat, rows, layer, at.rope, at.cache(number))
+        return flat.view(rows, steps, hidden)
+
+    def _layer(
+        self, x: Tensor, rows: int, layer: LayerWeights, rope: RopeTable, cache: Cache
+    ) -> Tensor:
+        kernels = self.kernels
+        qkv = kernels.linear(x, layer.qkv, layer.before)
+        mixed = kernels.attend(qkv.view(rows, -1, layer.heads.width), layer.heads, rope, cache)
+        x = kernels.linear(mixed.flatten(0, 1), layer.out, None, x)
+        return kernels.linear(kernels.gated(x, layer.gate_up, layer.between), layer.down, None, x)
+
+
+def norm_of(norm: RMSNorm) -> Norm:
+    """The norm of a module, sharing its weight."""
+    return Norm(norm.weight.detach(), norm.eps)

@@ -1,0 +1,48 @@
+"""The kernels run in Triton's interpreter, on the CPU; what needs it is left out where it is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+import pytest
+
+collect_ignore_glob: list[str] = []
+
+if find_spec("torch") is None or find_spec("safetensors") is None:
+    collect_ignore_glob = ["test_*.py"]
+elif find_spec("triton") is None:
+    collect_ignore_glob = ["test_*_kernel.py", "test_aot.py"]
+
+
+@contextmanager
+def interpreted() -> Iterator[None]:
+    """What is imported meanwhile is interpreted, for good; nothing else of the process is."""
+    before = os.environ.get("TRITON_INTERPRET")
+    os.environ["TRITON_INTERPRET"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TRITON_INTERPRET"]
+        else:
+            os.environ["TRITON_INTERPRET"] = before
+
+
+if not collect_ignore_glob:
+    with interpreted():
+        from vivavoce.engines.kernels import attention_triton, linear_triton, sampler_triton
+
+    assert attention_triton and linear_triton and sampler_triton
+
+
+@pytest.fixture(autouse=True)
+def prepared() -> Iterator[None]:
+    """The same tensors in any order of tests; Triton asks again whether it interprets."""
+    import torch
+
+    torch.manual_seed(7)
+    with interpreted():
+        yield
