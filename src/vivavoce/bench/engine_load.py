@@ -1,0 +1,103 @@
+"""Load on an engine itself, without a server: what its callers hear, by a playback clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vivavoce.bench.arrivals import schedule_s
+from vivavoce.bench.playback import PlaybackClock
+from vivavoce.bench.stats import spread
+from vivavoce.engines.base import Engine
+from vivavoce.types import Utterance
+
+NAP_S = 0.0005
+"""How long to sleep at most while nobody speaks: an arrival must not wait for it."""
+
+
+@dataclass(slots=True)
+class _Caller:
+    came_s: float
+    playback: PlaybackClock
+    first_s: float | None = None
+    samples: int = 0
+
+    def heard(self, now_s: float, samples: int) -> None:
+        if self.first_s is None:
+            self.first_s = now_s
+        self.playback.feed(now_s, samples)
+        self.samples += samples
+
+
+class EngineLoad:
+    """Drives the steps of a loaded engine; ``utterance(number)`` says what a call asks for."""
+
+    def __init__(self, engine: Engine, utterance: Callable[[int], Utterance]) -> None:
+        self._engine, self._utterance = engine, utterance
+        self._live: dict[int, _Caller] = {}
+        self._gone: list[_Caller] = []
+        self._number = 0
+
+    def open_loop(self, rate_per_s: float, duration_s: float, seed: int = 1) -> dict[str, Any]:
+        """Calls come as a Poisson process; one that finds no slot waits for one.
+
+        Runs until the last is heard. Times are from when a call came.
+        """
+        began_s = time.perf_counter()
+        coming = [began_s + at_s for at_s in schedule_s(rate_per_s, seed, duration_s=duration_s)]
+        while coming or self._live:
+            now_s = time.perf_counter()
+            while coming and coming[0] <= now_s and len(self._live) < self._engine.capacity:
+                self._begin(coming.pop(0))
+            if self._live:
+                self._step()
+            elif coming:
+                time.sleep(max(0.0, min(coming[0] - time.perf_counter(), NAP_S)))
+        return self._told(time.perf_counter() - began_s)
+
+    def closed_loop(self, callers: int, duration_s: float) -> dict[str, Any]:
+        """Whoever has heard all of it calls again at once; who still speaks at the end is cut."""
+        began_s = time.perf_counter()
+        while time.perf_counter() - began_s < duration_s:
+            while len(self._live) < callers:
+                self._begin(time.perf_counter())
+            self._step()
+        wall_s = time.perf_counter() - began_s
+        self._gone += self._live.values()
+        for slot in [*self._live]:
+            self._engine.release(slot)
+        self._live.clear()
+        return self._told(wall_s)
+
+    def _begin(self, came_s: float) -> None:
+        self._number += 1
+        playback = PlaybackClock(self._engine.info.sample_rate_hz)
+        self._live[self._engine.admit(self._utterance(self._number))] = _Caller(came_s, playback)
+
+    def _step(self) -> None:
+        """One step. Raises the error of a slot that failed."""
+        produced = self._engine.step()
+        now_s = time.perf_counter()
+        for piece in produced:
+            if piece.error is not None:
+                raise piece.error
+            if len(piece.samples):
+                self._live[piece.slot].heard(now_s, len(piece.samples))
+            if piece.last:
+                self._gone.append(self._live.pop(piece.slot))
+
+    def _told(self, wall_s: float) -> dict[str, Any]:
+        clocks = [caller.playback for caller in self._gone]
+        firsts = [(c.first_s - c.came_s) * 1000 for c in self._gone if c.first_s is not None]
+        sound_s = sum(c.samples for c in self._gone) / self._engine.info.sample_rate_hz
+        first_ms = {name: round(ms, 2) for name, ms in spread(firsts).items()} if firsts else {}
+        return {
+            "calls": len(self._gone),
+            "first_sound_ms": first_ms,
+            "audio_s_per_s": round(sound_s / wall_s, 2),
+            "calls_with_underruns": sum(clock.underruns > 0 for clock in clocks),
+            "underruns": sum(clock.underruns for clock in clocks),
+            "longest_stall_ms": round(max((c.stalled_ms for c in clocks), default=0.0), 1),
+        }

@@ -1,0 +1,26 @@
+"""Sizes that are captured: work of any size runs in the next larger one."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
+"""Rows of a batch."""
+
+SPAN_BUCKETS = (256, 512, 1024, 2048, 4096)
+"""Positions that attention reads."""
+
+LENGTH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Positions of a prompt: few, where what a voice's prompts begin with is kept."""
+
+
+def buckets_to(most: int, buckets: Sequence[int]) -> tuple[int, ...]:
+    """Those below ``most``, and ``most`` itself. ``buckets`` ascend."""
+    return (*buckets[: bisect_left(buckets, most)], most)
+
+
+def bucket_over(count: int, buckets: Sequence[int]) -> int | None:
+    """The smallest bucket that holds ``count``; None where none does."""
+    place = bisect_left(buckets, count)
+    return buckets[place] if place < len(buckets) else None

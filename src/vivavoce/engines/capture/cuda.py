@@ -1,0 +1,150 @@
+"""Graphs, streams and pinned memory of CUDA, through PyTorch."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from vivavoce.engines.capture.account import Account
+from vivavoce.engines.capture.api import CaptureFailed, Event, HostBuffer, Stream, Work
+from vivavoce.engines.capture.statics import Statics
+
+log = logging.getLogger(__name__)
+
+WARM_UPS = 2
+"""How often work runs before it is captured: libraries allocate and choose algorithms then."""
+
+_URGENT, _USUAL = -1, 0
+
+
+@dataclass(frozen=True, slots=True)
+class CudaStream:
+    """A stream that does not wait for the default one."""
+
+    name: str
+    raw: torch.cuda.Stream
+
+    def run(self, work: Work) -> None:
+        """Enqueue."""
+        with torch.cuda.stream(self.raw):
+            work()
+
+    def wait(self, event: Event) -> None:
+        """Order behind an event of another stream."""
+        assert isinstance(event, CudaEvent)
+        self.raw.wait_event(event.raw)
+
+    def synchronise(self) -> None:
+        """Wait until it is empty."""
+        self.raw.synchronize()
+
+
+@dataclass(frozen=True, slots=True)
+class CudaEvent:
+    """An event without timing; the host waits by spinning, which wakes it soonest."""
+
+    raw: torch.cuda.Event = field(default_factory=torch.cuda.Event)
+
+    def record(self, stream: Stream) -> None:
+        """Mark a stream."""
+        assert isinstance(stream, CudaStream)
+        self.raw.record(stream.raw)
+
+    def done(self) -> bool:
+        """Whether the device has come by."""
+        return self.raw.query()
+
+    def wait(self) -> None:
+        """Wait for it."""
+        self.raw.synchronize()
+
+
+class CudaReplay:
+    """A ``torch.cuda.CUDAGraph``."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, size_bytes: int, account: Account) -> None:
+        self.size_bytes = size_bytes
+        self._graph: torch.cuda.CUDAGraph | None = graph
+        self._account = account
+        account.graph(1, size_bytes)
+
+    def __call__(self) -> None:
+        """Launch it on the current stream."""
+        assert self._graph is not None, "replayed after its release"
+        self._graph.replay()
+
+    def release(self) -> None:
+        """Free the graph; its pool's memory goes when the last of the pool is freed."""
+        if self._graph is not None:
+            self._graph.reset()
+            self._graph = None
+            self._account.graph(-1, self.size_bytes)
+
+
+class CudaGraphs:
+    """One CUDA device. ``main`` becomes the current stream of the thread that calls ``enter``."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.account = Account()
+        self._device = device
+        self._said_pageable = False
+        self.main: Stream = self.stream("main", urgent=True)
+
+    def enter(self) -> None:
+        """Let what this thread does without a stream of its own run on ``main``."""
+        torch.cuda.synchronize(self._device)
+        assert isinstance(self.main, CudaStream)
+        torch.cuda.set_stream(self.main.raw)
+
+    def stream(self, name: str, *, urgent: bool = False) -> CudaStream:
+        """A new stream; an urgent one's kernels are placed first."""
+        priority = _URGENT if urgent else _USUAL
+        return CudaStream(name, torch.cuda.Stream(self._device, priority=priority))
+
+    def event(self) -> CudaEvent:
+        """A new event."""
+        return CudaEvent()
+
+    def pool(self) -> Any:
+        """A memory pool of its own."""
+        return torch.cuda.graph_pool_handle()
+
+    def capture(self, name: str, work: Work, statics: Statics, pool: Any) -> CudaReplay:
+        """Warm up and capture on a side stream. Raises CaptureFailed, memory included."""
+        if statics.moved():
+            raise CaptureFailed(f"{name}: a tensor is not where it was.")
+        before = torch.cuda.memory_reserved(self._device)
+        side = torch.cuda.Stream(self._device)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            side.wait_stream(torch.cuda.current_stream(self._device))
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    work()
+            torch.cuda.synchronize(self._device)
+            # Other threads may use the device meanwhile (cloning a voice).
+            with torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"):
+                work()
+        except RuntimeError as error:
+            raise CaptureFailed(f"{name}: {error}") from error
+        taken = torch.cuda.memory_reserved(self._device) - before
+        return CudaReplay(graph, max(0, taken), self.account)
+
+    def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
+        """Pinned, or pageable with one warning where the system refuses to pin."""
+        try:
+            buffer = HostBuffer(torch.zeros(shape, dtype=dtype).pin_memory(self._device), True)
+        except RuntimeError as error:
+            if not self._said_pageable:
+                log.warning("No pinned memory (%s): copies to the host wait.", error)
+            self._said_pageable = True
+            buffer = HostBuffer(torch.zeros(shape, dtype=dtype), False)
+        self.account.host(1, buffer.tensor.nbytes)
+        return buffer
+
+    def give_back(self, buffer: HostBuffer) -> None:
+        """Count it as returned; PyTorch frees it with its last reference."""
+        self.account.host(-1, buffer.tensor.nbytes)

@@ -1,0 +1,169 @@
+"""Chunks of codes to sound as captures, on a stream beside the talker's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vivavoce.engines.capture.api import GraphApi, Stream, Work
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, bucket_over, buckets_to
+from vivavoce.engines.capture.captures import Captures, Job
+from vivavoce.engines.capture.compiled import Compiled
+from vivavoce.engines.capture.ring import Arrival, Feed, HostRing
+from vivavoce.engines.capture.statics import Statics, tensors_in
+from vivavoce.engines.qwen3.chunks import RAMP
+from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
+from vivavoce.engines.qwen3.codec.state import DecoderState
+from vivavoce.types import Samples
+
+SAMPLES = 1920
+"""Of one frame."""
+
+SLOTS = 4
+"""Chunks on their way to the host at a time, before the ring grows."""
+
+
+COMPILED_ROWS = 2
+"""Each size is compiled by itself, which takes a while: those of the first sounds are."""
+
+
+class WindowKey(NamedTuple):
+    """What a captured chunk was made for."""
+
+    rows: int
+    frames: int
+
+
+class Sounding:
+    """Chunks of some rows on their way to the host."""
+
+    def __init__(self, arrival: Arrival, rows: int, samples: int) -> None:
+        self._arrival, self._shape = arrival, (rows, samples)
+
+    def ready(self) -> bool:
+        """Whether they are there."""
+        return self._arrival.ready()
+
+    def take(self) -> list[Samples]:
+        """Wait for them: float32 [T * 1920] of each row, in the order of the call."""
+        return list(self._arrival.take().view(self._shape).numpy())
+
+    def release(self) -> None:
+        """Nobody wants them."""
+        self._arrival.release()
+
+
+class CodecWindows:
+    """A decoder with the states of ``rows`` rows, and one more that padding goes to.
+
+    Rows are picked and put back inside of the capture, so that any of them may be decoded
+    together. Everything here happens on a stream of its own, in order.
+    """
+
+    def __init__(
+        self, api: GraphApi, decoder: CodecDecoder, rows: int, mode: str | None = None
+    ) -> None:
+        """``mode``: of torch.compile, for the decoder of a few rows; None compiles nothing."""
+        self.stream: Stream = api.stream("codec")
+        self.state = decoder.init_state(rows + 1)
+        self._decode, self._spare = decoder.decode, rows
+        self._compiled = None if mode is None else Compiled("The codec", decoder.decode, mode)
+        self._batches = buckets_to(rows, BATCH_BUCKETS)
+        device, groups = self.state.positions.device, decoder.config.num_quantizers
+        longest = max(RAMP)
+        self._codes = torch.zeros(rows * longest * groups, dtype=torch.int64, device=device)
+        self._picked = torch.full((rows,), rows, dtype=torch.int64, device=device)
+        self._sound = torch.zeros(rows * longest * SAMPLES, device=device)
+        self._groups = groups
+        buffers = tensors_in([self._codes, self._picked, self._sound, self.state])
+        statics = Statics().module(decoder).buffers(buffers)
+        self.captures: Captures[WindowKey] = Captures("codec", api, statics)
+        self._feed = Feed(api, torch.int64, rows * (longest * groups + 1), 2 * SLOTS)
+        self._ring = HostRing(api, self._sound, self._sound.numel(), SLOTS, "sound")
+
+    @property
+    def in_use(self) -> int:
+        """Host buffers that hold sound nobody took yet."""
+        return self._ring.in_use
+
+    def warm(self) -> None:
+        """Capture every size of the ramp for every bucket; nothing may be speaking."""
+        keys = [WindowKey(rows, frames) for rows in self._batches for frames in RAMP]
+        jobs = [Job(key, key.rows * key.frames, self._work(key)) for key in keys]
+        # The warm-up runs are for the spare row.
+        self.stream.synchronise()
+        self.captures.warm(jobs)
+
+    def begin(self, row: int, state: DecoderState | None = None) -> None:
+        """A stream begins in ``row``: as new, or as row 0 of ``state`` left off."""
+        if state is None:
+            self.stream.run(lambda: self.state.reset(row))
+        else:
+            self.stream.run(lambda: self.state.copy_row(row, state))
+
+    def decode(
+        self, rows: Sequence[int], codes: NDArray[np.int64], *, last: bool = False
+    ) -> Sounding:
+        """Send the next ``codes`` [len(rows), T, 16] of some rows, T ≤ 12; their sound arrives.
+
+        ``last``: none of the rows goes on, so that what is behind T may be anything.
+        """
+        count, frames, groups = codes.shape
+        key = self._key(count, frames, last=last)
+        padded = np.zeros((key.rows, key.frames, groups), np.int64)
+        padded[:count, :frames] = codes
+        picked = torch.tensor([*rows, *[self._spare] * (key.rows - count)])
+        self._feed.put(torch.from_numpy(padded), self._given(key), self.stream)
+        self._feed.put(picked, self._picked[: key.rows], self.stream)
+        self.stream.run(lambda: self._replay(key))
+        sound = self._made(key)[:count, : frames * SAMPLES]
+        return Sounding(self._ring.send([sound], self.stream), count, frames * SAMPLES)
+
+    def rehearse(self, rows: int, frames: int) -> None:
+        """Decode a chunk of the spare row, to see how long it takes."""
+        key = self._key(rows, frames, last=False)
+        self.stream.run(lambda: self._picked.fill_(self._spare) and None)
+        self.stream.run(lambda: self._replay(key))
+
+    def close(self) -> None:
+        """Give graphs and host memory back."""
+        self.stream.synchronise()
+        self.captures.release()
+        self._feed.close()
+        self._ring.close()
+
+    def _key(self, count: int, frames: int, *, last: bool) -> WindowKey:
+        rows, longer = bucket_over(count, self._batches), bucket_over(frames, RAMP)
+        assert rows is not None and longer is not None, "more than there is room for"
+        return WindowKey(rows, longer if last else frames)
+
+    def _replay(self, key: WindowKey) -> None:
+        self.captures.run(key, self._work(key))
+
+    def _given(self, key: WindowKey) -> Tensor:
+        size = key.rows * key.frames * self._groups
+        return self._codes[:size].view(key.rows, key.frames, self._groups)
+
+    def _made(self, key: WindowKey) -> Tensor:
+        size = key.rows * key.frames * SAMPLES
+        return self._sound[:size].view(key.rows, key.frames * SAMPLES)
+
+    def _work(self, key: WindowKey) -> Work:
+        return lambda: self._window(key)
+
+    @torch.no_grad()
+    def _window(self, key: WindowKey) -> None:
+        picked = self._picked[: key.rows]
+        part = self.state.gather(picked)
+        decode = self._decode
+        if self._compiled is not None and key.rows <= COMPILED_ROWS and key.frames in RAMP:
+            decode = self._compiled
+        self._made(key).copy_(decode(self._given(key), part))
+        moved = part.tensors()
+        for name, tensor in self.state.tensors().items():
+            tensor.index_copy_(0, picked, moved[name])

@@ -1,0 +1,166 @@
+"""The frame, and the reading of a prompt, as captures on the rows' own buffers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vivavoce.engines.capture.api import GraphApi, Work
+from vivavoce.engines.capture.buckets import (
+    BATCH_BUCKETS,
+    LENGTH_BUCKETS,
+    SPAN_BUCKETS,
+    bucket_over,
+    buckets_to,
+)
+from vivavoce.engines.capture.captures import Captures, Job
+from vivavoce.engines.capture.statics import Statics, tensors_in
+from vivavoce.engines.layers.kv import KVBuffer, Placement
+from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import Talker
+
+NO_STEP = 0
+"""The span of a frame in which every live row is in its first: no talker step."""
+
+
+class FrameKey(NamedTuple):
+    """What a captured frame was made for; ``most`` as ``frame`` takes it."""
+
+    rows: int
+    span: int
+    most: int
+
+
+class PromptKey(NamedTuple):
+    """What a captured prefill was made for: positions that are read, and that are looked at."""
+
+    length: int
+    span: int
+
+
+def statics_of(talker: Talker, state: RowState) -> Statics:
+    """What frames and prefills may use."""
+    return Statics().module(talker).buffers(tensors_in(state))
+
+
+class FrameGraphs:
+    """``frame`` for the first rows of a state, by bucket of rows and of positions.
+
+    Where a row's options need sorting, all rows run together: that is captured once only.
+    """
+
+    def __init__(
+        self, api: GraphApi, talker: Talker, state: RowState, ids: FrameIds, shortlist: int
+    ) -> None:
+        """``shortlist`` is ``most`` where nothing needs to be sorted."""
+        rows, positions = state.text.shape
+        self._talker, self._ids, self._shortlist = talker, ids, shortlist
+        self._batches = buckets_to(rows, BATCH_BUCKETS)
+        self._spans = buckets_to(positions, SPAN_BUCKETS)
+        self._views = {count: state.rows(0, count) for count in self._batches}
+        statics = statics_of(talker, state)
+        self.captures: Captures[FrameKey] = Captures("frame", api, statics)
+
+    def warm(self) -> None:
+        """Capture every bucket; all rows must be idle."""
+        spans, most = (NO_STEP, *self._spans), self._shortlist
+        keys = [FrameKey(rows, span, most) for rows in self._batches for span in spans]
+        keys += [FrameKey(self._batches[-1], span, 0) for span in spans]
+        jobs = [Job(key, key.rows * (key.span or 1), self._work(key)) for key in keys]
+        self.captures.warm(jobs)
+
+    def key(self, width: int, span: int, *, step: bool = True, most: int = 0) -> FrameKey:
+        """The bucket for the first ``width`` rows at positions below ``span``."""
+        rows, reach = bucket_over(width, self._batches), bucket_over(span, self._spans)
+        rows = rows if most else self._batches[-1]
+        assert rows is not None and reach is not None, "more than the state has"
+        return FrameKey(rows, reach if step else NO_STEP, most)
+
+    def run(self, width: int, span: int, *, step: bool = True, most: int = 0) -> None:
+        """One frame, as ``frame.frame``; rows behind ``width`` must be idle."""
+        key = self.key(width, span, step=step, most=most)
+        self.captures.run(key, self._work(key))
+
+    def _work(self, key: FrameKey) -> Work:
+        view, step = self._views[key.rows], key.span != NO_STEP
+        return lambda: frame(self._talker, view, self._ids, key.span, step=step, most=key.most)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptBuffers:
+    """What a prefill reads and gives: ``prompt`` [N, H] and ``hidden`` [H]; the others [1]."""
+
+    prompt: Tensor
+    row: Tensor
+    start: Tensor
+    length: Tensor
+    hidden: Tensor
+
+    @classmethod
+    def build(cls, longest: int, like: Tensor) -> PromptBuffers:
+        """``like`` [..., H] gives the width, the dtype and the device."""
+        width = like.shape[-1]
+        row, start, length = like.new_zeros(3, 1, dtype=torch.int64).unbind()
+        return cls(like.new_zeros(longest, width), row, start, length, like.new_zeros(width))
+
+
+class PrefillGraphs:
+    """A prompt into any row, by bucket of its length."""
+
+    def __init__(self, api: GraphApi, talker: Talker, state: RowState, pool: object = None) -> None:
+        positions = state.text.shape[1]
+        self._talker, self._state = talker, state
+        self._lengths = tuple(each for each in LENGTH_BUCKETS if each <= positions)
+        self._spans = buckets_to(positions, SPAN_BUCKETS)
+        self._buffers = PromptBuffers.build(self._lengths[-1], state.hidden)
+        statics = statics_of(talker, state).buffers(tensors_in(self._buffers))
+        self.captures: Captures[PromptKey] = Captures("prefill", api, statics, pool)
+
+    def warm(self) -> None:
+        """Capture prompts from a row's beginning; all rows must be idle."""
+        keys = [self.key(length, 0) for length in self._lengths]
+        jobs = [Job(key, key.length, self._work(key)) for key in keys if key is not None]
+        self.captures.warm(jobs)
+
+    def key(self, length: int, start: int) -> PromptKey | None:
+        """The bucket of a prompt behind ``start`` positions; None where there is none."""
+        padded = bucket_over(length, self._lengths)
+        span = None if padded is None else bucket_over(start + padded, self._spans)
+        return None if padded is None or span is None else PromptKey(padded, span)
+
+    def run(self, row: int, prompt: Tensor, start: int = 0) -> Tensor | None:
+        """As ``Rows.prefill``: the last hidden state [H], overwritten by the next run.
+
+        None where the prompt is longer than any bucket.
+        """
+        length = prompt.shape[0]
+        key = self.key(length, start)
+        if key is None:
+            return None
+        held = self._buffers
+        held.prompt[:length].copy_(prompt)
+        held.prompt[length : key.length].zero_()
+        for tensor, number in ((held.row, row), (held.start, start), (held.length, length)):
+            tensor.fill_(number)
+        self.captures.run(key, self._work(key))
+        return held.hidden
+
+    def _work(self, key: PromptKey) -> Work:
+        return lambda: _prefill(self._talker, self._state, self._buffers, key)
+
+
+@torch.no_grad()
+def _prefill(talker: Talker, state: RowState, held: PromptBuffers, key: PromptKey) -> None:
+    """The row's first positions out, through the talker, and back."""
+    keys, values = state.kv.keys[:, :, :, : key.span], state.kv.values[:, :, :, : key.span]
+    kv = KVBuffer(keys.index_select(1, held.row), values.index_select(1, held.row))
+    at = held.start + torch.arange(key.length, device=held.start.device)
+    place = Placement.each(state.rope, at[None], key.span)
+    out = talker.model(held.prompt[None, : key.length], place, kv)[0]
+    held.hidden.copy_(out.index_select(0, held.length - 1)[0])
+    keys.index_copy_(1, held.row, kv.keys)
+    values.index_copy_(1, held.row, kv.values)
