@@ -1,0 +1,90 @@
+"""int8 matrices on a CPU, through the integer kernels that PyTorch brings (FBGEMM).
+
+Each row of the activations is scaled to its own largest value and rounded to int8 as well: the
+product of two integers is the only one that a CPU does as fast as it reads int8 weights. A row's
+scale is its own and the sums are integers, so that its result does not depend on its company.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vivavoce.engines.kernels.weights import Weight
+
+ENGINE = "fbgemm"
+_MOST = 127
+_ZERO_POINT = 128
+_LEAST = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicInt8:
+    """A packed matrix. Only ``pack`` makes one; the weight it was made of may be dropped."""
+
+    packed: Any
+    shape: tuple[int, int]
+    bias: Tensor | None
+
+    @classmethod
+    def pack(cls, weight: Weight) -> DynamicInt8:
+        """Rearrange an int8 ``weight`` as the kernels read it."""
+        assert weight.scale is not None
+        outputs, inputs = weight.data.shape
+        return cls(_pack(weight.data, weight.scale), (outputs, inputs), weight.bias)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of values, scales (float32), row sums (int32) and bias."""
+        outputs, inputs = self.shape
+        return outputs * (inputs + 8) + (0 if self.bias is None else self.bias.nbytes)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """``x`` [..., K] to [..., N], in the dtype of ``x``."""
+        wide = x.to(torch.float32)
+        largest = torch.linalg.vector_norm(wide, torch.inf, -1, keepdim=True).clamp_(min=_LEAST)
+        out = _multiply(wide / largest, self.packed).mul_(largest)
+        return (out if self.bias is None else out.add_(self.bias)).to(x.dtype)
+
+
+@cache
+def available() -> bool:
+    """Whether this PyTorch has the kernels and this CPU sums 8-bit products without saturation."""
+    there = hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32")
+    return there and ENGINE in torch.backends.quantized.supported_engines and _sums_exactly()
+
+
+def _sums_exactly() -> bool:
+    """Older instructions add pairs of products in 16 bits, which 255 * 127 twice does not fit."""
+    try:
+        packed = _pack(torch.full((1, 64), _MOST, dtype=torch.int8), torch.ones(1))
+        sums = _multiply(torch.ones(1, 64), packed)
+    except RuntimeError:
+        return False
+    return bool(torch.allclose(sums, torch.full((1, 1), 64.0 * _MOST)))
+
+
+def _pack(values: Tensor, scales: Tensor) -> Any:
+    zeros = torch.zeros(len(scales), dtype=torch.int64)
+    before = torch.backends.quantized.engine
+    with warnings.catch_warnings():
+        # Torch means to move quantised tensors elsewhere; the kernels stay.
+        warnings.filterwarnings("ignore", category=UserWarning)
+        tensor = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
+        torch.backends.quantized.engine = ENGINE
+        try:
+            return torch.ops.quantized.linear_prepack(tensor, None)
+        finally:
+            torch.backends.quantized.engine = before
+
+
+def _multiply(x: Tensor, packed: Any) -> Tensor:
+    """``x`` float32 within -1 and 1; the input is rounded to steps of 1/127."""
+    operator = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+    out: Tensor = operator(x, 1 / _MOST, _ZERO_POINT, packed)
+    return out
