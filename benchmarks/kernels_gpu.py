@@ -50,7 +50,9 @@ def main() -> int:
     torch.manual_seed(0)
     with torch.inference_mode():
         copy_gb_s = copy_bandwidth(device)
-        print(f"{torch.cuda.get_device_name(device)}: copies at {copy_gb_s:.0f} GB/s (read + write)")
+        print(
+            f"{torch.cuda.get_device_name(device)}: copies at {copy_gb_s:.0f} GB/s (read + write)"
+        )
         report: dict[str, Any] = {
             **provenance(),
             "gpu": torch.cuda.get_device_name(device),
@@ -239,16 +241,19 @@ def tiles(
     count = shape[0] * (2 if gate else 1)
     weights = rotated(lambda: make(count), make(count).nbytes, device)
     how = fused.plan(x, weights[0], norm, gated=gate)
-    sums = [Tile(n, k, w) for n in (2, 4, 8, 16) for k in (512, 1024, 2048) for w in (4, 8)]
+    lane = 512 // weights[0].data.itemsize
+    sums = [Tile(n, lane, w, 1, p) for n in (4, 8, 16) for p in (2, 4, 8) for w in (4, 8) if n >= w]
     dots = [Tile(n, 64, w, s, p, True) for n in (8, 16, 32) for w in (4, 8) for s in (3, 5)
             for p in (2, 4)]  # fmt: skip
     found = []
     for tile in (sums if batch <= 4 else []) + (dots if batch > 1 else []):
-        if tile.block_n * tile.block_k > 2**15:
+        if tile.block_n * tile.block_k * tile.parts > 2**15:
             continue
         plan = replace(how, tile=tile)
         try:
-            ms = graph_ms([lambda w=w, p=plan: fused.project(x, w, norm, residual, p) for w in weights])
+            ms = graph_ms(
+                [lambda w=w, p=plan: fused.project(x, w, norm, residual, p) for w in weights]
+            )
         except (triton.runtime.errors.OutOfResources, triton.CompilationError):
             continue
         found.append({"tile": str(tile), "ms": ms})
@@ -331,7 +336,9 @@ def predictor_frames(device: Any, copy_gb_s: float) -> list[dict[str, Any]]:
         for batch in BATCHES:
             ms, nbytes = predictor_frame(precision, batch, device)
             floor = nbytes / copy_gb_s / 1e6
-            print(f"predictor frame {precision:5} rows {batch:2} {ms:6.3f} ms, {floor / ms:.1%} of copy")
+            print(
+                f"predictor frame {precision:5} rows {batch:2} {ms:6.3f} ms, {floor / ms:.1%} of copy"
+            )
             row = {"precision": str(precision), "batch": batch, "ms": ms, "floor_ms": floor}
             rows.append(row)
     return rows
@@ -355,14 +362,19 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
     decoder = Decoder(shape).to(device, torch.bfloat16)
     fused = FusedDecoder.of(decoder, kernels, precision)
     x = torch.randn(batch, 2, 1024, device=device).bfloat16()
-    kv, rope = KVBuffer.zeros(shape.kv_shape(batch, GROUPS), x), RopeTable.build(GROUPS, 128, 1e6, x)
+    kv, rope = (
+        KVBuffer.zeros(shape.kv_shape(batch, GROUPS), x),
+        RopeTable.build(GROUPS, 128, 1e6, x),
+    )
     matrices = torch.randn(GROUPS - 1, 2048, 1024, device=device).bfloat16() / 32
     heads = [quantise(matrix, precision) for matrix in matrices]
     tables = torch.randn(GROUPS - 1, 2048, 1024, device=device).bfloat16()
     how = SamplerRows.build(batch, device)
     for number in range(batch):
         how.set(number, SamplerOptions())
-    noise = Noise(torch.zeros(batch, 2, dtype=torch.int64, device=device), torch.zeros_like(how.top_k))
+    noise = Noise(
+        torch.zeros(batch, 2, dtype=torch.int64, device=device), torch.zeros_like(how.top_k)
+    )
     positions = [torch.full((batch,), at, device=device) for at in range(GROUPS)]
 
     def frame() -> None:

@@ -15,7 +15,9 @@ from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 BF16 = torch.bfloat16
 
 
-def matrix(n: int, k: int, precision: Precision = Precision.NONE, dtype: torch.dtype = BF16) -> Weight:
+def matrix(
+    n: int, k: int, precision: Precision = Precision.NONE, dtype: torch.dtype = BF16
+) -> Weight:
     return quantise((torch.randn(n, k) / k**0.5).to(dtype), precision)
 
 
@@ -47,7 +49,9 @@ SIZES = [(64, 1024), (40, 2048), (24, 3072), (16, 6144), (37, 1000), (5, 70)]
 @pytest.mark.parametrize("rows", [1, 3, 5, 16])
 @pytest.mark.parametrize(("n", "k"), SIZES)
 @pytest.mark.parametrize("precision", list(Precision))
-def test_a_product_is_as_good_as_one_rounding(n: int, k: int, rows: int, precision: Precision) -> None:
+def test_a_product_is_as_good_as_one_rounding(
+    n: int, k: int, rows: int, precision: Precision
+) -> None:
     x, weight = torch.randn(rows, k).to(BF16), matrix(n, k, precision)
     got = fused.linear(x, weight)
     wanted = exact(x, weight, None)
@@ -59,13 +63,16 @@ def test_a_product_is_as_good_as_one_rounding(n: int, k: int, rows: int, precisi
 @pytest.mark.parametrize("rows", [1, 2, 7])
 @pytest.mark.parametrize(("n", "k"), [(48, 1024), (20, 2048), (19, 333)])
 @pytest.mark.parametrize("precision", [Precision.NONE, Precision.INT8])
-def test_norm_and_residual_are_the_reference_s(n: int, k: int, rows: int, precision: Precision) -> None:
+def test_norm_and_residual_are_the_reference_s(
+    n: int, k: int, rows: int, precision: Precision
+) -> None:
     x, weight, norm = torch.randn(rows, k).to(BF16) * 30, matrix(n, k, precision), norm_of(k)
     residual = torch.randn(rows, n).to(BF16)
     got = fused.linear(x, weight, norm, residual)
     wanted = plain.linear(x, weight, norm, residual)
     assert error(got, exact(x, weight, norm) + residual.double()) < limit(BF16)
-    assert (got == wanted).double().mean() > 0.9
+    if precision is Precision.NONE:  # else the plain path rounds once more
+        assert (got == wanted).double().mean() > 0.9
 
 
 @pytest.mark.parametrize("rows", [1, 4, 9])
@@ -110,5 +117,5 @@ def test_more_rows_than_a_kernel_takes_go_the_plain_way() -> None:
 @pytest.mark.parametrize(("n", "k"), [(4096, 1024), (1024, 3072), (6144, 2048), (2048, 6144)])
 def test_tiles_cover_the_machine(rows: int, n: int, k: int) -> None:
     """A 4060 has 24 multiprocessors, an H100 132; fewer programs than that leave some idle."""
-    tile = choose_tile(rows, n, k)
+    tile = choose_tile(rows, n, k, 2)
     assert n // tile.block_n >= 128

@@ -11,7 +11,7 @@ from vivavoce.engines.kernels.sampler import Noise, Rules
 from vivavoce.engines.qwen3.sampling import SamplerOptions, SamplerRows, keyed_draw
 
 BF16 = torch.bfloat16
-ROWS = 12
+ROWS = 6
 
 
 def sampler_of(*options: SamplerOptions) -> SamplerRows:
@@ -39,7 +39,7 @@ EVERY_KIND = (
 @pytest.mark.parametrize("group", [1, 15])
 def test_the_same_choices_as_the_plain_path(vocabulary: int, group: int) -> None:
     sampler = sampler_of(*EVERY_KIND)
-    for frame in range(6):
+    for frame in range(2):
         scores, noise = torch.randn(ROWS, vocabulary) * 4, noise_of(frame)
         wanted, _ = plain.sample(scores, sampler, noise, group)
         got, embedded = fused.sample(scores, sampler, noise, group)
@@ -52,19 +52,19 @@ def test_ties_of_narrow_scores_are_kept_in_top_k() -> None:
     sampler = sampler_of(SamplerOptions(top_k=3), SamplerOptions(top_k=5, temperature=0.5))
     scores = torch.randint(0, 6, (ROWS, 2048)).to(BF16)
     seen = set()
-    for frame in range(20):
+    for frame in range(5):
         noise = noise_of(frame)
         wanted, _ = plain.sample(scores, sampler, noise, 2)
         got, _ = fused.sample(scores, sampler, noise, 2)
         assert torch.equal(got, wanted)
         seen |= set(got.tolist())
-    assert len(seen) > 20
+    assert len(seen) > 10
     assert (scores.gather(1, got[:, None]) == 5).all()
 
 
 def test_the_rules_of_code_0() -> None:
     vocabulary, end = 3072, 2150
-    for frame in range(4):
+    for frame in range(2):
         rules = Rules(
             torch.rand(ROWS, vocabulary) < 0.3,
             1 + torch.rand(ROWS),
@@ -108,6 +108,7 @@ def test_the_embedding_of_the_choice_comes_with_it(hidden: int) -> None:
     assert torch.equal(embedded, table[choice])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_are_not_finite_still_give_a_code(bad: float) -> None:
     scores = torch.full((ROWS, 1000), bad)

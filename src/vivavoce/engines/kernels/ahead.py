@@ -73,6 +73,8 @@ def cases() -> Iterator[Case]:
     for rows in (1, 4, 8, 16):
         for kind in ("*bf16", "*i8", "*fp8e4nv"):
             yield from _projections(rows, kind)
+    for rows in (32, 128):
+        yield from _projections(rows, "*i8")
     for overlap in (False, True):
         yield _attention("attend frame", stored=16, part=16, overlap=overlap)
         yield _sampler("sample code", 2048, 1024, rules=False, overlap=overlap)
@@ -125,19 +127,23 @@ def _resources(cubin: bytes) -> tuple[int, int, int]:
 _PREDICTOR = {"qkv": (4096, 1024), "out": (1024, 2048), "down": (1024, 3072), "head": (2048, 1024)}
 _TALKER = {"qkv": (4096, 2048), "out": (2048, 2048), "down": (2048, 6144), "head": (3072, 2048)}
 _GATED = {"predictor": (3072, 1024), "talker": (6144, 2048)}
+_BYTES = {"*bf16": 2, "*i8": 1, "*fp8e4nv": 1}
 _NORMED = ("qkv", "head")
 
 
 def _projections(rows: int, kind: str) -> Iterator[Case]:
     for model, shapes in (("predictor", _PREDICTOR), ("talker", _TALKER)):
         for name, (n, k) in shapes.items():
-            plan = linear_triton.Plan(rows, n, k, 1e-6, False, choose_tile(rows, n, k))
+            plan = linear_triton.Plan(
+                rows, n, k, 1e-6, False, choose_tile(rows, n, k, _BYTES[kind])
+            )
             yield _projection(f"{model} {name}", kind, plan, name in _NORMED)
         n, k = _GATED[model]
-        plan = linear_triton.Plan(rows, n, k, 1e-6, True, choose_tile(rows, n, k, gated=True))
+        tile = choose_tile(rows, n, k, _BYTES[kind], gated=True)
+        plan = linear_triton.Plan(rows, n, k, 1e-6, True, tile)
         yield _projection(f"{model} gate", kind, plan, normed=True)
     n, k = _PREDICTOR["qkv"]
-    plan = linear_triton.Plan(rows, n, k, 1e-6, False, choose_tile(rows, n, k))
+    plan = linear_triton.Plan(rows, n, k, 1e-6, False, choose_tile(rows, n, k, _BYTES[kind]))
     yield _projection("predictor qkv overlapped", kind, replace(plan, overlap=True), normed=True)
 
 
@@ -207,7 +213,7 @@ def _embed_sum(hidden: int) -> Case:
 
 
 def _norm(hidden: int) -> Case:
-    plan = linear_triton.Plan(1, hidden, hidden, 1e-6, False, choose_tile(1, hidden, hidden))
+    plan = linear_triton.Plan(1, hidden, hidden, 1e-6, False, choose_tile(1, hidden, hidden, 2))
     none = "constexpr"
     types = linear_triton.Operands("*bf16", none, none, none, "*bf16", none, "*bf16")
     return Case(f"norm {hidden}", linear_triton.norm_kernel, types, plan, 4, {})

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators
 """One layer's attention between its projections, in one Triton kernel.
 
 Each program takes one key head of one row: it normalises and rotates the queries that share it and
@@ -10,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -19,6 +19,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from vivavoce.engines.kernels.attention import Cache, Heads
 from vivavoce.engines.kernels.device_math import narrow, times
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.errors import InputError
 
 _BLOCK = 32
 
@@ -74,7 +75,9 @@ class Plan:
 
 
 @triton.jit
-def _turned(at: tl.tuple, x: tl.tuple, norm: tl.tensor, position: tl.tensor, how: tl.constexpr) -> tl.tuple:
+def _turned(
+    at: tl.tuple, x: tl.tuple, norm: tl.tensor, position: tl.tensor, how: tl.constexpr
+) -> tl.tuple:
     """Halves ``x`` [Q, D / 2] of vectors at positions [Q], normalised and rotated.
 
     It rounds wherever the reference does.
@@ -96,7 +99,9 @@ def _turned(at: tl.tuple, x: tl.tuple, norm: tl.tensor, position: tl.tensor, how
 
 
 @triton.jit
-def _queries(at: tl.tuple, row: tl.tensor, head: tl.tensor, start: tl.tensor, how: tl.constexpr) -> tl.tuple:
+def _queries(
+    at: tl.tuple, row: tl.tensor, head: tl.tensor, start: tl.tensor, how: tl.constexpr
+) -> tl.tuple:
     """The queries [Q, D / 2] of one key head, as two halves; Q counts tokens, then groups."""
     groups: tl.constexpr = how.groups
     half: tl.constexpr = how.size // 2
@@ -112,7 +117,9 @@ def _queries(at: tl.tuple, row: tl.tensor, head: tl.tensor, start: tl.tensor, ho
 
 
 @triton.jit
-def _new_key(at: tl.tuple, line: tl.tensor, head: tl.tensor, position: tl.tensor, how: tl.constexpr) -> tl.tuple:
+def _new_key(
+    at: tl.tuple, line: tl.tensor, head: tl.tensor, position: tl.tensor, how: tl.constexpr
+) -> tl.tuple:
     """The key of the token at ``line``: two halves [1, D / 2]."""
     half: tl.constexpr = how.size // 2
     d = tl.arange(0, half)[None, :]
@@ -131,7 +138,7 @@ def _new_value(at: tl.tuple, line: tl.tensor, head: tl.tensor, how: tl.constexpr
 
 
 @triton.jit
-def _store_new(at: tl.tuple, spot: tl.tuple, bounds: tl.tuple, how: tl.constexpr) -> None:
+def store_new(at: tl.tuple, spot: tl.tuple, bounds: tl.tuple, how: tl.constexpr) -> None:
     """Keys and values of the new tokens within ``bounds`` go into the buffer."""
     row, head, start = spot
     half: tl.constexpr = how.size // 2
@@ -145,11 +152,15 @@ def _store_new(at: tl.tuple, spot: tl.tuple, bounds: tl.tuple, how: tl.constexpr
         place = ((row * how.kv_heads + head) * how.stored + position) * how.size
         tl.store(at.key_store + place + d, low, here)
         tl.store(at.key_store + place + half + d, high, here)
-        tl.store(at.value_store + place + whole, _new_value(at, row * how.steps + t, head, how), here)
+        tl.store(
+            at.value_store + place + whole, _new_value(at, row * how.steps + t, head, how), here
+        )
 
 
 @triton.jit
-def _block(at: tl.tuple, spot: tl.tuple, s: tl.tensor, end: tl.tensor, how: tl.constexpr) -> tl.tuple:
+def _block(
+    at: tl.tuple, spot: tl.tuple, s: tl.tensor, end: tl.tensor, how: tl.constexpr
+) -> tl.tuple:
     """Keys (two halves) and values at ``s``: what was stored, and the new ones from registers."""
     row, head, start = spot
     half: tl.constexpr = how.size // 2
@@ -170,7 +181,7 @@ def _block(at: tl.tuple, spot: tl.tuple, s: tl.tensor, end: tl.tensor, how: tl.c
 
 
 @triton.jit
-def _part(at: tl.tuple, spot: tl.tuple, bounds: tl.tuple, how: tl.constexpr) -> tl.tuple:
+def attend_part(at: tl.tuple, spot: tl.tuple, bounds: tl.tuple, how: tl.constexpr) -> tl.tuple:
     """Over positions within ``bounds``: the largest score, the sum of weights, the sum of values.
 
     [Q], [Q], [Q, D]; softmax in one pass (Milakov & Gimelshein 2018).
@@ -206,7 +217,7 @@ def _part(at: tl.tuple, spot: tl.tuple, bounds: tl.tuple, how: tl.constexpr) -> 
 
 
 @triton.jit
-def _write(at: tl.tuple, spot: tl.tuple, mixed: tl.tensor, how: tl.constexpr) -> None:
+def write_heads(at: tl.tuple, spot: tl.tuple, mixed: tl.tensor, how: tl.constexpr) -> None:
     """The heads' outputs [Q, D] to their columns."""
     row, head, _ = spot
     q = tl.arange(0, how.queries)
@@ -265,10 +276,10 @@ def attend_kernel(at: tl.tuple, how: tl.constexpr) -> None:
     spot = (row, head, start)
     first = (split * how.part).to(tl.int64)
     bounds = (first, tl.minimum(first + how.part, start + how.steps))
-    _store_new(at, spot, bounds, how)
-    most, weight, mixed = _part(at, spot, bounds, how)
+    store_new(at, spot, bounds, how)
+    most, weight, mixed = attend_part(at, spot, bounds, how)
     if how.splits == 1:
-        _write(at, spot, mixed / weight[:, None], how)
+        write_heads(at, spot, mixed / weight[:, None], how)
     else:
         slot = (row * how.kv_heads + head) * how.splits
         _leave(at, slot + split, (most, weight, mixed), how)
@@ -276,12 +287,14 @@ def attend_kernel(at: tl.tuple, how: tl.constexpr) -> None:
         tl.debug_barrier()
         place = at.arrived + row * how.kv_heads + head
         if tl.atomic_add(place, 1) == how.splits - 1:
-            _write(at, spot, _add_up(at, slot, how), how)
+            write_heads(at, spot, _add_up(at, slot, how), how)
             tl.store(place, 0)
 
 
 def attend(qkv: Tensor, heads: Heads, rope: RopeTable, cache: Cache) -> Tensor:
-    """As ``attention.attend``."""
+    """As ``attention.attend``. Raises InputError for a buffer that is not contiguous."""
+    if not (cache.keys.is_contiguous() and cache.values.is_contiguous()):
+        raise InputError("A layer's keys and values must be contiguous.", param="cache")
     how = plan(qkv, heads, cache)
     rows, steps = qkv.shape[:2]
     out = qkv.new_empty(rows, steps, heads.heads * heads.size)
@@ -294,7 +307,7 @@ def attend(qkv: Tensor, heads: Heads, rope: RopeTable, cache: Cache) -> Tensor:
         rope.sin,
         cache.keys,
         cache.values,
-        cache.positions,
+        cache.positions.contiguous(),
         cache.scratch.sums if split and cache.scratch else None,
         cache.scratch.arrived if split and cache.scratch else None,
         out,

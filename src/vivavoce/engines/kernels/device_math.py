@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators
 """Arithmetic shared by the Triton kernels: rounding where the reference rounds, exact logarithms.
 
 Importing this needs Triton. With TRITON_INTERPRET=1 set before the first import of Triton, all
@@ -29,8 +30,7 @@ def operand(x: tl.tensor, like: tl.constexpr) -> tl.tensor:
     """A tensor core's operand: ``x`` in ``like``, exactly. (The interpreter multiplies float32.)"""
     if _INTERPRETED:
         return x.to(tl.float32)
-    else:
-        return x.to(like)
+    return x.to(like)
 
 
 @triton.jit
@@ -44,8 +44,7 @@ def natural_log(x: tl.tensor) -> tl.tensor:
     """To a unit in the last place: the fast one is too coarse near 1, where noise is largest."""
     if _INTERPRETED:
         return tl.log(x)
-    else:
-        return libdevice.log(x)
+    return libdevice.log(x)
 
 
 @triton.jit
@@ -53,8 +52,7 @@ def exponential(x: tl.tensor) -> tl.tensor:
     """To a unit or two in the last place."""
     if _INTERPRETED:
         return tl.exp(x)
-    else:
-        return libdevice.exp(x)
+    return libdevice.exp(x)
 
 
 @triton.jit

@@ -54,10 +54,11 @@ def normalise(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _product(x: Tensor, weight: Weight) -> Tensor:
+    """Quantised numbers are exact in the dtype of ``x``; their scale is applied in float32."""
     if weight.scale is None:
         return functional.linear(x, weight.data, weight.bias)
     wide = torch.promote_types(x.dtype, torch.float32)
-    out = functional.linear(x.to(wide), weight.data.to(wide)) * weight.scale.to(wide)
+    out = functional.linear(x, weight.data.to(x.dtype)).to(wide) * weight.scale.to(wide)
     if weight.bias is not None:
         out = out + weight.bias.to(wide)
     return out.to(x.dtype)

@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators
 """Projections of a few rows in Triton: weights stream through once, dequantised in registers.
 
 One kernel takes every row's sum on its own, so that a row's result does not depend on its company;
@@ -18,7 +19,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from vivavoce.engines.kernels import linear as plain
 from vivavoce.engines.kernels.device_math import narrow, operand, silu, times
 from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.tiles import MOST_ROWS, Tile, choose_tile
+from vivavoce.engines.kernels.tiles import Tile, choose_tile, takes
 from vivavoce.engines.kernels.weights import Weight
 
 
@@ -58,11 +59,18 @@ class Plan:
 
 
 @triton.jit
-def _weights(at: tl.tuple, n: tl.tensor, k: tl.tensor, how: tl.constexpr) -> tl.tensor:
-    """A tile [BN, BK] of the matrix; zeros beyond its edges."""
+def weight_tile(at: tl.tuple, rows: tl.tensor, columns: tl.tensor, how: tl.constexpr) -> tl.tensor:
+    """The matrix at ``rows`` and ``columns`` (shapes that broadcast); zeros beyond its edges."""
     total: tl.constexpr = how.n * (2 if how.gated else 1)
-    inside = (n < total)[:, None] & (k < how.k)[None, :]
-    return tl.load(at.weight + n[:, None].to(tl.int64) * how.k + k[None, :], inside, other=0.0)
+    inside = (rows < total) & (columns < how.k)
+    return tl.load(at.weight + rows * how.k + columns, inside, other=0.0)
+
+
+@triton.jit
+def tile_columns(how: tl.constexpr) -> tl.tensor:
+    """The columns [parts * BK] of a first tile."""
+    step: tl.constexpr = how.tile.block_k * how.tile.parts
+    return tl.arange(0, step)
 
 
 @triton.jit
@@ -110,41 +118,44 @@ def _store(at: tl.tuple, out: tl.tensor, place: tl.tensor, inside: tl.tensor) ->
 
 
 @triton.jit
-def vector_kernel(at: tl.tuple, how: tl.constexpr) -> None:
-    """Each row by sums of products. The first tile is asked for before anything waits."""
+def _row_sums(weights: tl.tensor, x: tl.tensor) -> tl.tensor:
+    """Sums [BN, 1] of weights [BN, K] times activations [K]."""
+    return tl.sum(weights.to(tl.float32) * x[None, :], 1)[:, None]
+
+
+@triton.jit
+def vector_tile(
+    at: tl.tuple, n: tl.tensor, weights: tl.tensor, others: tl.tensor, how: tl.constexpr
+) -> None:
+    """Outputs ``n`` of all rows; the first weights, and the others of a gate, are at hand.
+
+    The next weights are asked for before the ones at hand are used.
+    """
     block_n: tl.constexpr = how.tile.block_n
-    block_k: tl.constexpr = how.tile.block_k
+    step: tl.constexpr = how.tile.block_k * how.tile.parts
     size: tl.constexpr = how.k
     rows: tl.constexpr = how.rows
     columns: tl.constexpr = triton.next_power_of_2(how.rows)
     like: tl.constexpr = at.out.dtype.element_ty
-    n = tl.program_id(0) * block_n + tl.arange(0, block_n)
-    k = tl.arange(0, block_k)
+    k = tile_columns(how)
     column = tl.arange(0, columns)[None, :]
-    weights = _weights(at, n, k, how)
-    if how.gated:
-        others = _weights(at, n + how.n, k, how)
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
     total = tl.zeros((block_n, columns), tl.float32)
-    if how.gated:
-        second = tl.zeros((block_n, columns), tl.float32)
-    for start in tl.static_range(0, size, block_k):
-        if start > 0:
-            weights = _weights(at, n, start + k, how)
+    second = tl.zeros((block_n, columns), tl.float32)
+    for start in tl.static_range(0, size, step):
+        next_weights, next_others = weights, others
+        if start + step < size:
+            next_weights = weight_tile(at, n[:, None], (start + step + k)[None, :], how)
             if how.gated:
-                others = _weights(at, n + how.n, start + k, how)
+                next_others = weight_tile(at, n[:, None] + how.n, (start + step + k)[None, :], how)
         for row in tl.static_range(rows):
             inverse = tl.full((), 1.0, tl.float32)
             if at.norm is not None:
                 inverse = _inverse_rms(at, row, how)
-            x = _activations(at, row, start + k, inverse, how).to(tl.float32)[None, :]
-            part = tl.sum(weights.to(tl.float32) * x, 1)[:, None]
-            total += tl.where(column == row, part, 0.0)
+            x = _activations(at, row, start + k, inverse, how).to(tl.float32)
+            total += tl.where(column == row, _row_sums(weights, x), 0.0)
             if how.gated:
-                part = tl.sum(others.to(tl.float32) * x, 1)[:, None]
-                second += tl.where(column == row, part, 0.0)
+                second += tl.where(column == row, _row_sums(others, x), 0.0)
+        weights, others = next_weights, next_others
     out = _finish(at, total, n[:, None], how)
     if how.gated:
         out = times(silu(out, like), _finish(at, second, n[:, None] + how.n, how), like)
@@ -153,14 +164,19 @@ def vector_kernel(at: tl.tuple, how: tl.constexpr) -> None:
 
 
 @triton.jit
-def _weights_in_parts(at: tl.tuple, n: tl.tensor, k: tl.tensor, how: tl.constexpr) -> tl.tensor:
-    """Tiles [parts, BN, BK] of the matrix, in the dtype of the activations (which is exact)."""
-    total: tl.constexpr = how.n * (2 if how.gated else 1)
-    rows = n[None, :, None]
-    columns = k[:, None, :]
-    inside = (rows < total) & (columns < how.k)
-    tile = tl.load(at.weight + rows.to(tl.int64) * how.k + columns, inside, other=0.0)
-    return operand(tile, at.x.dtype.element_ty)
+def vector_kernel(at: tl.tuple, how: tl.constexpr) -> None:
+    """Each row by sums of products. The first tile is asked for before anything waits."""
+    block_n: tl.constexpr = how.tile.block_n
+    n = tl.program_id(0) * block_n + tl.arange(0, block_n)
+    k = tile_columns(how)
+    weights = weight_tile(at, n[:, None], k[None, :], how)
+    others = weights
+    if how.gated:
+        others = weight_tile(at, n[:, None] + how.n, k[None, :], how)
+    if how.overlap:
+        gdc_launch_dependents()
+        gdc_wait()
+    vector_tile(at, n, weights, others, how)
 
 
 @triton.jit
@@ -181,7 +197,7 @@ def _inverse_rms_of_all(at: tl.tuple, row: tl.tensor, how: tl.constexpr) -> tl.t
 def _activations_in_parts(
     at: tl.tuple, row: tl.tensor, k: tl.tensor, inverse: tl.tensor, how: tl.constexpr
 ) -> tl.tensor:
-    """Activations [parts, BK, R], normalised where there is a norm."""
+    """Activations [parts, R, BK], normalised where there is a norm."""
     rows = row[None, :, None]
     columns = k[:, None, :]
     inside = (rows < how.rows) & (columns < how.k)
@@ -217,10 +233,13 @@ def dot_kernel(at: tl.tuple, how: tl.constexpr) -> None:
         second = tl.zeros((parts, rows, block_n), tl.float32)
     for start in tl.range(0, size, step, num_stages=stages):
         x = _activations_in_parts(at, row, start + k, inverse, how)
-        weights = _weights_in_parts(at, n, start + k, how)
+        columns = (start + k)[:, None, :]
+        weights = weight_tile(at, n[None, :, None], columns, how)
+        weights = operand(weights, at.x.dtype.element_ty)
         total = tl.dot(x, weights.permute(0, 2, 1), total, input_precision="ieee")
         if how.gated:
-            others = _weights_in_parts(at, n + how.n, start + k, how)
+            others = weight_tile(at, n[None, :, None] + how.n, columns, how)
+            others = operand(others, at.x.dtype.element_ty)
             second = tl.dot(x, others.permute(0, 2, 1), second, input_precision="ieee")
     out = _finish(at, tl.sum(total, 0), n[None, :], how)
     if how.gated:
@@ -246,15 +265,15 @@ def norm_kernel(at: tl.tuple, how: tl.constexpr) -> None:
 def linear(
     x: Tensor, weight: Weight, norm: Norm | None = None, residual: Tensor | None = None
 ) -> Tensor:
-    """As ``linear.linear``; more than ``MOST_ROWS`` rows go there."""
-    if x.shape[0] > MOST_ROWS:
+    """As ``linear.linear``; more rows than ``tiles.takes`` go there."""
+    if not takes(x.shape[0], quantised=weight.scale is not None):
         return plain.linear(x, weight, norm, residual)
     return project(x, weight, norm, residual, plan(x, weight, norm))
 
 
 def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
-    """As ``linear.gated``; more than ``MOST_ROWS`` rows go there."""
-    if x.shape[0] > MOST_ROWS:
+    """As ``linear.gated``; more rows than ``tiles.takes`` go there."""
+    if not takes(x.shape[0], quantised=weight.scale is not None):
         return plain.gated(x, weight, norm)
     return project(x, weight, norm, None, plan(x, weight, norm, gated=True))
 
@@ -262,7 +281,7 @@ def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
 def normalise(x: Tensor, norm: Norm) -> Tensor:
     """As ``linear.normalise``."""
     rows, size = x.shape
-    how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size))
+    how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size, x.itemsize))
     at = Operands(x.contiguous(), None, None, None, norm.weight, None, torch.empty_like(x))
     norm_kernel[(rows,)](at, how, num_warps=4, launch_pdl=how.overlap)
     return at.out
@@ -273,7 +292,8 @@ def plan(x: Tensor, weight: Weight, norm: Norm | None, *, gated: bool = False) -
     rows, (n, k) = x.shape[0], weight.data.shape
     n = n // 2 if gated else n
     eps = norm.eps if norm is not None else 0.0
-    return Plan(rows, n, k, eps, gated, choose_tile(rows, n, k, gated=gated))
+    tile = choose_tile(rows, n, k, weight.data.itemsize, gated=gated)
+    return Plan(rows, n, k, eps, gated, tile)
 
 
 def project(
@@ -282,9 +302,7 @@ def project(
     """Launch ``how``. ``x`` [R, K]; all tensors contiguous."""
     out = torch.empty(how.rows, how.n, dtype=x.dtype, device=x.device)
     scales = None if norm is None else norm.weight
-    at = Operands(
-        x.contiguous(), weight.data, weight.scale, weight.bias, scales, residual, out
-    )
+    at = Operands(x.contiguous(), weight.data, weight.scale, weight.bias, scales, residual, out)
     kernel = dot_kernel if how.tile.dot else vector_kernel
     kernel[how.grid](at, how, num_warps=how.tile.warps, launch_pdl=how.overlap)
     return out

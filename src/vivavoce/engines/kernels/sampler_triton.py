@@ -1,3 +1,4 @@
+# mypy: allow-untyped-decorators
 """From scores to a code and its embedding in one Triton kernel: one program for each row.
 
 Nothing is sorted: the top-k and top-p limits are found bit by bit in the scores' order, by counting.
@@ -56,7 +57,7 @@ class Plan:
 
 
 @triton.jit
-def _scores(at: tl.tuple, row: tl.tensor, code: tl.tensor, how: tl.constexpr) -> tl.tensor:
+def ruled_scores(at: tl.tuple, row: tl.tensor, code: tl.tensor, how: tl.constexpr) -> tl.tensor:
     """Scores in float32 after the rules of code 0; -inf where excluded."""
     size: tl.constexpr = how.vocabulary
     x = tl.load(at.scores + row * size + code, code < size, other=-float("inf")).to(tl.float32)
@@ -97,9 +98,7 @@ def _kth_largest(order: tl.tensor, kept: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def _within_top_p(
-    x: tl.tensor, order: tl.tensor, code: tl.tensor, tail: tl.tensor
-) -> tl.tensor:
+def _within_top_p(x: tl.tensor, order: tl.tensor, code: tl.tensor, tail: tl.tensor) -> tl.tensor:
     """Which scores remain when the least likely, together at most ``tail``, are cut off.
 
     Equal scores leave in the order of their codes; the last of the largest always stays.
@@ -124,7 +123,7 @@ def _within_top_p(
 
 
 @triton.jit
-def _restricted(
+def restricted_scores(
     at: tl.tuple, row: tl.tensor, x: tl.tensor, code: tl.tensor, how: tl.constexpr
 ) -> tl.tensor:
     """Scores over the temperature, -inf outside of top-k (ties kept) and top-p."""
@@ -149,7 +148,7 @@ def _mix(x: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def _gumbel(at: tl.tuple, row: tl.tensor, group: tl.tensor, code: tl.tensor) -> tl.tensor:
+def row_noise(at: tl.tuple, row: tl.tensor, group: tl.tensor, code: tl.tensor) -> tl.tensor:
     """``sampling.gumbel`` of ``sampling.stream_keys``, for one row and group."""
     low = tl.load(at.seeds + 2 * row).to(tl.uint32)
     high = tl.load(at.seeds + 2 * row + 1).to(tl.uint32)
@@ -171,9 +170,9 @@ def sample_kernel(at: tl.tuple, group: tl.tensor, how: tl.constexpr) -> None:
     if how.overlap:
         gdc_launch_dependents()
         gdc_wait()
-    x = _scores(at, row, code, how)
+    x = ruled_scores(at, row, code, how)
     if tl.load(at.greedy + row) == 0:
-        x = _restricted(at, row, x, code, how) + _gumbel(at, row, group, code)
+        x = restricted_scores(at, row, x, code, how) + row_noise(at, row, group, code)
     # Where all are excluded or not finite, any code will do but one that is none.
     choice = tl.minimum(tl.argmax(x, 0), how.vocabulary - 1)
     tl.store(at.choice + row, choice.to(tl.int64))

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_ROWS = 32
+MOST_ROWS_QUANTISED = 128  # over the other, a library's product is faster, but knows float only
 _VECTOR_ROWS = 4  # over it, tensor cores need fewer instructions than sums of products
-_TILE = 8192  # weights that one program of 4 warps has in flight
+_WARP_BYTES = 512  # what one load of a whole warp brings, at 16 bytes a thread
+_WARPS = 4
+_STEP = 2048  # columns at once
+_TILE = 16384  # weights that a program of 4 warps has at once: 128 in a thread
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Weights [block_n, block_k] a program holds at a time, ``parts`` of them side by side in K.
+    """Weights [parts, block_n, block_k] that a program takes at a time, the parts beside each other.
 
     ``dot``: by tensor cores, else by sums of products.
     """
@@ -24,17 +28,28 @@ class Tile:
     dot: bool = False
 
 
-def choose_tile(rows: int, n: int, k: int, *, gated: bool = False) -> Tile:
-    """The tile for ``rows`` of activations and a matrix [n, k] (twice as many rows if gated)."""
+def choose_tile(rows: int, n: int, k: int, itemsize: int, *, gated: bool = False) -> Tile:
+    """The tile for ``rows`` of activations and a matrix [n, k] (twice as many rows if gated).
+
+    ``itemsize``: bytes of one weight.
+    """
     if rows > _VECTOR_ROWS:
-        return _dot_tile(n, gated)
-    block_k = min(_power(k), 2048)
-    block_n = max(2, min(8, _TILE // block_k) // (2 if gated else 1))
-    return Tile(block_n, block_k, warps=4 if block_n * block_k <= _TILE // 2 or gated else 8)
+        return _dot_tile(rows, n, gated)
+    block_k = min(_WARP_BYTES // itemsize, _power(k))
+    step = max(block_k, min(_STEP, k & -k if k % 1024 == 0 else _power(k)))
+    block_n = min(4 if n <= 1024 else 16, max(_WARPS, _TILE // step // (2 if gated else 1)))
+    return Tile(block_n, block_k, _WARPS, parts=step // block_k)
 
 
-def _dot_tile(n: int, gated: bool) -> Tile:
+def takes(rows: int, *, quantised: bool) -> bool:
+    """Whether so many rows are still worth a kernel that streams the weights."""
+    return rows <= (MOST_ROWS_QUANTISED if quantised else MOST_ROWS)
+
+
+def _dot_tile(rows: int, n: int, gated: bool) -> Tile:
     block_n = 8 if n <= 1024 or gated else 16
+    if rows > 16:
+        return Tile(block_n, block_k=64, warps=4, stages=3, parts=2, dot=True)
     return Tile(block_n, block_k=64, warps=4, stages=4, parts=4, dot=True)
 
 
