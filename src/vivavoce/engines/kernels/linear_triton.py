@@ -281,10 +281,11 @@ def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
 def normalise(x: Tensor, norm: Norm) -> Tensor:
     """As ``linear.normalise``."""
     rows, size = x.shape
+    out = torch.empty_like(x)
     how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size, x.itemsize))
-    at = Operands(x.contiguous(), None, None, None, norm.weight, None, torch.empty_like(x))
+    at = Operands(x.contiguous(), None, None, None, norm.weight, None, out)
     norm_kernel[(rows,)](at, how, num_warps=4, launch_pdl=how.overlap)
-    return at.out
+    return out
 
 
 def plan(x: Tensor, weight: Weight, norm: Norm | None, *, gated: bool = False) -> Plan:
