@@ -27,7 +27,7 @@ def counting(api: RecordingGraphs) -> tuple[Captures[int], torch.Tensor, list[Jo
     x = torch.zeros(4)
 
     def job(rows: int) -> Job[int]:
-        return Job(rows, rows, lambda: x[:rows].add_(1) and None)
+        return Job(rows, rows, lambda: x[:rows].add_(1))
 
     return Captures("count", api, Statics().buffers((x,))), x, [job(rows) for rows in (1, 4, 2)]
 
@@ -62,7 +62,7 @@ def test_what_fails_runs_eagerly_with_one_warning(caplog: pytest.LogCaptureFixtu
 
 def test_what_was_not_captured_runs_eagerly() -> None:
     captures, x, _ = counting(RecordingGraphs())
-    assert not captures.run(3, lambda: x.add_(1) and None)
+    assert not captures.run(3, lambda: x.add_(1))
     assert x.tolist() == [1] * 4
 
 

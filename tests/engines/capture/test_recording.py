@@ -69,11 +69,11 @@ WRONG: dict[str, tuple[Work, str]] = {
     "reads a view of another": (lambda: INSIDE.add_(OUTSIDE[1:2]), "no static one"),
     "makes a tensor from the host": (lambda: INSIDE.add_(torch.tensor([1.0] * 4)), "no static one"),
     "writes to another": (OUTSIDE[:2].zero_, "no static one"),
-    "asks for a value": (lambda: INSIDE.add_(INSIDE.sum().item()) and None, "host"),
+    "asks for a value": (lambda: INSIDE.add_(INSIDE.sum().item()), "host"),
     "branches on a value": (lambda: INSIDE.add_(1) if INSIDE.sum() > 0 else None, "host"),
-    "copies to the host": (lambda: INSIDE.cpu() and None, "host"),
-    "a shape from data": (lambda: INSIDE.nonzero() and None, "depends on data"),
-    "picks by a mask": (lambda: INSIDE[INSIDE > 0] and None, "mask"),
+    "copies to the host": (lambda: INSIDE.cpu(), "host"),
+    "a shape from data": (lambda: INSIDE.nonzero(), "depends on data"),
+    "picks by a mask": (lambda: INSIDE[INSIDE > 0], "mask"),
     "draws": (INSIDE.uniform_, "random"),
 }  # fmt: skip
 
@@ -104,7 +104,7 @@ def test_a_weight_that_moved_is_found() -> None:
     x, out = torch.ones(1, 2), torch.zeros(1, 2)
     api = RecordingGraphs()
     statics = Statics().buffers((x, out)).module(layer)
-    replay = api.capture("layer", lambda: out.copy_(layer(x)) and None, statics, api.pool())
+    replay = api.capture("layer", lambda: out.copy_(layer(x)), statics, api.pool())
     replay()
     assert torch.equal(out, layer(x))
     layer.weight.data = layer.weight.data.clone()
@@ -116,7 +116,7 @@ def test_a_pool_belongs_to_one_stream() -> None:
     api, x = RecordingGraphs(eager=True), torch.zeros(1)
     pool, statics = api.pool(), Statics().buffers((x,))
     first, second = (
-        api.capture(name, lambda: x.add_(1) and None, statics, pool) for name in ("a", "b")
+        api.capture(name, lambda: x.add_(1), statics, pool) for name in ("a", "b")
     )
     first()
     with pytest.raises(CaptureFailed, match="two streams"):
@@ -125,7 +125,7 @@ def test_a_pool_belongs_to_one_stream() -> None:
 
 def test_a_released_graph_is_gone_and_accounted_for() -> None:
     api, x = RecordingGraphs(), torch.zeros(8)
-    replay = api.capture("a", lambda: x.copy_(x + 1) and None, Statics().buffers((x,)), api.pool())
+    replay = api.capture("a", lambda: x.copy_(x + 1), Statics().buffers((x,)), api.pool())
     assert api.account.held == Held(graphs=1, graph_bytes=32)
     replay.release()
     replay.release()
@@ -138,9 +138,9 @@ def test_lazy_streams_do_nothing_before_somebody_waits() -> None:
     api, x = RecordingGraphs(), torch.zeros(1)
     stream, event, early = api.stream("codec"), api.event(), api.event()
     early.record(stream)
-    stream.run(lambda: x.add_(1) and None)
+    stream.run(lambda: x.add_(1))
     event.record(stream)
-    stream.run(lambda: x.add_(10) and None)
+    stream.run(lambda: x.add_(10))
     early.wait()
     assert (x.item(), early.done(), event.done()) == (0, True, False)
     api.main.wait(event)
@@ -152,7 +152,7 @@ def test_lazy_streams_do_nothing_before_somebody_waits() -> None:
 def test_polling_an_event_comes_to_an_end() -> None:
     api, x = RecordingGraphs(), torch.zeros(1)
     stream, event = api.stream("copy"), api.event()
-    stream.run(lambda: x.add_(1) and None)
+    stream.run(lambda: x.add_(1))
     event.record(stream)
     assert [event.done() for _ in range(4)] == [False, False, True, True]
     assert x.item() == 1

@@ -13,8 +13,8 @@ from vivavoce.engines.capture.account import Account
 from vivavoce.engines.capture.statics import Statics
 from vivavoce.errors import EngineError
 
-Work: TypeAlias = Callable[[], None]
-"""Something to be done on tensors that stay where they are. It returns nothing: what it makes is
+Work: TypeAlias = Callable[[], object]
+"""Something to be done on tensors that stay where they are; its result is ignored: what it makes is
 in buffers. It must do no harm when it runs once more than it is asked for."""
 
 

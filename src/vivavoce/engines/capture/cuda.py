@@ -136,7 +136,7 @@ class CudaGraphs:
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Pinned, or pageable with one warning where the system refuses to pin."""
         try:
-            buffer = HostBuffer(torch.zeros(shape, dtype=dtype).pin_memory(self._device), True)
+            buffer = HostBuffer(torch.zeros(shape, dtype=dtype).pin_memory(), True)
         except RuntimeError as error:
             if not self._said_pageable:
                 log.warning("No pinned memory (%s): copies to the host wait.", error)

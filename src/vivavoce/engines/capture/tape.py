@@ -110,7 +110,7 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         named = kwargs or {}
-        self._refuse(func, args)
+        self._refuse(func, args, named)
         for tensor in _tensors([*args, *named.values()]):
             self._check_read(func, tensor)
         for tensor in _written(func, args, named):
@@ -127,12 +127,15 @@ class _Recorder(TorchDispatchMode):
         for tensor, old in self._before.values():
             tensor.untyped_storage().copy_(old)
 
-    def _refuse(self, func: Any, args: Any) -> None:
+    def _refuse(self, func: Any, args: Any, named: dict[str, Any]) -> None:
         if func in _INDEXING:
             if any(index.dtype in (torch.bool, torch.uint8) for index in _tensors(args[1])):
                 raise CaptureFailed(f"{self._name}: {func} with a mask waits for the host.")
             return
+        quiet = not _argument(func, args, named, "dropout_p")
         for tag in func.tags:
+            if tag is torch.Tag.nondeterministic_seeded and _draws_by_dropout(func) and quiet:
+                continue
             if tag in _REFUSED:
                 raise CaptureFailed(f"{self._name}: {func}: {_REFUSED[tag]}.")
 
@@ -175,6 +178,17 @@ class _Recorder(TorchDispatchMode):
         self._made.append(made)
         self.slots += 1
         return self.slots - 1
+
+
+def _draws_by_dropout(func: Any) -> bool:
+    return any(argument.name == "dropout_p" for argument in func._schema.arguments)
+
+
+def _argument(func: Any, args: Any, named: dict[str, Any], name: str) -> Any:
+    for number, argument in enumerate(func._schema.arguments):
+        if argument.name == name:
+            return args[number] if number < len(args) else named.get(name)
+    return None
 
 
 def _filled(value: Any, made: list[Tensor | None]) -> Any:

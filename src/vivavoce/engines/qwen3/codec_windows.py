@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ from vivavoce.types import Samples
 
 SAMPLES = 1920
 """Of one frame."""
+
+KEPT = 64
+"""States whose copying may not have happened yet."""
 
 SLOTS = 4
 """Chunks on their way to the host at a time, before the ring grows."""
@@ -70,6 +74,8 @@ class CodecWindows:
     ) -> None:
         """``mode``: of torch.compile, for the decoder of a few rows; None compiles nothing."""
         self.stream: Stream = api.stream("codec")
+        self._main, self._ready = api.main, api.event()
+        self._begun: deque[DecoderState] = deque(maxlen=KEPT)
         self.state = decoder.init_state(rows + 1)
         self._decode, self._spare = decoder.decode, rows
         self._compiled = None if mode is None else Compiled("The codec", decoder.decode, mode)
@@ -103,8 +109,11 @@ class CodecWindows:
         """A stream begins in ``row``: as new, or as row 0 of ``state`` left off."""
         if state is None:
             self.stream.run(lambda: self.state.reset(row))
-        else:
-            self.stream.run(lambda: self.state.copy_row(row, state))
+            return
+        self._ready.record(self._main)
+        self.stream.wait(self._ready)
+        self.stream.run(lambda: self.state.copy_row(row, state))
+        self._begun.append(state)  # its memory must not be given to another before it is read
 
     def decode(
         self, rows: Sequence[int], codes: NDArray[np.int64], *, last: bool = False
@@ -127,7 +136,7 @@ class CodecWindows:
     def rehearse(self, rows: int, frames: int) -> None:
         """Decode a chunk of the spare row, to see how long it takes."""
         key = self._key(rows, frames, last=False)
-        self.stream.run(lambda: self._picked.fill_(self._spare) and None)
+        self.stream.run(lambda: self._picked.fill_(self._spare))
         self.stream.run(lambda: self._replay(key))
 
     def close(self) -> None:

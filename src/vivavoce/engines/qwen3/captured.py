@@ -1,0 +1,138 @@
+"""What a batch captures: frames and prompts on one stream, chunks of sound on another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vivavoce.engines.capture.api import GraphApi, Work
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
+from vivavoce.engines.capture.ring import Arrival, HostRing
+from vivavoce.engines.qwen3.chunks import RAMP
+from vivavoce.engines.qwen3.codec_windows import CodecWindows
+from vivavoce.engines.qwen3.frame import FrameIds
+from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
+from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.pace import Costs
+from vivavoce.engines.qwen3.rows import Rows
+from vivavoce.types import Samples
+
+FLIGHTS = 3
+"""Frames whose codes are on their way to the host, before the ring grows."""
+
+ROUNDS = 6
+PROMPT = 64
+"""Positions of the prompt whose reading is timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sounded:
+    """Sound that is there already, in the manner of ``CodecWindows.decode``."""
+
+    samples: Sequence[Samples]
+
+    def ready(self) -> bool:
+        """It is."""
+        return True
+
+    def take(self) -> Sequence[Samples]:
+        """All of it."""
+        return self.samples
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capturing:
+    """What captures, and the mode of torch.compile for what is compiled (None: nothing)."""
+
+    api: GraphApi
+    mode: str | None = None
+
+
+class CapturedParts:
+    """Captures over the rows of a batch, and what brings their results to the host."""
+
+    def __init__(self, capturing: Capturing, model: Model, rows: Rows, shortlist: int) -> None:
+        """``shortlist``: what ``frame``'s ``most`` is where no row needs sorting."""
+        api, state, ids = capturing.api, rows.state, FrameIds.of(model.config)
+        self.api, self._state, self._shortlist = api, state, shortlist
+        self.frames = FrameGraphs(api, model.talker, state, ids, shortlist)
+        pool = self.frames.captures.pool
+        self.prompts = PrefillGraphs(api, model.talker, state, pool)
+        self.windows = CodecWindows(api, model.codec, len(state.status), capturing.mode)
+        size = state.codes.numel() + state.status.numel()
+        self._told = HostRing(api, state.codes, size, FLIGHTS, "told")
+
+    def warm(self) -> None:
+        """Capture everything; no row may be in use."""
+        for part in (self.frames, self.prompts, self.windows):
+            part.warm()
+
+    @property
+    def in_use(self) -> int:
+        """Host buffers with something nobody took yet."""
+        return self._told.in_use + self.windows.in_use
+
+    def frame(self, width: int, span: int, *, step: bool, most: int) -> Arrival:
+        """A frame of the first rows; ``codes_and_status`` reads what arrives."""
+        self.frames.run(width, span, step=step, most=most)
+        told = [self._state.codes[:width], self._state.status[:width]]
+        return self._told.send(told, self.api.main)
+
+    def costs(self) -> Costs:
+        """Measured on idle rows. The largest chunk gives what each of its frames takes."""
+        buckets = buckets_to(len(self._state.status), BATCH_BUCKETS)
+        frame_ms = {rows: self._frame_ms(rows) for rows in buckets}
+        prompt = self._state.hidden.new_zeros(PROMPT, self._state.hidden.shape[1])
+        prefill_ms = self._timed_ms(lambda: self.prompts.run(0, prompt))
+        one_ms, all_ms = (self._chunk_ms(*size) for size in ((1, 1), (buckets[-1], max(RAMP))))
+        sound_ms = max(0.0, all_ms - one_ms) / max(1, buckets[-1] * max(RAMP) - 1)
+        return Costs(prefill_ms, frame_ms, one_ms, sound_ms)
+
+    def _frame_ms(self, rows: int) -> float:
+        span, most = self._state.text.shape[1], self._shortlist
+        return self._timed_ms(lambda: self.frames.run(rows, span, most=most))
+
+    def _chunk_ms(self, rows: int, frames: int) -> float:
+        return self._timed_ms(lambda: self.windows.rehearse(rows, frames))
+
+    def _timed_ms(self, work: Work) -> float:
+        """The longest of a few."""
+        took_s = []
+        for _ in range(ROUNDS):
+            began_s = time.perf_counter()
+            work()
+            self.api.main.synchronise()
+            self.windows.stream.synchronise()
+            took_s.append(time.perf_counter() - began_s)
+        return max(took_s[1:]) * 1000
+
+    def details(self) -> dict[str, int]:
+        """Counts for metrics."""
+        all_captures = (self.frames.captures, self.prompts.captures, self.windows.captures)
+        return {
+            "graphs_captured": sum(each.counts.captured for each in all_captures),
+            "graphs_failed": sum(each.counts.failed for each in all_captures),
+            "graphs_mb": sum(each.size_bytes for each in all_captures) // 2**20,
+        }
+
+    def close(self) -> None:
+        """Give graphs and host memory back."""
+        self.api.main.synchronise()
+        self.windows.close()
+        self.prompts.captures.release()
+        self.frames.captures.release()
+        self._told.close()
+
+
+def codes_and_status(told: torch.Tensor, width: int) -> NDArray[np.int64]:
+    """What ``CapturedParts.frame`` sends, as [width, 17]: the codes, then the status."""
+    codes, status = told[:-width].view(width, -1), told[-width:, None]
+    return torch.cat((codes, status), 1).numpy()
