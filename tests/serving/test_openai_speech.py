@@ -190,7 +190,7 @@ def test_each_answer_has_a_request_id(server) -> None:
 def test_sound_leaves_as_it_is_made(serve) -> None:
     server = serve(fake={"paced": True})
     with server.client.stream(
-        "POST", "/v1/audio/speech", json={"input": SENTENCE, "response_format": "pcm"}
+        "POST", "/v1/audio/speech", json={"input": SENTENCE * 20, "response_format": "pcm"}
     ) as answer:
         next(answer.iter_bytes())
         assert server.service.admission.running == 1
