@@ -17,6 +17,9 @@ from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.types import Samples
 
+SHORTLIST = 64
+"""Where every row keeps so few codes by top-k, choosing needs no sort; published models keep 50."""
+
 Codes = NDArray[np.int64]
 
 
@@ -72,6 +75,8 @@ class Batch:
         self._rows = Rows(model.config.talker, rows, positions, model.talker.codec_head.weight)
         self._codec = model.codec.init_state(rows)
         self._at = [0] * rows
+        self._first: set[int] = set()
+        self._sorting: set[int] = set()
 
     def begin(self, row: int, words: Words, options: RowOptions) -> None:
         """Prefill and admit. Raises InputError for what leaves no room to speak."""
@@ -83,6 +88,9 @@ class Batch:
         length = len(laid.rows)
         self._begin_codec(row, words.clone)
         self._at[row] = length
+        self._first.add(row)
+        if not (options.talker.fits(SHORTLIST) and options.codes.fits(SHORTLIST)):
+            self._sorting.add(row)
         self._rows.admit(row, hidden, length, laid.trailing, options, text_open=words.text_open)
 
     def extend(self, row: int, ids: Sequence[int]) -> None:
@@ -99,12 +107,17 @@ class Batch:
         if failed:
             self._rows.scrub(row)
         self._at[row] = 0
+        self._first.discard(row)
+        self._sorting.discard(row)
 
     def frame(self, width: int) -> Frame:
         """Advance the first ``width`` rows by one frame, and wait for it."""
         state = self._rows.first(width)
         span = min(max(self._at[:width]) + 1, self._positions)
-        frame(self._model.talker, state, self._ids, span)
+        begun = any(at > 0 and row not in self._first for row, at in enumerate(self._at[:width]))
+        most = 0 if self._sorting else SHORTLIST
+        frame(self._model.talker, state, self._ids, span, step=begun, most=most)
+        self._first.difference_update(range(width))
         told = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         status = tuple(Status(int(bits)) for bits in told[:, -1])
         for row in range(width):
