@@ -67,8 +67,7 @@ class CodePredictor(nn.Module):
         hidden = config.hidden_size
         self.model = PredictorDecoder(config, talker_hidden)
         self.lm_head = nn.ModuleList(
-            Linear(hidden, config.vocab_size)
-            for _ in range(config.num_code_groups - 1)
+            Linear(hidden, config.vocab_size) for _ in range(config.num_code_groups - 1)
         )
         self.small_to_mtp_projection: nn.Module = nn.Identity()
         if hidden != talker_hidden:

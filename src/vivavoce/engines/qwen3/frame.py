@@ -65,8 +65,8 @@ def frame(
 
     ``span``: positions that attention reads, more than any active row's position. ``draw`` replaces
     the rows' own seeded noise. Without ``step`` only rows in their first frame advance, which need
-    no talker step; it is the sooner for that, and the others stay as they are. ``most``: see ``sampling.restrict``;
-    a promise about the rows' options that spares sorting.
+    no talker step; it is the sooner for that, and the others stay as they are. ``most`` is a
+    promise about the rows' options that spares sorting: see ``sampling.restrict``.
     """
     draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
     live = rows.active & rows.primed

@@ -41,7 +41,6 @@ class SamplerOptions:
         if self.top_k < 0:
             raise InputError("top_k must be 0 or more.", param="top_k")
 
-
     def fits(self, most: int) -> bool:
         """Whether ``restrict`` can do with its ``most`` best scores."""
         return self.greedy or (0 < self.top_k <= most and self.top_p == 1)
@@ -90,9 +89,7 @@ def penalise(scores: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     return torch.where(seen, torch.where(scores < 0, scores * factor, scores / factor), scores)
 
 
-def choose(
-    scores: Tensor, sampler: SamplerRows, group: int, draw: Draw, most: int = 0
-) -> Tensor:
+def choose(scores: Tensor, sampler: SamplerRows, group: int, draw: Draw, most: int = 0) -> Tensor:
     """One choice per row, int64 [B], from float ``scores`` [B, V]; ``most``: see ``restrict``."""
     best = scores.argmax(-1)
     drawn = draw(restrict(scores, sampler, most), group)
