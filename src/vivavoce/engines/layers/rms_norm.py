@@ -27,4 +27,4 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     back before the weight is applied, as the published Qwen3 arithmetic does.
     """
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    return functional.rms_norm(wide, x.shape[-1:], None, eps).to(x.dtype) * weight
+    return functional.rms_norm(wide, [x.shape[-1]], None, eps).to(x.dtype) * weight
