@@ -62,11 +62,11 @@ class Attention(Joining):
     def forward(self, x: Tensor, at: Placement, kv: KVBuffer, layer: int) -> Tensor:
         """``x`` [B, T, hidden]; writes this layer's keys and values, returns [B, T, hidden]."""
         heads, kv_heads = self.shape.heads, self.shape.kv_heads
-        every = self.all_parts(x).unflatten(-1, (-1, self.shape.head_dim)).transpose(1, 2)
-        placed, value = every.split((heads + kv_heads, kv_heads), 1)
+        every = torch.unflatten(self.all_parts(x), -1, (-1, self.shape.head_dim)).transpose(1, 2)
+        placed, value = torch.split(every, [heads + kv_heads, kv_heads], 1)
         scales = self._scales() if self.scales is None else self.scales
         turned = rotate(rms_norm(placed, scales, self.shape.norm_eps), at.cos, at.sin)
-        query, key = turned.split((heads, kv_heads), 1)
+        query, key = torch.split(turned, [heads, kv_heads], 1)
         kv.write(layer, at, key, value)
         keys, values = kv.read(layer, at.span)
         mixed: Tensor = self.o_proj(self._attend(query, keys, values, at.mask))
@@ -136,9 +136,9 @@ class Decoder(nn.Module):
 
     def join(self) -> None:
         """Join the maps of one input, layer by layer, after loading; see ``Joining``."""
-        for layer in self.layers:
-            layer.self_attn.join()
-            layer.mlp.join()
+        for part in self.modules():
+            if isinstance(part, Joining):
+                part.join()
 
     def forward(self, x: Tensor, at: Placement, kv: KVBuffer) -> Tensor:
         """``x`` [B, T, hidden] to normalised hidden states [B, T, hidden]; fills ``kv``."""

@@ -38,7 +38,7 @@ class Joining(nn.Module):
         """Join them, after loading."""
         parts = self.parts()
         self.joined = torch.cat([part.weight.detach() for part in parts])
-        pieces = self.joined.split([part.out_features for part in parts])
+        pieces = torch.split(self.joined, [part.out_features for part in parts])
         for part, piece in zip(parts, pieces, strict=True):
             part.weight = nn.Parameter(piece, requires_grad=False)
 
@@ -50,7 +50,7 @@ class Joining(nn.Module):
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Whatever moves or converts the maps takes them apart."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.joined is not None:
             self.join()
         return self
