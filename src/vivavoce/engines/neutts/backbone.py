@@ -89,8 +89,9 @@ class Prompt:
 class Emitted:
     """What one step made for one row: ``codes`` in order; END is never among them.
 
-    With ``last`` the row is free, and ``reason`` is "stop" (END was drawn) or "length" (the
-    row's ``max_tokens`` are made, or its context is full). ``codes`` may be empty.
+    With ``last`` the row is free, and ``reason`` is "stop" (END was drawn), "length" (the row's
+    ``max_tokens`` are made, or its context is full) or "error" (the model's output for this row
+    is not a number). ``codes`` may be empty.
     """
 
     row: int
