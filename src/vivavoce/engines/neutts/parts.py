@@ -1,0 +1,111 @@
+"""The engine's parts, made from its options: backbone, codec, encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vivavoce.engines.neutts import hub
+from vivavoce.engines.neutts.options import (
+    DEFAULT_ROWS,
+    NeuTTSOptions,
+    cores,
+    models_root,
+)
+from vivavoce.errors import MissingExtra, ModelFileError
+
+if TYPE_CHECKING:
+    from vivavoce.engines.neutts.backbone import Backbone
+    from vivavoce.engines.neutts.codec.codec import Codec
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """How many threads each part gets."""
+
+    tokens: int
+    prompts: int
+    codec: int
+
+
+def threads_of(options: NeuTTSOptions, here: int | None = None) -> Threads:
+    """What was asked for; else tokens get half the cores, prompts those too but one is left.
+
+    Never all cores by default: with every core taken, one other busy process makes each token
+    wait for its slowest thread. Two cores: one for tokens, two for the short prompts, one for
+    the codec, which computes beside the tokens.
+    """
+    here = cores() if here is None else here
+    tokens = options.threads or max(1, here // 2)
+    prompts = options.batch_threads or max(tokens, min(here, 2), here - 2)
+    codec = options.codec_threads or max(1, min(4, here - tokens))
+    return Threads(tokens, prompts, codec)
+
+
+def rows_of(options: NeuTTSOptions) -> int:
+    """How many utterances speak at once."""
+    return options.capacity or DEFAULT_ROWS[options.backbone_device]
+
+
+def open_backbone(options: NeuTTSOptions) -> Backbone:
+    """The backbone, not yet loaded. Raises SetupError."""
+    path = hub.locate(options.backbone, models_root(options), hub.BACKBONE)
+    gguf = hub.find_gguf(path)
+    if gguf is not None:
+        return _gguf(gguf, options)
+    if not path.is_dir():
+        raise ModelFileError(f"{path} is no GGUF file and no folder with safetensors.")
+    return _torch(path, options)
+
+
+def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
+    if find_spec("llama_cpp") is None or find_spec("gguf") is None:
+        raise MissingExtra("A GGUF backbone", "neutts")
+    from vivavoce.engines.neutts.gguf.backbone import GgufBackbone, GgufSettings
+    from vivavoce.engines.neutts.gguf.threads import Threads as LlamaThreads
+
+    threads = threads_of(options)
+    return GgufBackbone(
+        path,
+        GgufSettings(
+            context_tokens=options.context,
+            capacity=rows_of(options),
+            threads=LlamaThreads(threads.tokens, threads.prompts),
+            gpu_layers=options.gpu_layers if options.backbone_device == "cuda" else 0,
+            prune=options.prune,
+            cache_folder=options.cache_dir,
+        ),
+    )
+
+
+def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
+    if find_spec("torch") is None or find_spec("tokenizers") is None:
+        raise MissingExtra("A PyTorch backbone", "neutts-torch")
+    from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
+    from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
+
+    return TorchBackbone(
+        folder,
+        TorchLmOptions(
+            device=options.backbone_device,
+            int8=options.quantize == "int8",
+            context_tokens=options.context,
+            capacity=rows_of(options),
+            threads=threads_of(options).tokens,
+            graphs=options.cuda_graphs,
+        ),
+    )
+
+
+def open_codec(options: NeuTTSOptions) -> Codec:
+    """The codec, ready to decode. Raises SetupError."""
+    raise NotImplementedError
+
+
+def details_of(part: object) -> Mapping[str, Any]:
+    """What a part tells of itself beside its device."""
+    told = getattr(part, "details", {})
+    return dict(told) if isinstance(told, Mapping) else {}
