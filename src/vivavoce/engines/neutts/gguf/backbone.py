@@ -244,7 +244,6 @@ class GgufBackbone:
             cells=settings.context_tokens * settings.capacity + settings.template_tokens,
             sequences=settings.capacity + TEMPLATES,
             batch_tokens=max(PREFILL_SLICE, settings.busy_slice) + settings.capacity,
-            outputs=settings.capacity,
             exact=settings.exact,
         )
 

@@ -28,14 +28,13 @@ class ContextShape:
     """Sizes of a context.
 
     ``cells`` tokens are held in all, of ``sequences`` sequences; a batch has at most
-    ``batch_tokens``, of which ``outputs`` may ask for scores. ``exact`` keeps keys and values in
-    float32 instead of float16.
+    ``batch_tokens``, of which one a sequence may ask for scores. ``exact`` keeps keys and values
+    in float32 instead of float16.
     """
 
     cells: int
     sequences: int
     batch_tokens: int
-    outputs: int
     exact: bool = False
     unified: bool = True
     flash_attention: int = -1
@@ -101,7 +100,7 @@ class LlamaContext:
         params.n_ctx, params.n_seq_max = shape.cells, shape.sequences
         params.n_batch = params.n_ubatch = shape.batch_tokens
         if hasattr(params, "n_outputs_max"):  # since llama.cpp of 2026
-            params.n_outputs_max = shape.outputs
+            params.n_outputs_max = shape.sequences
         params.type_k = params.type_v = GGML_F32 if shape.exact else GGML_F16
         params.kv_unified = shape.unified
         params.flash_attn_type = shape.flash_attention

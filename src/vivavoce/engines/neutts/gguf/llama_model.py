@@ -52,9 +52,7 @@ class LlamaModel:
         raw = text.encode()
         room = len(raw) + 1
         ids = (ctypes.c_int32 * room)()
-        count = self._lib.llama_tokenize(
-            self._vocab, raw, len(raw), ids, room, False, special
-        )
+        count = self._lib.llama_tokenize(self._vocab, raw, len(raw), ids, room, False, special)
         return list(ids[:count])
 
     def name(self, token: int) -> str:

@@ -24,7 +24,19 @@ from vivavoce.errors import ModelFileError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
-SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+SCALARS = {
+    0: "B",
+    1: "b",
+    2: "H",
+    3: "h",
+    4: "I",
+    5: "i",
+    6: "f",
+    7: "?",
+    10: "Q",
+    11: "q",
+    12: "d",
+}
 """GGUF value types as ``struct`` formats."""
 
 DEFAULT_ALIGNMENT = 32
@@ -87,6 +99,11 @@ class GgufHeader:
     def alignment(self) -> int:
         """What every tensor's offset is a multiple of."""
         return int(self.number("general.alignment") or DEFAULT_ALIGNMENT)
+
+    def is_whole(self) -> bool:
+        """Whether the file is long enough for every tensor. Raises ModelFileError."""
+        ends = (self.data_start + info.offset + info.size_bytes for info in self.tensors)
+        return max(ends, default=0) <= self.size_bytes
 
     def text(self, key: str) -> str | None:
         """A string field; None where it is missing or of another type."""

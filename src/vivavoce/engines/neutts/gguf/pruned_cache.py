@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from vivavoce.engines.neutts.family import PromptLayout
@@ -43,7 +44,8 @@ def pruned_copy(
         log.warning("%s cannot be written (%s); using the whole model.", target, error.strerror)
         return source
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     log.info("Wrote %s with %d vocabulary rows.", target, rows)
     return target
 
@@ -52,8 +54,11 @@ def _fits(target: Path, source: Path, layout: PromptLayout) -> bool:
     if not target.is_file():
         return False
     try:
-        stamp = read_header(target).text(SOURCE) or ""
+        header = read_header(target)
+        whole, stamp = header.is_whole(), header.text(SOURCE) or ""
     except ModelFileError:
+        return False
+    if not whole:
         return False
     quick, _, digest = stamp.rpartition(" ")
     if quick == _quick(source, layout):

@@ -29,10 +29,12 @@ Floats: TypeAlias = NDArray[np.float32]
 Quantisation: TypeAlias = Literal["F32", "Q8_0", "Q4_0"]
 
 END_ELEMENT = 0
-END_SPREAD = 6.0
-END_GAIN = 20.0
+END_MARK, END_GAIN = 2.0, 60.0
 LOGIT_SPREAD = 3.0
 """The head's logits are spread this far, so that sampling prefers some codes clearly."""
+
+WRITER_GAIN = 3.0
+"""So large that the layers drown the last token's embedding: the head would repeat it."""
 
 WRITERS = ("attn_output.weight", "ffn_down.weight")
 """What writes into the hidden state, and must leave the end's element alone."""
@@ -66,9 +68,7 @@ PUBLISHED = {
 
 def tiny(shape: ModelShape) -> ModelShape:
     """The same kind of model with two small layers."""
-    return ModelShape(
-        shape.family, 64, 2, 128, 4, 2, 16, shape.rope_base, shape.norm_epsilon, 2048
-    )
+    return ModelShape(shape.family, 64, 2, 128, 4, 2, 16, shape.rope_base, shape.norm_epsilon, 2048)
 
 
 def make_random_gguf(
@@ -218,7 +218,7 @@ class _Draw:
     def _spread(self, name: str, shape: tuple[int, ...]) -> float:
         if name == "token_embd.weight":
             return LOGIT_SPREAD / sqrt(shape[1])
-        gain = 1.0 / sqrt(self.model.layers) if name.endswith(WRITERS) else 1.0
+        gain = WRITER_GAIN / sqrt(self.model.layers) if name.endswith(WRITERS) else 1.0
         return gain / sqrt(shape[1])
 
     def _plant_end(self, name: str, first: int, block: Floats) -> None:
@@ -231,6 +231,6 @@ class _Draw:
         if self.end_every:
             codes = rows - self.tokens.first_speech
             ending = (codes >= 0) & (codes < SPEECH_CODES) & (codes % self.end_every == 0)
-            block[ending, END_ELEMENT] = END_SPREAD * LOGIT_SPREAD / sqrt(block.shape[1])
+            block[ending, END_ELEMENT] = END_MARK
         block[rows == self.tokens.end] = 0.0
         block[rows == self.tokens.end, END_ELEMENT] = END_GAIN

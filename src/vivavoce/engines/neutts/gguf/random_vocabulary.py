@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import count, islice, product
 
 from gguf import TokenType
 
@@ -27,7 +27,11 @@ from vivavoce.engines.neutts.gguf.kept_tokens import byte_alphabet
 
 LETTERS = "abdefhijklmnoprstuvwxyz"
 PHONEME_PIECES = 12_000
-SMALL_PIECES = 40
+SMALL_PIECES = 23
+SMALL_CHAIN = "abdefh"
+"""In small vocabularies every beginning of it from three letters on is a token too."""
+
+SMALL_WORDS = SMALL_PIECES + len(SMALL_CHAIN) - 2 + 13
 
 BEFORE_CODES = (
     "<|TEXT_REPLACE|>",
@@ -85,8 +89,8 @@ def token_list(family: Family, *, real_size: bool) -> TokenList:
     shape, made = SHAPES[family.name], TokenList()
     alphabet = byte_alphabet()
     made.add(TokenType.NORMAL, *(alphabet[byte] for byte in range(256)))
-    words = shape.first_control - 256 if real_size else SMALL_PIECES
-    for left, right in islice(_words(), words):
+    words = shape.first_control - 256 if real_size else SMALL_WORDS
+    for left, right in islice(_words() if real_size else _small_words(), words):
         made.add(TokenType.NORMAL, left + right)
         made.merges.append(f"{left} {right}")
     controls = shape.words - shape.first_control if real_size else 3
@@ -105,9 +109,9 @@ def token_list(family: Family, *, real_size: bool) -> TokenList:
     return made
 
 
-def _controls(shape: VocabularyShape, count: int) -> list[str]:
+def _controls(shape: VocabularyShape, number: int) -> list[str]:
     named = list(dict.fromkeys((shape.bos, "<|im_start|>", "<|im_end|>")))
-    return named + [f"<|reserved_{index}|>" for index in range(count - len(named))]
+    return named + [f"<|reserved_{index}|>" for index in range(number - len(named))]
 
 
 def _words() -> Iterator[tuple[str, str]]:
@@ -115,7 +119,17 @@ def _words() -> Iterator[tuple[str, str]]:
     pieces = ("".join(letters) for n in (2, 3) for letters in product(LETTERS, repeat=n))
     for word in islice(pieces, PHONEME_PIECES):
         yield word[:-1], word[-1]
-    number = 0
-    while True:
-        yield "Ġ", f"word{number}"
-        number += 1
+    yield from _unread_words()
+
+
+def _small_words() -> Iterator[tuple[str, str]]:
+    for letter in LETTERS[:SMALL_PIECES]:
+        yield "a", letter
+    for end in range(2, len(SMALL_CHAIN)):
+        yield SMALL_CHAIN[:end], SMALL_CHAIN[end]
+    yield from _unread_words()
+
+
+def _unread_words() -> Iterator[tuple[str, str]]:
+    """No text is ever split into these."""
+    return (("Ġ", f"word{number}") for number in count())
