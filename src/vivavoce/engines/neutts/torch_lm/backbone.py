@@ -202,6 +202,10 @@ class TorchBackbone:
                         found.setdefault(row, []).append(emitted)
         return [_joined(parts) for parts in found.values()]
 
+    def scores(self, row: int) -> torch.Tensor:
+        """A copy of a row's scores of the last step: float32 [65537], END first; for checks."""
+        return self._loaded.state.scores[row].clone()
+
     @property
     def _loaded(self) -> Runner:
         if self._runner is None:
@@ -240,6 +244,7 @@ class TorchBackbone:
             "int8_error": round(loaded.int8_error, 5),
             "attention": self._place.attention,
             "weights_bytes": loaded.weights_bytes,
+            "weights_read_bytes": loaded.read_bytes,
             "kv_bytes": kv.keys.nbytes + kv.values.nbytes,
         }
 

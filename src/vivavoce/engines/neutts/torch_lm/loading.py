@@ -37,10 +37,15 @@ class Choices:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model and what loading it told. ``int8_error``: the worst layer's, 0.0 without int8."""
+    """A model and what loading it told.
+
+    ``read_bytes`` is what one token reads of the weights: all but the embedding table.
+    ``int8_error`` is the worst matrix's (see ``relative_error``), 0.0 without int8.
+    """
 
     model: SpeechLm
     weights_bytes: int
+    read_bytes: int
     int8_error: float
 
 
@@ -71,7 +76,8 @@ def load_model(
     model.head.weight = _parameter(reader.head(choices, model.embed_tokens.weight))
     if int8:
         worst = max(worst, _quantise_child(model, "head"))
-    return Loaded(model.eval(), _bytes(model), worst)
+    read = sum(each.nbytes for each in _tensors(model)) - model.embed_tokens.weight.nbytes
+    return Loaded(model.eval(), _bytes(model), read, worst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +144,11 @@ def _quantise_child(model: nn.Module, at: str) -> float:
     return relative_error(linear.weight, packed)
 
 
+def _tensors(model: nn.Module) -> tuple[Tensor, ...]:
+    return (*model.parameters(), *model.buffers())
+
+
 def _bytes(model: nn.Module) -> int:
     """Memory of parameters and buffers, shared memory counted once."""
-    parts = {
-        tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes()
-        for tensor in (*model.parameters(), *model.buffers())
-    }
-    return sum(parts.values())
+    stores = [tensor.untyped_storage() for tensor in _tensors(model)]
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())

@@ -67,9 +67,9 @@ class Attention(nn.Module):
         """``x`` [B, T, hidden]; writes this layer's keys and values, returns [B, T, hidden]."""
         rows, steps = x.shape[:2]
         parts = self.qkv(x).view(rows, steps, -1, self.size).transpose(1, 2)
-        both, value = torch.split(parts, (self.heads + self.groups, self.groups), 1)
+        both, value = torch.split(parts, [self.heads + self.groups, self.groups], 1)
         both = turn(self._normed(both), at.cos, at.sin)
-        query, key = torch.split(both, (self.heads, self.groups), 1)
+        query, key = torch.split(both, [self.heads, self.groups], 1)
         cache.write(layer, at, key, value)
         keys, values = cache.read(layer, at.span)
         mixed: Tensor = self.o_proj(self._mix(query, keys, values, at.mask))
@@ -79,7 +79,7 @@ class Attention(nn.Module):
         """Queries' and keys' heads [B, heads + groups, T, D], normalised where the model does."""
         if not self.qk_norm:
             return both
-        query, key = torch.split(both, (self.heads, self.groups), 1)
+        query, key = torch.split(both, [self.heads, self.groups], 1)
         return torch.cat((self.q_norm(query), self.k_norm(key)), 1)
 
     def _mix(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:

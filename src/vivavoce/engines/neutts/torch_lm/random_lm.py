@@ -19,14 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.neutts.backbone import SPEECH_CODES
-from vivavoce.engines.neutts.gguf.random_gguf import (
-    END_ELEMENT,
-    END_SPREAD,
-    LOGIT_SPREAD,
-    PUBLISHED,
-    ModelShape,
-    tiny,
-)
+from vivavoce.engines.neutts.gguf.random_gguf import PUBLISHED, ModelShape, tiny
 from vivavoce.engines.neutts.gguf.random_vocabulary import TokenList, token_list
 from vivavoce.engines.neutts.torch_lm.config import ARCHITECTURES, CONFIG, read_config
 from vivavoce.engines.neutts.torch_lm.random_tokenizer import tokenizer_json
@@ -41,7 +34,11 @@ from vivavoce.errors import ModelFileError, UnknownModel
 Floats: TypeAlias = NDArray[np.float32]
 Stored: TypeAlias = Literal["F32", "F16", "BF16"]
 
-END_GAIN = 80.0
+LOGIT_SPREAD = 3.0
+"""The head's logits are spread this far, so that sampling prefers some codes clearly."""
+
+END_ELEMENT = 0
+END_MARK, END_GAIN = 2.0, 60.0
 WRITERS_GAIN = 3.0
 """Layers outweigh the embedding, so that the model does not just repeat its last token."""
 
@@ -179,6 +176,6 @@ class _Draw:
         if every and name == EMBEDDING:
             codes = rows - self.tokens.first_speech
             ending = (codes >= 0) & (codes < SPEECH_CODES) & (codes % every == 0)
-            block[ending, END_ELEMENT] = END_SPREAD * LOGIT_SPREAD / sqrt(block.shape[1])
+            block[ending, END_ELEMENT] = END_MARK
         block[rows == self.tokens.end] = 0.0
         block[rows == self.tokens.end, END_ELEMENT] = END_GAIN

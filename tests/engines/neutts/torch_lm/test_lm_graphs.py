@@ -1,0 +1,94 @@
+"""Captured work does what it does uncaptured, and what cannot be captured is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from engines.neutts.torch_lm.speaking import GREEDY, NAMES, Said, advance, loaded, prompt_ids, speak
+
+from vivavoce.engines.neutts.backbone import Prompt, TokenSampling
+from vivavoce.engines.neutts.torch_lm.recording import RecordedGraphs
+from vivavoce.engines.neutts.torch_lm.runner import Buckets
+from vivavoce.errors import EngineError
+
+TinyLm = Callable[..., Path]
+SAMPLINGS = (
+    TokenSampling(seed=4),
+    GREEDY,
+    TokenSampling(seed=5, temperature=0.8, top_k=20, top_p=0.8, min_p=0.1, min_tokens=3),
+    TokenSampling(seed=6, top_k=0),
+    TokenSampling(seed=7, top_k=500),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_captured_is_eager(tiny_lm: TinyLm, name: str) -> None:
+    folder, graphs = tiny_lm(name, end_every=5), RecordedGraphs()
+    eager = loaded(folder, capacity=5)
+    captured = loaded(folder, graphs, capacity=5, prefill_slice=64)
+    prompts = [prompt_ids(eager.vocabulary, 12 * n + 5, first=n) for n in range(5)]
+    expected = speak(eager, prompts, SAMPLINGS, 25)
+    assert speak(captured, prompts, SAMPLINGS, 25) == expected
+    assert {said.reason for said in expected} <= {"stop", "length"}
+    used = {key[:2] for key, count in graphs.replays.items() if count}  # type: ignore[index]
+    assert ("score", 5) in used
+    assert {kind for kind, _ in used} == {"score", "draw", "prefill"} or len(SAMPLINGS) == 5
+    assert captured.details["graphs"] == len(graphs.replays)
+
+
+def test_every_bucket_is_replayed(tiny_lm: TinyLm) -> None:
+    """Rows and positions that grow through the buckets, one captured graph each."""
+    folder, graphs = tiny_lm("neutts-air"), RecordedGraphs()
+    eager, captured = loaded(folder), loaded(folder, graphs)
+    ids = prompt_ids(eager.vocabulary, 60)
+    samplings = [TokenSampling(seed=n) for n in range(4)]
+    said = []
+    for backbone in (eager, captured):
+        rows: dict[int, Said] = {}
+        for sampling in samplings:
+            rows[backbone.admit(Prompt(ids), sampling, 60)] = Said()
+            advance(backbone, rows, 4)
+        advance(backbone, rows, 64)
+        said.append(rows)
+    assert said[0] == said[1]
+    rows_used = {key[1] for key, n in graphs.replays.items() if n and key[0] == "score"}  # type: ignore[index]
+    spans_used = {key[2] for key, n in graphs.replays.items() if n and key[0] == "score"}  # type: ignore[index]
+    assert rows_used == {1, 2, 4}
+    assert spans_used == {128, 256}
+
+
+def test_a_recording_is_replayed_not_called() -> None:
+    """Numbers of the host stay what they were: the stand-in shows what a graph would do."""
+    graphs, buffer, host = RecordedGraphs(), torch.zeros(3), {"number": 1.0}
+
+    def work() -> None:
+        buffer.add_(host["number"])
+
+    graphs.capture("key", work)
+    host["number"] = 100.0
+    graphs.run("key", work)
+    assert buffer.tolist() == [2.0] * 3
+    graphs.run("other", work)
+    assert buffer.tolist() == [102.0] * 3
+    graphs.clear()
+    graphs.run("key", work)
+    assert buffer.tolist() == [202.0] * 3
+
+
+@pytest.mark.parametrize(
+    "wait", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: torch.nonzero(x)]
+)
+def test_work_that_waits_for_the_host_is_refused(wait: Callable[[torch.Tensor], object]) -> None:
+    buffer = torch.ones(3)
+    with pytest.raises(EngineError):
+        RecordedGraphs().capture("key", lambda: None if wait(buffer) is None else None)
+
+
+def test_buckets() -> None:
+    assert Buckets.of(16, 512, 2048) == Buckets(
+        (1, 2, 4, 8, 16), (16, 64, 128, 256, 512), (512, 1024, 2048)
+    )
+    assert Buckets.of(3, 20, 100) == Buckets((1, 2, 3), (16, 20), (100,))
