@@ -180,6 +180,21 @@ def test_steps_are_bounded(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(said.codes for said in rows.values())
 
 
+def test_slices_are_shorter_while_somebody_speaks(
+    tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = loaded(tiny_lm("neutts-air"))
+    ids = prompt_ids(backbone.vocabulary, 100)
+    parts = spy_on_prefill(backbone, monkeypatch)
+    rows = {backbone.admit(Prompt(ids), GREEDY, 50): Said()}
+    advance(backbone, rows, 2)
+    assert [count for _, count in parts] == [128, len(ids) - 129]
+    parts.clear()
+    rows[backbone.admit(Prompt(ids), GREEDY, 50)] = Said()
+    advance(backbone, rows, 2)
+    assert [count for _, count in parts] == [32, 32]
+
+
 def test_a_voice_is_evaluated_once(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = loaded(tiny_lm("neutts-2e"))
     ids = prompt_ids(backbone.vocabulary)
@@ -220,8 +235,8 @@ def test_scores_that_are_no_numbers_end_one_row(tiny_lm: TinyLm) -> None:
     advance(backbone, rows, 20)
     assert rows[bad].reason == "error"
     assert rows[good] == expected
-    assert backbone.admit(Prompt(ids), GREEDY, 8) == good
-    assert speak(backbone, [ids], [GREEDY], 8)[0] == expected, "in the row that failed"
+    again = speak(backbone, [ids, ids], [GREEDY, GREEDY], 8)
+    assert again == [expected, expected], "in the row that failed, too"
 
 
 def test_unloaded_and_loaded_again(tiny_lm: TinyLm) -> None:

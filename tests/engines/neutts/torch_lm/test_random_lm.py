@@ -34,9 +34,7 @@ def test_the_same_arguments_give_the_same_bytes(
 def test_true_sizes(name: str, tensors: int, values: int) -> None:
     """The published counts; Air's file stores its tied head a second time."""
     rows = {"neutts-air": 217_652, "neutts-nano": 194_256, "neutts-2e": 217_232}[name]
-    config = read_config(
-        JsonObject(Path("config.json"), config_json(RandomLm(name).shape, rows))
-    )
+    config = read_config(JsonObject(Path("config.json"), config_json(RandomLm(name).shape, rows)))
     shapes = tensor_shapes(config, tied=True).values()
     assert len(shapes) == tensors
     assert sum(shape[0] * (shape[1] if len(shape) > 1 else 1) for shape in shapes) == values

@@ -130,7 +130,9 @@ class TorchBackbone:
     def load(self) -> None:
         """Read the model, capture its graphs. Raises ModelFileError, MissingExtra."""
         began = time.perf_counter()
-        if self._options.threads and self._place.device.type == "cpu":
+        if self._place.device.type == "cuda":
+            torch.cuda.set_device(self._place.device)  # streams and graphs are of this one
+        elif self._options.threads:
             torch.set_num_threads(self._options.threads)
         weights = open_weights(self._folder)
         config = weights.config
@@ -259,7 +261,8 @@ class TorchBackbone:
 
     def _prefill(self) -> None:
         """One slice's worth of prompt tokens of the rows that wait, the first first."""
-        budget = self._loaded.slice_tokens
+        speaking = any(row.running for row in self._rows.values())
+        budget = self._place.busy_slice if speaking else self._place.prefill_slice
         while self._waiting and budget > 0:
             number = self._waiting[0]
             row = self._rows[number]
@@ -278,7 +281,7 @@ class TorchBackbone:
         if row.evaluated == row.last:
             return 0
         bound = len(template) if row.evaluated < len(template) else row.last
-        start, stop = row.evaluated, min(row.evaluated + budget, bound)
+        start, stop = row.evaluated, min(row.evaluated + min(budget, runner.slice_tokens), bound)
         runner.prefill(number, start, stop)
         row.evaluated = stop
         if stop == len(template):

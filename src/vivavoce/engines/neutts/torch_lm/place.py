@@ -14,6 +14,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 CUDA_SLICE = 512
 """On a GPU a slice of 512 tokens takes no longer than one of 128 takes on a CPU core."""
 
+CPU_BUSY_SLICE = 32
+"""On a CPU, prompt tokens a step while somebody speaks."""
+
 
 @dataclass(frozen=True, slots=True)
 class TorchLmOptions:
@@ -50,12 +53,13 @@ class TorchLmOptions:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A device and what it does best."""
+    """A device and what it does best. Slices are prompt tokens a step, ``busy`` while rows speak."""
 
     device: torch.device
     dtype: torch.dtype
     attention: str
     prefill_slice: int
+    busy_slice: int
 
     @property
     def name(self) -> str:
@@ -78,7 +82,8 @@ def choose_place(options: TorchLmOptions) -> Place:
     if attention == "auto":
         attention = "split" if cuda else "sdpa"
     slice_tokens = options.prefill_slice or (CUDA_SLICE if cuda else PREFILL_SLICE)
-    return Place(device, DTYPES[dtype], attention, slice_tokens)
+    busy = slice_tokens if cuda else min(slice_tokens, CPU_BUSY_SLICE)
+    return Place(device, DTYPES[dtype], attention, slice_tokens, busy)
 
 
 def _device(asked: str) -> torch.device:
