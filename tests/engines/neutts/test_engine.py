@@ -264,7 +264,7 @@ def test_marks_alone_are_silence(make: Make, text: str) -> None:
 def test_a_text_without_phonemes_is_empty(make: Make) -> None:
     engine = make()
     with pytest.raises(EmptyInput):
-        engine.admit(say(engine, "\u0301\u4e00"[:1] + "ـ" + "ㅤ"))
+        engine.admit(say(engine, "¦ ¦"))
     assert not left_over(engine)
 
 
@@ -274,7 +274,7 @@ def test_emotions_of_2e(make: Make) -> None:
     backbone, _ = parts(engine)
     prompt = backbone.prompts[0]
     assert backbone.vocabulary.token_id("<|HAPPY|>") in prompt.ids
-    assert backbone.vocabulary.text_of(prompt) == "\"I'm so glad\"."
+    assert backbone.vocabulary.text_of(prompt) == '"I\'m so glad".'
     with pytest.raises(InputError, match="angry"):
         engine.validate(say(engine, "Hm.", options={"emotion": "bored"}))
     with pytest.raises(Unsupported):
@@ -326,8 +326,8 @@ def test_voices_of_a_folder(make: Make, tmp_path: Path) -> None:
 
 def test_details_say_where_the_parts_run(make: Make) -> None:
     details = make(StubBackbone(device="cpu"), StubCodec(device="cuda:0")).info.details
-    assert details["backbone"]["device"] == "cpu"
-    assert details["codec"]["device"] == "cuda:0"
+    assert details["devices"]["backbone"] == "cpu"
+    assert details["devices"]["codec"] == "cuda:0"
 
 
 def test_unloading_gives_everything_back(make: Make) -> None:

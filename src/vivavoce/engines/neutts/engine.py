@@ -15,11 +15,17 @@ from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.neutts import catalogue
 from vivavoce.engines.neutts.checks import Speakable, check_utterance
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule, Window
+from vivavoce.engines.neutts.codec.stream import CodecStream, Window
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
-from vivavoce.engines.neutts.options import NeuTTSOptions, chunk_sizes
-from vivavoce.engines.neutts.parts import details_of, open_backbone, open_codec, rows_of
+from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.neutts.parts import (
+    details_of,
+    open_backbone,
+    open_codec,
+    rows_of,
+    schedule_of,
+)
 from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next_prefill
 from vivavoce.engines.neutts.script import Script, write_script
 from vivavoce.engines.neutts.speaking import SILENCE, Speaking
@@ -92,7 +98,7 @@ class NeuTTSEngine(Engine):
     def load(self) -> None:
         """Find, load and warm up the parts, downloading what is a repository. Raises SetupError."""
         backbone_of, codec_of = self._open
-        self._schedule = self._sizes()
+        self._schedule = schedule_of(self.options)
         backbone = backbone_of(self.options)
         backbone.load()
         codec = codec_of(self.options)
@@ -307,12 +313,6 @@ class NeuTTSEngine(Engine):
         assert self._codec is not None
         return CodecStream(self._codec, script.reference_codes, self._schedule)
 
-    def _sizes(self) -> Schedule:
-        options = self.options
-        return Schedule(
-            chunk_sizes(options, Schedule().chunks), options.lookback, options.lookforward
-        )
-
     def _costs(self) -> WindowCosts:
         around = self._schedule.lookback + self._schedule.lookforward
         return WindowCosts(around, self._schedule.chunks[-1])
@@ -367,10 +367,16 @@ class NeuTTSEngine(Engine):
         if backbone is None or codec is None:
             return told
         return told | {
-            "backbone": {"device": backbone.device, **details_of(backbone)},
-            "codec": {"device": codec.device, **details_of(codec)},
-            "encoder": {"device": self.options.encoder_device, "loaded": False},
+            "devices": self._devices(backbone.device, codec.device),
+            **{f"backbone_{name}": value for name, value in details_of(backbone).items()},
+            **{f"codec_{name}": value for name, value in details_of(codec).items()},
             "rows": backbone.capacity,
             "context": backbone.context_tokens,
-            "why": "asked for",
+            "why": "that is what was asked for",
         }
+
+    def _devices(self, backbone: str, codec: str) -> dict[str, str]:
+        """Where each part really runs. The encoder is loaded for each clone alone."""
+        clones = self._capabilities().cloning
+        encoder = {"encoder": self.options.encoder_device} if clones else {}
+        return {"backbone": backbone, "codec": codec} | encoder

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.neutts import hub
+from vivavoce.engines.neutts.codec.stream import Schedule
 from vivavoce.engines.neutts.options import (
     DEFAULT_ROWS,
     NeuTTSOptions,
+    chunk_sizes,
     cores,
     models_root,
 )
-from vivavoce.errors import MissingExtra, ModelFileError
+from vivavoce.errors import MissingExtra, ModelFileError, SettingsError
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
@@ -101,8 +103,54 @@ def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
 
 
 def open_codec(options: NeuTTSOptions) -> Codec:
-    """The codec, ready to decode. Raises SetupError."""
-    raise NotImplementedError
+    """The codec, ready to decode. Raises SetupError.
+
+    On CUDA a checkpoint runs in PyTorch, a published graph in ONNX Runtime; on a CPU both run in
+    ONNX Runtime, where it is installed.
+    """
+    path = hub.locate(options.codec_repo, models_root(options), hub.CODEC)
+    device, precision = options.codec_device, options.codec_precision
+    if precision == "auto":
+        precision = "int8" if device == "cpu" else "float32"
+    if not _is_graph(path) and (device == "cuda" or find_spec("onnxruntime") is None):
+        return _torch_codec(path, options)
+    from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
+
+    return open_onnx_codec(
+        path,
+        precision=precision,
+        device=device,
+        threads=threads_of(options).codec,
+        cache=options.cache_dir,
+    )
+
+
+def _is_graph(path: Path) -> bool:
+    return path.suffix == ".onnx" or (path / "model.onnx").is_file()
+
+
+def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
+    if find_spec("torch") is None:
+        raise MissingExtra("The codec's checkpoint on this device", "neutts-torch")
+    from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
+
+    if options.codec_precision == "int8":
+        raise SettingsError("int8 is for the codec on a CPU.", param="codec_precision")
+    around = options.lookback + options.lookforward
+    windows = tuple(around + size for size in schedule_of(options).chunks)
+    precision = None if options.codec_precision == "auto" else options.codec_precision
+    return open_torch_codec(
+        path, device=options.codec_device, precision=precision, windows=windows
+    )
+
+
+def schedule_of(options: NeuTTSOptions) -> Schedule:
+    """Sizes of pieces and what is decoded around them. Raises SettingsError."""
+    sizes = chunk_sizes(options, Schedule().chunks)
+    try:
+        return Schedule(sizes, options.lookback, options.lookforward)
+    except ValueError as error:
+        raise SettingsError(f"chunks, lookback or lookforward: {error}", param="chunks") from error
 
 
 def details_of(part: object) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ ENDS = ".,?!"
 """What a trained text ends in."""
 
 CLOSERS = "\"'”’»)]}"
-_ACRONYM = re.compile(r"\b(?:[^\W\d_]\.){2,}(?P<open>[^\W\d_]\b)?(?P<tail>\s*$)?")
+_ACRONYM = re.compile(r"\b(?:[A-ZÀ-ÖØ-Þ]\.){2,}(?P<open>[A-ZÀ-ÖØ-Þ]\b)?(?P<tail>\s*$)?")
 _WEAK_END = re.compile(r"[\s;:—–-]+$")
 _ASCII_QUOTES = str.maketrans("‘’‚‛“”„‟«»", '\'\'\'\'""""""')
 
@@ -81,6 +81,6 @@ def _part(span: Span, language: str) -> str:
 
 def _spelled(found: re.Match[str]) -> str:
     """U.S.A. to USA, which espeak-ng spells; a final stop stays at the end of the text."""
-    letters = found[0].strip().replace(".", "").upper()
+    letters = found[0].strip().replace(".", "")
     ended = found["tail"] is not None and found["open"] is None
     return letters + "." if ended else letters
