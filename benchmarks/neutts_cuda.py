@@ -1,4 +1,4 @@
-"""NeuTTS backbones in PyTorch: ``python benchmarks/neutts_cuda.py [--device cuda] [-o RESULT.json]``.
+"""NeuTTS in PyTorch: ``python benchmarks/neutts_cuda.py [--device cuda] [-o RESULT.json]``.
 
 Random weights of the published sizes (needs the extra ``neutts-torch`` and the package ``gguf``).
 For each model and precision: how near the scores are to float32 on the CPU, whether captured

@@ -58,8 +58,10 @@ def write_gguf(wanted: RandomLm, folder: Path, path: Path) -> Path:
     for name, values in load_file(folder / "model.safetensors").items():
         stem, kind = name.rsplit(".", 1)
         if architecture == "llama" and stem.endswith(("q_proj", "k_proj")):
-            values = interleaved(values, shape.head_size)
-        writer.add_tensor(f"{renamed(stem)}.{kind}", np.ascontiguousarray(values, np.float32))
+            ordered = interleaved(values, shape.head_size)
+        else:
+            ordered = values
+        writer.add_tensor(f"{renamed(stem)}.{kind}", np.ascontiguousarray(ordered, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from engines.neutts.torch_lm.speaking import GREEDY, Said, advance, loaded, prompt_ids, speak
 
+from engines.neutts.torch_lm.speaking import GREEDY, Said, advance, loaded, prompt_ids, speak
 from vivavoce.engines.neutts.backbone import ContextOverflow, Prompt, TokenSampling
 from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
 from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions

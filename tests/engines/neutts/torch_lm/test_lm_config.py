@@ -89,7 +89,7 @@ def test_scaling_as_transformers_5_writes_it() -> None:
     ],
 )
 def test_what_is_refused(key: str, value: Any) -> None:
-    with pytest.raises(ModelFileError, match="config.json"):
+    with pytest.raises(ModelFileError, match=r"config\.json"):
         read(**{key: value})
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from engines.neutts.torch_lm.speaking import GREEDY, NAMES, Said, advance, loaded, prompt_ids, speak
 
+from engines.neutts.torch_lm.speaking import GREEDY, NAMES, Said, advance, loaded, prompt_ids, speak
 from vivavoce.engines.neutts.backbone import Prompt, TokenSampling
 from vivavoce.engines.neutts.torch_lm.recording import RecordedGraphs
 from vivavoce.engines.neutts.torch_lm.runner import Buckets
@@ -83,13 +83,23 @@ def test_a_recording_is_replayed_not_called() -> None:
     assert buffer.tolist() == [202.0] * 3
 
 
-@pytest.mark.parametrize(
-    "wait", [lambda x: x.sum().item(), lambda x: x[x > 0], lambda x: torch.nonzero(x)]
-)
+def summed(x: torch.Tensor) -> object:
+    return x.sum().item()
+
+
+def picked(x: torch.Tensor) -> object:
+    return x[x > 0]
+
+
+@pytest.mark.parametrize("wait", [summed, picked, torch.nonzero])
 def test_work_that_waits_for_the_host_is_refused(wait: Callable[[torch.Tensor], object]) -> None:
     buffer = torch.ones(3)
+
+    def work() -> None:
+        wait(buffer)
+
     with pytest.raises(EngineError):
-        RecordedGraphs().capture("key", lambda: None if wait(buffer) is None else None)
+        RecordedGraphs().capture("key", work)
 
 
 def test_buckets() -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from engines.neutts.torch_lm.speaking import NAMES, Bare, loaded, prompt_ids
 from torch.nn import functional
 
+from engines.neutts.torch_lm.speaking import NAMES, Bare, loaded, prompt_ids
 from vivavoce.engines.neutts.torch_lm.int8 import Int8Linear, quantise, relative_error
 
 TinyLm = Callable[..., Path]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from engines.neutts.torch_lm.as_gguf import write_gguf
 from engines.neutts.torch_lm.speaking import NAMES, Bare, prompt_ids
-
 from vivavoce.engines.neutts.backbone import TokenSampling
 from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm
 from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary

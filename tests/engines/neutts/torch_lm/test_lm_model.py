@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from engines.neutts.torch_lm.speaking import NAMES, Bare, prompt_ids
 from engines.neutts.torch_lm.written_out import all_logits
-
 from vivavoce.engines.neutts.torch_lm.attention import ATTENTION, sdpa
 
 TinyLm = Callable[..., Path]

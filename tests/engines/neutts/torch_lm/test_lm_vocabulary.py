@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engines.neutts.torch_lm.speaking import NAMES
 
+from engines.neutts.torch_lm.speaking import NAMES
 from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm
 from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
 from vivavoce.errors import InputError, ModelFileError

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from engines.neutts.torch_lm.speaking import CPU, Bare, prompt_ids
 from safetensors.torch import load_file, save_file
 
+from engines.neutts.torch_lm.speaking import CPU, Bare, prompt_ids
 from vivavoce.engines.neutts.backbone import SPEECH_CODES
 from vivavoce.engines.neutts.torch_lm import weights as weights_module
 from vivavoce.engines.neutts.torch_lm.loading import Choices, load_model
