@@ -30,7 +30,7 @@ class OnnxCodec:
     def __init__(self, session: Any, device: str, precision: str) -> None:
         self._session = session
         self.device = device
-        self.precision = precision
+        self.details = {"runtime": "onnxruntime", "precision": precision}
 
     def decode(self, codes: Codes) -> Samples:
         """(T,) to (T * 480,) float32. Raises InputError for wrong codes, EngineError."""

@@ -145,7 +145,10 @@ def _table(archive: zipfile.ZipFile) -> tuple[str, dict[str, TensorPlace], dict[
 
 
 def _tensors(found: Any) -> dict[str, TensorPlace]:
-    """The tensors of a state dict, which may lie below "state_dict" in what was saved."""
+    """The tensors of a state dict, which may lie below "state_dict" in what was saved; a tensor
+    that was saved by itself has no name."""
+    if isinstance(found, TensorPlace):
+        return {"": found}
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping):
