@@ -53,7 +53,7 @@ def test_a_q4_file_has_its_head_in_q8(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "threads"),
-    [(1, Threads(1, 1)), (2, Threads(1, 2)), (4, Threads(2, 3)), (16, Threads(4, 15))],
+    [(1, Threads(1, 1)), (2, Threads(1, 2)), (4, Threads(2, 3)), (16, Threads(4, 8))],
 )
 def test_default_threads_leave_room(cores: int, threads: Threads) -> None:
     assert default_threads(cores) == threads

@@ -8,11 +8,12 @@ every speaking row goes on in every step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,12 +106,17 @@ class _Loaded:
 
 
 class GgufBackbone:
-    """The ``Backbone`` of a GGUF file."""
+    """The ``Backbone`` of a GGUF file.
+
+    ``busy_slice`` (see the settings) may be changed between steps: whoever knows how much sound
+    the speaking rows have in hand can let a new one begin sooner.
+    """
 
     def __init__(self, path: Path | str, settings: GgufSettings | None = None) -> None:
         self._path = Path(path)
         self._settings = settings or GgufSettings()
         self._threads = self._settings.threads or default_threads(usable_cores())
+        self.busy_slice = self._settings.busy_slice
         self._device = "cpu"
         self._loaded: _Loaded | None = None
         self._rows: dict[int, _Row] = {}
@@ -146,6 +152,17 @@ class GgufBackbone:
     def evaluated_file(self) -> Path:
         """The file whose weights are in use: the pruned copy, or the model itself."""
         return self._open.evaluated
+
+    @property
+    def details(self) -> Mapping[str, Any]:
+        """What is in use, for health reports; known after ``load``."""
+        return {
+            "runtime": "llama.cpp",
+            "file": self._open.evaluated.name,
+            "vocabulary_rows": self._open.map.size,
+            "decode_threads": self._threads.decode,
+            "prefill_threads": self._threads.prefill,
+        }
 
     def load(self) -> None:
         """Open the model and its vocabulary, pruned first where that is not done yet.
@@ -219,7 +236,8 @@ class GgufBackbone:
         context.batch.clear()
         speaking = [(row, row.last) for row in self._rows.values() if row.last is not None]
         asking = [(row, self._add_token(row, last)) for row, last in speaking]
-        asking += self._add_prompts(self._settings.busy_slice if speaking else PREFILL_SLICE)
+        slice_tokens = min(self.busy_slice, PREFILL_SLICE) if speaking else PREFILL_SLICE
+        asking += self._add_prompts(slice_tokens)
         context.set_threads(self._threads.decode if speaking else self._threads.prefill)
         context.decode()
         self._keep_templates()
@@ -243,7 +261,7 @@ class GgufBackbone:
         return ContextShape(
             cells=settings.context_tokens * settings.capacity + settings.template_tokens,
             sequences=settings.capacity + TEMPLATES,
-            batch_tokens=max(PREFILL_SLICE, settings.busy_slice) + settings.capacity,
+            batch_tokens=PREFILL_SLICE + settings.capacity,
             exact=settings.exact,
         )
 

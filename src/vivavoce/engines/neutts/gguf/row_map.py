@@ -33,6 +33,11 @@ class RowMap:
         first = int(self._rows[vocabulary.first_speech_id])
         self._speech = slice(first, first + SPEECH_CODES)
 
+    @property
+    def size(self) -> int:
+        """How many rows the file has."""
+        return len(self._kept)
+
     def rows(self, ids: Sequence[int]) -> Ids:
         """Rows of token ids; a token without a row is spelt with several that have one.
 

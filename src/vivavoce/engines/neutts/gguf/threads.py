@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-MOST_DECODE_THREADS = 4
+MOST_DECODE_THREADS, MOST_PREFILL_THREADS = 4, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,4 +31,4 @@ def usable_cores() -> int:
 def default_threads(cores: int) -> Threads:
     """Half the cores for tokens, all but one for prompts (of two cores both)."""
     decode = max(1, min(cores // 2, MOST_DECODE_THREADS))
-    return Threads(decode, max(1, min(cores, 2), cores - 1))
+    return Threads(decode, min(cores, max(2, min(cores - 1, MOST_PREFILL_THREADS))))
