@@ -3,7 +3,8 @@
 Random weights of the published sizes (needs the extra ``neutts-torch`` and the package ``gguf``).
 For each model and precision: how near the scores are to float32 on the CPU, whether captured
 graphs say what uncaptured work says, milliseconds a token by rows, milliseconds to the first
-codes after prompts of two lengths, memory, and load and capture times. Beside each time stands
+codes and to the first sound after prompts of two lengths, memory, and load and capture times.
+Beside each time stands
 its floor: the bytes a token must read over the bandwidth that a large copy reaches.
 
 ``--device cpu --tiny`` runs all of it in a minute with two-layer models, where graphs are played
@@ -24,9 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vivavoce.engines.neutts.backbone import SPEECH_CODES, Prompt, TokenSampling
+from vivavoce.engines.neutts.codec.codec import Codec
+from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
 from vivavoce.engines.neutts.torch_lm.attention import ATTENTION
 from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
 from vivavoce.engines.neutts.torch_lm.graphs import Eager, Graphs
@@ -36,6 +41,7 @@ from vivavoce.engines.neutts.torch_lm.recording import RecordedGraphs
 
 CODES_PER_S = 50
 FIRST_CODES = 8 + 5  # the first piece of sound and what the codec looks ahead
+LOOK_BACK = 25
 ROUNDS = 5
 GREEDY = TokenSampling(greedy=True, min_tokens=10_000)
 
@@ -60,7 +66,9 @@ def plan_of(device: str, *, tiny: bool) -> Plan:
     return Plan(device, False, 2048, rows, (400, 940), 64 if device.startswith("cuda") else 16)
 
 
-def measure(name: str, folder: Path, plan: Plan, precision: tuple[str, bool]) -> dict[str, Any]:
+def measure(
+    name: str, folder: Path, plan: Plan, precision: tuple[str, bool], codec: Codec
+) -> dict[str, Any]:
     """Everything about one model in one precision."""
     dtype, int8 = precision
     reset_peak(plan.device)
@@ -78,9 +86,8 @@ def measure(name: str, folder: Path, plan: Plan, precision: tuple[str, bool]) ->
             for prompt in plan.prompts
             for rows in plan.rows
         },
-        "first_codes_ms": {
-            str(prompt): first_codes_ms(backbone, prompt) for prompt in plan.prompts
-        },
+        "first_codes_ms": {str(prompt): first_ms(backbone, prompt) for prompt in plan.prompts},
+        "first_sound_ms": {str(n): first_ms(backbone, n, codec) for n in plan.prompts},
         "captured_is_eager": captured_is_eager(folder, plan, dtype, int8=int8),
     }
     backbone.unload()
@@ -134,19 +141,30 @@ def token_ms(backbone: TorchBackbone, plan: Plan, rows: int, prompt: int) -> flo
     return round(statistics.median(spent), 3)
 
 
-def first_codes_ms(backbone: TorchBackbone, prompt: int) -> float:
-    """Milliseconds from a prompt to the codes of the first piece of sound, without the codec."""
+def first_ms(backbone: TorchBackbone, prompt: int, codec: Codec | None = None) -> float:
+    """Milliseconds from a prompt to the codes of the first piece of sound, or to its sound."""
     spent = []
     for seed in range(ROUNDS):
-        given, made = prompt_of(backbone, prompt), 0
+        given, made = prompt_of(backbone, prompt), [0] * LOOK_BACK
         began_s = time.perf_counter()
         row = backbone.admit(given, TokenSampling(seed=seed, min_tokens=9999), 999)
-        while made < FIRST_CODES:
-            made += sum(len(emitted.codes) for emitted in backbone.step())
+        while len(made) < LOOK_BACK + FIRST_CODES:
+            for emitted in backbone.step():
+                made += emitted.codes.tolist()
+        if codec is not None:
+            codec.decode(np.array(made[: LOOK_BACK + FIRST_CODES], np.int32))
         spent.append((time.perf_counter() - began_s) * 1000)
         backbone.release(row)
         backbone.step()
     return round(statistics.median(spent), 2)
+
+
+def open_codec(plan: Plan) -> Codec:
+    """A decoder with random weights on the same device."""
+    device: Any = plan.device.partition(":")[0]
+    with tempfile.TemporaryDirectory() as folder:
+        path = make_random_codec(Path(folder) / "model.safetensors", tiny=plan.tiny)
+        return open_torch_codec(path, device=device)
 
 
 def captured_is_eager(folder: Path, plan: Plan, dtype: str, *, int8: bool) -> bool:
@@ -280,7 +298,9 @@ def show(results: dict[str, Any]) -> None:
             times = rows * 1000 / spent_ms / CODES_PER_S
             print(f"  {what:>22}: {spent_ms:8.3f} ms a step, {times:7.1f} x real time in all")
         for prompt, spent_ms in run["first_codes_ms"].items():
-            print(f"  {FIRST_CODES} codes after a prompt of {prompt}: {spent_ms} ms")
+            sound_ms = run["first_sound_ms"][prompt]
+            print(f"  {FIRST_CODES} codes after a prompt of {prompt}: {spent_ms} ms", end="")
+            print(f", their sound: {sound_ms} ms")
     for name, found in results["exactness"].items():
         print(f"\n{name}: scores beside float32 on the CPU")
         for what, near in found.items():
@@ -301,12 +321,13 @@ def main() -> None:
     precisions: tuple[tuple[str, bool], ...] = (("bfloat16", False), ("bfloat16", True))
     results: dict[str, Any] = {"environment": environment(plan.device), "runs": []}
     results["exactness"] = {}
+    codec = open_codec(plan)
     for name in arguments.models:
         with tempfile.TemporaryDirectory() as folder:
             stored = RandomLm(name, small=plan.tiny, dtype="BF16", end_every=0)
             made = make_random_lm(stored, folder)
             for precision in precisions:
-                results["runs"].append(measure(name, made, plan, precision))
+                results["runs"].append(measure(name, made, plan, precision, codec))
             results["exactness"][name] = exactness(made, plan, precisions)
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")

@@ -53,7 +53,7 @@ class TorchLmOptions:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A device and what it does best. Slices are in prompt tokens a step, busy: while rows speak."""
+    """A device and what it does best. Slices are prompt tokens a step, busy: while rows speak."""
 
     device: torch.device
     dtype: torch.dtype

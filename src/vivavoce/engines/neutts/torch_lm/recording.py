@@ -37,11 +37,15 @@ class _Recorder:
 
     def note(self, operator: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         name = operator.overloadpacket.__name__
-        if name in WAITS:
+        if name in WAITS or (name == "index" and any(map(_is_mask, args[1]))):
             raise EngineError(f"{name} waits for the host; it cannot be captured.")
         result = operator(*args, **kwargs)
         self.calls.append(_Call(operator, args, kwargs, tree_flatten(result)[0]))
         return result
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, Tensor) and index.dtype == torch.bool
 
 
 class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
