@@ -20,7 +20,7 @@ from vivavoce.engines.neutts.codec.network import (
     tensor_shapes,
 )
 from vivavoce.engines.neutts.codec.torch_zip import Floats
-from vivavoce.engines.neutts.codec.weights import WeightFile, open_weights
+from vivavoce.engines.neutts.codec.weights import WeightFile, fused, open_weights
 from vivavoce.errors import ModelFileError
 
 OTHER_QUANTIZER = "generator.quantizer.fsqs.0.project_out"
@@ -56,12 +56,6 @@ class DecoderWeights:
         """A checksum that tells versions of the weights apart."""
         held = self.file.shapes
         return self.file.digest([at for at in self.places.values() if at in held])
-
-
-def fused(length: Floats, direction: Floats) -> Floats:
-    """A weight from its weight norm over all but the first dimension."""
-    norm = np.sqrt(np.square(direction).sum(tuple(range(1, direction.ndim)), keepdims=True))
-    return direction * (length.reshape(norm.shape) / norm)
 
 
 def open_decoder(path: Path | str) -> DecoderWeights:

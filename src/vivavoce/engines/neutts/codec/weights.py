@@ -91,3 +91,12 @@ def _in_folder(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise ModelFileError(f"{folder} has none of {', '.join(FILES)}.")
+
+
+def fused(length: Floats, direction: Floats) -> Floats:
+    """A weight from its weight norm: normalised over the dimensions ``length`` has 1 of."""
+    over = tuple(i for i, size in enumerate(length.shape) if size == 1)
+    if length.ndim != direction.ndim:
+        over = tuple(range(1, direction.ndim))
+    norm = np.sqrt(np.square(direction).sum(over, keepdims=True))
+    return direction * (length.reshape(norm.shape) / norm)
