@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("piper", reason="the extra 'neutts' is not installed")
+
 from engines.neutts.stubs import StubBackbone, StubCodec, codes_of, sound_of
 from vivavoce.engines.base import Produced
 from vivavoce.engines.neutts.engine import NeuTTSEngine
@@ -328,6 +330,20 @@ def test_details_say_where_the_parts_run(make: Make) -> None:
     details = make(StubBackbone(device="cpu"), StubCodec(device="cuda:0")).info.details
     assert details["devices"]["backbone"] == "cpu"
     assert details["devices"]["codec"] == "cuda:0"
+
+
+def test_a_watermark_is_put_on_what_is_heard(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, _ = speak(make(), "It is marked all over.")
+    monkeypatch.setattr(
+        "vivavoce.engines.neutts.engine.load_perth", lambda: lambda samples: samples + 0.01
+    )
+    engine = make(watermark=True)
+    slot = engine.admit(say(engine, "It is marked all over."))
+    pieces = run(engine, slot)[slot]
+    added = heard(pieces) - plain
+    assert len(added) and np.mean(np.isclose(added, 0.01, atol=1e-6)) > 0.8
+    assert added.min() >= 0.0 and not left_over(engine)
+    assert "watermark" in {name for piece in pieces for name in piece.stages_ms}
 
 
 def test_unloading_gives_everything_back(make: Make) -> None:

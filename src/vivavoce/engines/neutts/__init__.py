@@ -21,9 +21,10 @@ def create(options: Mapping[str, Any]) -> Engine:
     """Make the NeuTTS engine, not yet loaded (entry point).
 
     ``options`` are the fields of ``options.NeuTTSOptions``. Raises SettingsError for an unknown or
-    wrong option, MissingExtra where no backbone's package is installed.
+    wrong option, MissingExtra where espeak-ng or every backbone's package is missing.
     """
-    if find_spec("llama_cpp") is None and find_spec("torch") is None:
+    backbones = (find_spec("llama_cpp"), find_spec("torch"))
+    if find_spec("piper") is None or not any(backbones):
         raise MissingExtra("The NeuTTS engine", "neutts")
     from vivavoce.engines.neutts.engine import NeuTTSEngine
     from vivavoce.engines.neutts.options import NeuTTSOptions

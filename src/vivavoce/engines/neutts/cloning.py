@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from vivavoce.engines.neutts import hub
 from vivavoce.engines.neutts.backbone import Backbone, Codes, ContextOverflow
 from vivavoce.engines.neutts.checks import Speakable
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
-from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.neutts.options import NeuTTSOptions, models_root
+from vivavoce.engines.neutts.parts import threads_of
 from vivavoce.engines.neutts.prompt import lay_out
 from vivavoce.engines.neutts.script import spoken_reference
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
@@ -51,8 +53,8 @@ def clone_voice(
 
 
 def check_room(backbone: Backbone, known: Speakable, state: ReferenceVoice) -> None:
-    """Raise ContextOverflow where a voice leaves no room for speech, EmptyInput-like InputError
-    where its transcript has nothing to say."""
+    """Raise ContextOverflow where a voice leaves no room for speech, InputError where
+    its transcript holds nothing to say."""
     reference = spoken_reference(known, state)
     if not reference.text:
         raise InputError("The transcript holds nothing that can be spoken.", param="ref_text")
@@ -72,4 +74,14 @@ def _check_possible(options: NeuTTSOptions, family: Family) -> None:
 
 
 def _encode(options: NeuTTSOptions, reference: ReferenceAudio) -> Codes:
-    raise NotImplementedError
+    """In a process of its own, which gives the encoder's memory back."""
+    from vivavoce.engines.neutts.codec.encoder.encode import encode_reference
+
+    root, semantic = models_root(options), options.semantic_repo
+    return encode_reference(
+        hub.locate(options.encoder_repo, root, hub.ENCODER),
+        reference,
+        semantic=hub.locate(semantic, root, hub.ENCODER) if semantic else None,
+        device=options.encoder_device,
+        threads=threads_of(options).codec,
+    )

@@ -9,18 +9,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.neutts import catalogue
 from vivavoce.engines.neutts.checks import Speakable, check_utterance
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Window
+from vivavoce.engines.neutts.describing import capabilities, details
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
 from vivavoce.engines.neutts.options import NeuTTSOptions
 from vivavoce.engines.neutts.parts import (
-    details_of,
     open_backbone,
     open_codec,
     rows_of,
@@ -37,6 +37,7 @@ from vivavoce.engines.neutts.voices import (
     default_first,
     reference_of,
 )
+from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
 from vivavoce.errors import SetupError, Unavailable, Unsupported, VivavoceError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
 
@@ -50,11 +51,11 @@ WAIT_S = 0.003
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A window of one utterance's stream that the codec's thread decodes."""
+    """Work of the codec's thread for one utterance: a window to decode, or sound to mark."""
 
     speaking: Speaking
-    stream: CodecStream
-    window: Window
+    work: Callable[[], Samples]
+    opened: tuple[CodecStream, Window] | None = None
 
 
 class NeuTTSEngine(Engine):
@@ -79,6 +80,7 @@ class NeuTTSEngine(Engine):
         self._rows: dict[int, Speaking] = {}
         self._numbers = itertools.count()
         self._pace = Pace()
+        self._mark: Mark | None = None
         language = self.options.language or catalogue.likely_language(self.options.backbone)
         family = catalogue.likely_family(self.options.backbone)
         self._speakable = Speakable(family, language, ())
@@ -103,7 +105,8 @@ class NeuTTSEngine(Engine):
         backbone.load()
         codec = codec_of(self.options)
         self._backbone, self._codec = backbone, codec
-        self._lane = Lane(self._decode)
+        self._mark = load_perth() if self.options.watermark else None
+        self._lane = Lane(_work)
         self._pace = Pace()
         self._speakable = replace(self._speakable, family=backbone.family)
         self._list_voices(strict=True)
@@ -164,6 +167,7 @@ class NeuTTSEngine(Engine):
             self.options.guards and manner.guards,
             deque(script.parts),
             partial(self._new_stream, script),
+            None if self._mark is None else WatermarkStream(self._mark),
         )
         speaking.spent("phonemes", time.perf_counter() - began_s)
         self._speakings[number] = speaking
@@ -247,7 +251,7 @@ class NeuTTSEngine(Engine):
 
     def _start_window(self, lane: Lane[_Job, Samples]) -> None:
         """Let the codec's thread decode the most urgent piece that is due."""
-        if not lane.free:
+        if not lane.free or self._start_mark(lane):
             return
         forward = self._schedule.lookforward
         states = [s for each in self._speakings.values() if (s := each.state(forward)) is not None]
@@ -258,7 +262,20 @@ class NeuTTSEngine(Engine):
         take = speaking.current
         assert take is not None
         take.opened = True
-        lane.start(_Job(speaking, take.stream, take.stream.window(piece.chunk)))
+        window = take.stream.window(piece.chunk)
+        assert self._codec is not None
+        decode = partial(self._codec.decode, window.codes)
+        lane.start(_Job(speaking, decode, (take.stream, window)))
+
+    def _start_mark(self, lane: Lane[_Job, Samples]) -> bool:
+        """Let the codec's thread mark sound that waits for it; whether there was any."""
+        for speaking in self._speakings.values():
+            if speaking.unmarked and speaking.watermark is not None:
+                sound = speaking.unmarked.pop(0)
+                speaking.marking = True
+                lane.start(_Job(speaking, partial(speaking.watermark.push, sound)))
+                return True
+        return False
 
     def _heard(self, done: Done[_Job, Samples]) -> None:
         """Sound of a window; a fault of the codec that is no fault of an utterance is raised."""
@@ -270,9 +287,14 @@ class NeuTTSEngine(Engine):
             return
         if error is not None or done.result is None:
             raise error or RuntimeError("the codec made nothing")
-        self._pace.decoded(len(done.job.window.codes), done.spent_s)
+        if done.job.opened is None:
+            speaking.spent("watermark", done.spent_s)
+            speaking.marked(done.result)
+            return
+        stream, window = done.job.opened
+        self._pace.decoded(len(window.codes), done.spent_s)
         speaking.spent("codec", done.spent_s)
-        samples = done.job.stream.accept(done.job.window, done.result)
+        samples = stream.accept(window, done.result)
         if speaking.listen(samples, time.monotonic()):
             self._cut(speaking)
 
@@ -303,11 +325,6 @@ class NeuTTSEngine(Engine):
             speaking.error if last else None,
             MappingProxyType(speaking.tell_stages()),
         )
-
-    def _decode(self, job: _Job) -> Samples:
-        """In the codec's thread."""
-        assert self._codec is not None
-        return self._codec.decode(job.window.codes)
 
     def _new_stream(self, script: Script) -> CodecStream:
         assert self._codec is not None
@@ -340,43 +357,15 @@ class NeuTTSEngine(Engine):
             ENGINE,
             self.options.backbone,
             SAMPLE_RATE_HZ,
-            self._capabilities(),
+            capabilities(self.options, known.family),
             (known.language,),
             self.options.backbone_device if self._backbone is None else self._backbone.device,
             known.voices[0].id,
             aliases_for(known.voices),
-            MappingProxyType(self._details()),
+            MappingProxyType(details(self.options, known.family, self._backbone, self._codec)),
         )
 
-    def _capabilities(self) -> Capabilities:
-        from vivavoce.engines.neutts.cloning import can_clone
 
-        return Capabilities(
-            cloning=can_clone(self.options, self._speakable.family),
-            seed=True,
-            sampling=True,
-            phonemes=self._speakable.family.layout == "phonemes",
-        )
-
-    def _details(self) -> dict[str, Any]:
-        backbone, codec = self._backbone, self._codec
-        told: dict[str, Any] = {
-            "loaded": backbone is not None,
-            "family": self._speakable.family.name,
-        }
-        if backbone is None or codec is None:
-            return told
-        return told | {
-            "devices": self._devices(backbone.device, codec.device),
-            **{f"backbone_{name}": value for name, value in details_of(backbone).items()},
-            **{f"codec_{name}": value for name, value in details_of(codec).items()},
-            "rows": backbone.capacity,
-            "context": backbone.context_tokens,
-            "why": "that is what was asked for",
-        }
-
-    def _devices(self, backbone: str, codec: str) -> dict[str, str]:
-        """Where each part really runs. The encoder is loaded for each clone alone."""
-        clones = self._capabilities().cloning
-        encoder = {"encoder": self.options.encoder_device} if clones else {}
-        return {"backbone": backbone, "codec": codec} | encoder
+def _work(job: _Job) -> Samples:
+    """In the codec's thread."""
+    return job.work()

@@ -52,6 +52,7 @@ class Wanted:
 
 BACKBONE = Wanted("backbone", (*GGUF_FILES, *TORCH_FILES))
 CODEC = Wanted("codec", CODEC_FILES)
+ENCODER = Wanted("encoder", ("pytorch_model.bin", "model.safetensors"))
 
 
 def locate(name: str, root: Path, wanted: Wanted, base_url: str = HUB) -> Path:

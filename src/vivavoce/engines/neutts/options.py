@@ -29,7 +29,8 @@ class NeuTTSOptions:
     Hugging Face Hub, downloaded on ``load`` into ``models_dir``, or paths: a ``.gguf`` file or a
     folder with safetensors; a folder or file of weights, or an ``.onnx`` decoder.
     ``backbone_device`` and ``codec_device`` are "cpu" or "cuda"; what is not there is an error.
-    ``encoder_repo`` is what clones voices, on ``encoder_device``; empty: none.
+    ``encoder_repo`` is what clones voices, on ``encoder_device``; empty: none. ``semantic_repo`` is
+    its semantic model, where the encoder's own file does not hold it.
 
     ``language`` (ISO 639-1) is what the backbone speaks, where its repository's name does not
     tell. ``voice`` is the default voice; ``voices_dir`` holds voices as NAME.npy, NAME.json or
@@ -54,6 +55,7 @@ class NeuTTSOptions:
     codec_device: Literal["cpu", "cuda"] = "cpu"
     codec_precision: Precision = "auto"
     encoder_repo: str = DEFAULT_ENCODER
+    semantic_repo: str = ""
     encoder_device: Literal["cpu", "cuda"] = "cpu"
     language: str = ""
     voice: str = ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vivavoce.engines.neutts import hub
 from vivavoce.engines.neutts.codec.stream import Schedule
@@ -139,9 +138,7 @@ def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
     around = options.lookback + options.lookforward
     windows = tuple(around + size for size in schedule_of(options).chunks)
     precision = None if options.codec_precision == "auto" else options.codec_precision
-    return open_torch_codec(
-        path, device=options.codec_device, precision=precision, windows=windows
-    )
+    return open_torch_codec(path, device=options.codec_device, precision=precision, windows=windows)
 
 
 def schedule_of(options: NeuTTSOptions) -> Schedule:
@@ -151,9 +148,3 @@ def schedule_of(options: NeuTTSOptions) -> Schedule:
         return Schedule(sizes, options.lookback, options.lookforward)
     except ValueError as error:
         raise SettingsError(f"chunks, lookback or lookforward: {error}", param="chunks") from error
-
-
-def details_of(part: object) -> Mapping[str, Any]:
-    """What a part tells of itself beside its device."""
-    told = getattr(part, "details", {})
-    return dict(told) if isinstance(told, Mapping) else {}

@@ -21,6 +21,7 @@ from vivavoce.engines.neutts.guards import (
     next_seed,
 )
 from vivavoce.engines.neutts.schedule import RowState, dry_at
+from vivavoce.engines.neutts.watermark import WatermarkStream
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
 
@@ -56,7 +57,8 @@ class Take:
 class Speaking:
     """An admitted utterance. ``takes`` are in order: the first is heard, the last makes codes.
 
-    ``sound`` waits to be handed out; ``recorded``, where it is a list, gets every code.
+    ``sound`` waits to be handed out, ``unmarked`` for its watermark where there is to be one;
+    ``recorded``, where it is a list, gets every code.
     """
 
     number: int
@@ -65,6 +67,7 @@ class Speaking:
     guarded: bool
     parts: deque[Part]
     new_stream: Callable[[], CodecStream]
+    watermark: WatermarkStream | None = None
     takes: deque[Take] = field(default_factory=deque)
     admitted_s: float = field(default_factory=time.monotonic)
     plays_until_s: float = 0.0
@@ -72,6 +75,8 @@ class Speaking:
     ended: FinishReason | None = None
     error: VivavoceError | None = None
     sound: list[Samples] = field(default_factory=list)
+    unmarked: list[Samples] = field(default_factory=list)
+    marking: bool = False
     stages_ms: dict[str, float] = field(default_factory=dict)
     recorded: list[int] | None = None
     _silence: SilenceGuard = field(default_factory=SilenceGuard)
@@ -92,7 +97,10 @@ class Speaking:
     @property
     def over(self) -> bool:
         """All was spoken and decoded; what is left in ``sound`` is the last of it."""
-        return self.error is not None or (not self.parts and all(t.stream.done for t in self.takes))
+        if self.error is not None:
+            return True
+        unfinished = self.parts or self.unmarked or self.marking
+        return not unfinished and all(take.stream.done for take in self.takes)
 
     def wants_row(self) -> bool:
         """Whether its next part can be admitted to the backbone; begins that part."""
@@ -155,7 +163,8 @@ class Speaking:
             return False
         if not len(samples):
             return False
-        self.sound.append(np.clip(samples, -1.0, 1.0))
+        waiting = self.sound if self.watermark is None else self.unmarked
+        waiting.append(np.clip(samples, -1.0, 1.0))
         audible = len(samples) if self.heard else _audible(samples)
         if audible:
             start_s = max(self.plays_until_s, now_s, self.utterance.deadline_s)
@@ -163,10 +172,16 @@ class Speaking:
             self.heard = True
         return self._silence.heard(samples) and self.guarded
 
+    def marked(self, samples: Samples) -> None:
+        """Take sound with its watermark."""
+        self.marking = False
+        self.sound.append(np.clip(samples, -1.0, 1.0))
+
     def fail(self, error: VivavoceError) -> None:
         """It ends with an error; what waits is dropped."""
         self.error, self.ended = self.error or error, "error"
         self.sound.clear()
+        self.unmarked.clear()
 
     def state(self, lookforward: int) -> RowState | None:
         """For the schedule; None where nothing of it can be decoded."""
