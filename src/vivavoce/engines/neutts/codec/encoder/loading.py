@@ -12,9 +12,8 @@ from torch import nn
 from vivavoce.engines.neutts.codec.encoder.modules import (
     DistilledEncoder,
     FullEncoder,
-    FullShape,
-    SmallShape,
 )
+from vivavoce.engines.neutts.codec.encoder.sizes import full_shape, small_shape
 from vivavoce.engines.neutts.codec.torch_zip import Floats
 from vivavoce.engines.neutts.codec.weights import WeightFile, fused, open_weights
 from vivavoce.errors import ModelFileError
@@ -48,6 +47,11 @@ class _Source:
                 return fused(self.file.read(length), self.file.read(direction))
         return self.file.read(self.name)
 
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        held = (name for _, name in self._norms() if name in self.file.shapes)
+        return self.file.shapes[next(iter(held), self.name)]
+
     def _norms(self) -> Iterable[tuple[str, str]]:
         if not self.name.endswith(".weight"):
             return ()
@@ -68,18 +72,29 @@ def open_encoder(
     if semantic is not None:
         files.append(open_weights(semantic))
     with torch.device("meta"):
-        module = _kind(files[0])
+        module = _kind(files)
     _fill(module, files)
     return module.to(device).eval()
 
 
-def _kind(file: WeightFile) -> FullEncoder | DistilledEncoder:
-    names = file.shapes
-    if any(name.startswith("CodecEnc.") for name in names):
-        return FullEncoder(FullShape())
-    if any(name.startswith("codec_encoder.") for name in names):
-        return DistilledEncoder(SmallShape())
-    raise ModelFileError(f"{file.path} holds no NeuCodec encoder.")
+def _kind(files: Sequence[WeightFile]) -> FullEncoder | DistilledEncoder:
+    """The module that fits, without weights. Raises ModelFileError."""
+
+    def shape_of(name: str) -> tuple[int, ...]:
+        source = _find(name, files)
+        if source is None:
+            raise KeyError(name)
+        return source.shape()
+
+    names, path = files[0].shapes, files[0].path
+    try:
+        if any(name.startswith("CodecEnc.") for name in names):
+            return FullEncoder(full_shape(shape_of))
+        if any(name.startswith("codec_encoder.") for name in names):
+            return DistilledEncoder(small_shape(shape_of))
+    except (KeyError, IndexError) as error:
+        raise ModelFileError(f"{path} is not a NeuCodec encoder's: no {error}.") from error
+    raise ModelFileError(f"{path} holds no NeuCodec encoder.")
 
 
 def _fill(module: nn.Module, files: Sequence[WeightFile]) -> None:
@@ -99,9 +114,8 @@ def _fill(module: nn.Module, files: Sequence[WeightFile]) -> None:
         setattr(module.get_submodule(at), last, loaded)
     if faults:
         more = f" and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
-        raise ModelFileError(
-            f"{files[0].path} is not a NeuCodec encoder's: {'; '.join(faults[:NAMED_FAULTS])}{more}."
-        )
+        told = "; ".join(faults[:NAMED_FAULTS]) + more
+        raise ModelFileError(f"{files[0].path} is not a NeuCodec encoder's: {told}.")
 
 
 def _find(name: str, files: Sequence[WeightFile]) -> _Source | None:
