@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,9 @@ def speak(
     raise AssertionError("rows did not end")
 
 
+known_vocabulary = cache(load_vocabulary)
+
+
 @dataclass
 class Bare:
     """A model and its rows without a backbone around them."""
@@ -104,7 +108,7 @@ class Bare:
     ) -> Bare:
         """Load ``folder`` on the CPU."""
         weights = open_weights(folder)
-        vocabulary = load_vocabulary(folder, weights.config.architecture)
+        vocabulary = known_vocabulary(folder, weights.config.architecture)
         first = vocabulary.first_speech_id
         choices = Choices(vocabulary.end_id, first, SPEECH_CODES)
         model = load_model(weights, choices, dtype=dtype, device=CPU, int8=int8).model

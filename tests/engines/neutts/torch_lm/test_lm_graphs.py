@@ -36,10 +36,10 @@ def test_captured_is_eager(tiny_lm: TinyLm, name: str) -> None:
     eager = loaded(folder, capacity=5)
     captured = loaded(folder, graphs, capacity=5, prefill_slice=64)
     prompts = [prompt_ids(eager.vocabulary, 12 * n + 5, first=n) for n in range(5)]
-    expected = speak(eager, prompts, SAMPLINGS, 25)
-    assert speak(captured, prompts, SAMPLINGS, 25) == expected
+    expected = speak(eager, prompts, SAMPLINGS, 8)
+    assert speak(captured, prompts, SAMPLINGS, 8) == expected
     assert {said.reason for said in expected} <= {"stop", "length"}
-    assert speak(captured, prompts[:3], SAMPLINGS[:3], 25) == expected[:3]
+    assert speak(captured, prompts[:3], SAMPLINGS[:3], 8) == expected[:3]
     assert {key[0] for key in replayed(graphs)} == {"score", "draw", "prefill"}
     assert {key[1] for key in replayed(graphs) if key[0] == "score"} >= {4, 5}
     assert captured.details["graphs"] == len(graphs.replays)
@@ -57,7 +57,7 @@ def test_every_bucket_is_replayed(tiny_lm: TinyLm) -> None:
         for sampling in samplings:
             rows[backbone.admit(Prompt(ids), sampling, 60)] = Said()
             advance(backbone, rows, 4)
-        advance(backbone, rows, 64)
+        advance(backbone, rows, 20)
         said.append(rows)
     assert said[0] == said[1]
     scored = [key for key in replayed(graphs) if key[0] == "score"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engines.neutts.torch_lm.speaking import NAMES
+from engines.neutts.torch_lm.speaking import NAMES, known_vocabulary
 from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm
 from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
 from vivavoce.errors import InputError, ModelFileError
@@ -21,7 +21,7 @@ ARCHITECTURES = {"neutts-air": "qwen2", "neutts-nano": "llama", "neutts-2e": "qw
 
 
 def vocabulary(tiny_lm: TinyLm, name: str = "neutts-air") -> TorchVocabulary:
-    return load_vocabulary(tiny_lm(name), ARCHITECTURES[name])
+    return known_vocabulary(tiny_lm(name), ARCHITECTURES[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
