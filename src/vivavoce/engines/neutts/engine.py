@@ -166,6 +166,7 @@ class NeuTTSEngine(Engine):
             token_sampling(self.options, utterance, manner),
             self.options.guards and manner.guards,
             deque(script.parts),
+            script.most_codes,
             partial(self._new_stream, script),
             None if self._mark is None else WatermarkStream(self._mark),
         )
@@ -220,8 +221,9 @@ class NeuTTSEngine(Engine):
         take = speaking.maker
         assert take is not None
         try:
-            part = take.part
-            take.row = backbone.admit(part.prompt, speaking.next_sampling(), part.max_codes)
+            take.row = backbone.admit(
+                take.part.prompt, speaking.next_sampling(), speaking.max_codes()
+            )
         except VivavoceError as error:
             speaking.fail(error)
         else:

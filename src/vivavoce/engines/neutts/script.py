@@ -20,10 +20,14 @@ from vivavoce.types import Span, Utterance
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """An utterance's parts, in order; none where it asks for silence only."""
+    """An utterance's parts, in order; none where it asks for silence only.
+
+    ``most_codes`` is the most that all parts together may take.
+    """
 
     parts: tuple[Part, ...]
     reference_codes: Codes
+    most_codes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +52,9 @@ class _Writer:
         room = self.backbone.context_tokens - len(self.prompt(spans).ids)
         return room >= expected_codes(_text(spans))
 
-    def part(self, spans: Spans, max_codes: int) -> Part:
-        """A row's part of at most ``max_codes``, less where the context is full before."""
-        return Part(self.prompt(spans), max_codes)
+    def part(self, spans: Spans, max_codes: int | None) -> Part:
+        """A row's part of at most ``max_codes``; None is what its text may take."""
+        return Part(self.prompt(spans), max_codes or code_budget(_text(spans)))
 
 
 def write_script(
@@ -62,16 +66,18 @@ def write_script(
     """
     state = reference_of(utterance.voice)
     if wordless(utterance.spans):
-        return Script((), state.codes)
+        return Script((), state.codes, 0)
     writer = _Writer(
         backbone, known, spoken_reference(known, state), emotion_of(manner, known.family)
     )
     if not writer.read(utterance.spans):
         raise EmptyInput
     pieces = [p for p in parts_that_fit(utterance.spans, writer.fits) if writer.read(p)]
-    budgets = _budgets(pieces, utterance.max_audio_s, manner)
-    parts = [writer.part(each, most) for each, most in zip(pieces, budgets, strict=True)]
-    return Script(tuple(part for part in parts if part.max_codes > 0), state.codes)
+    parts = tuple(writer.part(each, manner.max_codes) for each in pieces)
+    most = manner.max_codes or sum(part.max_codes for part in parts)
+    if manner.max_codes is None and utterance.max_audio_s is not None:
+        most = min(most, code_budget(_text(utterance.spans), utterance.max_audio_s))
+    return Script(parts, state.codes, most)
 
 
 def readable(known: Speakable, spans: Spans) -> str:
@@ -88,20 +94,6 @@ def spoken_reference(known: Speakable, state: ReferenceVoice) -> Reference:
     language = state.language if state.language in ESPEAK_VOICES else known.language
     spoken = Speakable(known.family, language, ())
     return Reference(readable(spoken, (Span(state.transcript),)), state.codes)
-
-
-def _budgets(pieces: list[Spans], max_audio_s: float | None, manner: Manner) -> list[int]:
-    """The most codes of each part; ``max_audio_s`` and ``max_codes`` are for all together."""
-    left = manner.max_codes
-    if left is None and max_audio_s is not None:
-        left = code_budget(" ".join(map(_text, pieces)), max_audio_s)
-    budgets = []
-    for spans in pieces:
-        own = code_budget(_text(spans)) if manner.max_codes is None else manner.max_codes
-        most = own if left is None else min(own, left)
-        left = None if left is None else left - most
-        budgets.append(most)
-    return budgets
 
 
 def _text(spans: Spans) -> str:

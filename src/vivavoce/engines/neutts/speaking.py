@@ -58,7 +58,7 @@ class Speaking:
     """An admitted utterance. ``takes`` are in order: the first is heard, the last makes codes.
 
     ``sound`` waits to be handed out, ``unmarked`` for its watermark where there is to be one;
-    ``recorded``, where it is a list, gets every code.
+    ``recorded``, where it is a list, gets every code. ``codes_left`` are for all parts together.
     """
 
     number: int
@@ -66,6 +66,7 @@ class Speaking:
     sampling: TokenSampling
     guarded: bool
     parts: deque[Part]
+    codes_left: int
     new_stream: Callable[[], CodecStream]
     watermark: WatermarkStream | None = None
     takes: deque[Take] = field(default_factory=deque)
@@ -106,6 +107,9 @@ class Speaking:
         """Whether its next part can be admitted to the backbone; begins that part."""
         if self.error is not None:
             return False
+        if self.parts and self.codes_left <= 0:
+            self.parts.clear()
+            self.ended = self.ended or "length"
         if self.maker is None and self.parts:
             self.takes.append(Take(self.parts.popleft(), self.new_stream()))
         maker = self.maker
@@ -115,6 +119,11 @@ class Speaking:
         """Whether its prompt is being read: it has a row, and no code yet."""
         maker = self.maker
         return maker is not None and maker.row is not None and maker.codes == 0
+
+    def max_codes(self) -> int:
+        """The most codes its next row may make."""
+        maker = self.maker
+        return self.codes_left if maker is None else min(maker.part.max_codes, self.codes_left)
 
     def next_sampling(self) -> TokenSampling:
         """How the next row draws: a second try has another seed."""
@@ -216,6 +225,7 @@ class Speaking:
     def _speak(self, maker: Take, codes: Codes) -> None:
         maker.stream.push(codes)
         maker.codes += len(codes)
+        self.codes_left -= len(codes)
         if self.recorded is not None:
             self.recorded.extend(codes.tolist())
 
@@ -236,6 +246,7 @@ class Speaking:
             return
         if self.recorded is not None and maker.codes:
             del self.recorded[-maker.codes :]
+        self.codes_left += maker.codes
         maker.tries += 1
         maker.codes = 0
         maker.stream = self.new_stream()
