@@ -104,6 +104,7 @@ def test_cleared_cells_are_used_again(context: LlamaContext) -> None:
 
 
 SPOKEN = re.compile(r"<\|speech_(\d+)\|>")
+SPEECH = re.compile(rf"(?:{SPOKEN.pattern})*")
 
 
 @pytest.mark.parametrize(("name", "quantisation"), [("nano", "F32"), ("air", "F32")])
@@ -127,6 +128,8 @@ def test_greedy_codes_are_those_of_create_completion(
     theirs = Llama(str(path), n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False)
     answer = theirs.create_completion(list(ids), max_tokens=60, temperature=0.0)
     theirs.close()
-    spoken = [int(code) for code in SPOKEN.findall(answer["choices"][0]["text"])]
-    assert len(spoken) >= 30
+    said = SPEECH.match(answer["choices"][0]["text"])
+    assert said is not None
+    spoken = [int(code) for code in SPOKEN.findall(said[0])]
+    assert len(spoken) >= 10
     assert codes[: len(spoken)] == spoken

@@ -22,6 +22,8 @@ GPU_DEVICES = (1, 2)
 """``enum ggml_backend_dev_type``: a GPU of its own, one that shares the CPU's memory."""
 
 _complaints: deque[str] = deque(maxlen=4)
+_held: list[Any] = []
+"""What llama.cpp has a bare pointer to."""
 
 
 @cache
@@ -35,9 +37,9 @@ def library() -> Any:
         raise MissingExtra("A NeuTTS model in a GGUF file", "neutts")
     from llama_cpp import llama_cpp as lib
 
-    # Kept alive by the module: llama.cpp holds the bare pointer.
-    globals()["_callback"] = lib.llama_log_callback(_listen)
-    lib.llama_log_set(globals()["_callback"], ctypes.c_void_p(0))
+    listener = lib.llama_log_callback(_listen)
+    _held.append(listener)
+    lib.llama_log_set(listener, ctypes.c_void_p(0))
     lib.llama_backend_init()
     return lib
 
