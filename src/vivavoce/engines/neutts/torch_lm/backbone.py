@@ -129,6 +129,8 @@ class TorchBackbone:
 
     def load(self) -> None:
         """Read the model, capture its graphs. Raises ModelFileError, MissingExtra."""
+        if self._runner is not None:
+            return
         began = time.perf_counter()
         if self._place.device.type == "cuda":
             torch.cuda.set_device(self._place.device)  # streams and graphs are of this one
