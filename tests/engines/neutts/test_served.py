@@ -9,6 +9,7 @@ import time
 import wave
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def options(folder: Path) -> dict[str, Any]:
         "codec_repo": str(folder / "codec.onnx"),
         "voices_dir": str(folder / "voices"),
         "prune": "false",
+        "cache_precision": "float32",
         "threads": 1,
         "batch_threads": 1,
         "codec_threads": 1,
@@ -109,11 +111,19 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     server.stop()
 
 
+def spoken(served: Served, body: dict[str, Any]) -> bytes:
+    """Empty where it is broken off, as a text that never ends is."""
+    with suppress(httpx.RemoteProtocolError):
+        answer = served.client.post(SPEECH, json=body)
+        return answer.content if answer.status_code == 200 else b""
+    return b""
+
+
 def seed_that_ends(served: Served, **fields: Any) -> dict[str, Any]:
     """When a random model stops is chance, and one that does not is an error: look for one."""
     for seed in range(20):
         body = HELLO | {"seed": seed} | fields
-        if served.client.post(SPEECH, json=body).status_code == 200:
+        if spoken(served, body):
             return body
     raise AssertionError("no seed ends")
 
@@ -137,9 +147,8 @@ def test_the_same_seed_gives_the_same_sound_in_company(served: Served) -> None:
     served.client.post("/cache/clear")
     others = [HELLO | {"input": f"Caller number {n}.", "seed": n} for n in (11, 12, 13)]
     with ThreadPoolExecutor(4) as callers:
-        answers = list(callers.map(lambda b: served.client.post(SPEECH, json=b), [body, *others]))
-    assert answers[0].status_code == 200, answers[0].text
-    together = np.frombuffer(answers[0].content, "<i2").astype(np.int32)
+        answers = list(callers.map(lambda b: spoken(served, b), [body, *others]))
+    together = np.frombuffer(answers[0], "<i2").astype(np.int32)
     difference = together - np.frombuffer(alone, "<i2")[: len(together)]
     assert len(together) == len(alone) // 2 and np.abs(difference).max() <= 1
 
@@ -169,11 +178,10 @@ def test_health_and_info_tell_what_runs_where(served: Served) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"language": "de"}, "each NeuTTS model speaks one"),
+        ({"language": "de"}, "does not speak 'de'"),
         ({"language": "klingon"}, "language"),
         ({"voice": "nobody-here"}, "Unknown voice"),
         ({"input": " "}, ""),
-        ({"instructions": "Whisper."}, "instructions"),
     ],
 )
 def test_what_is_refused_takes_no_slot(served: Served, fields: dict[str, Any], said: str) -> None:

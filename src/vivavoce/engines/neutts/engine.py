@@ -334,7 +334,7 @@ class NeuTTSEngine(Engine):
 
     def _costs(self) -> WindowCosts:
         around = self._schedule.lookback + self._schedule.lookforward
-        return WindowCosts(around, self._schedule.chunks[-1])
+        return WindowCosts(around, self._schedule.chunks[-1], self.options.adaptive)
 
     def _list_voices(self, *, strict: bool) -> None:
         """The voices; before ``load``, which will say what is wrong, faults give "nobody"."""

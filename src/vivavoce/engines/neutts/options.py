@@ -37,15 +37,17 @@ class NeuTTSOptions:
     NAME.pt (codes) with NAME.txt (what was said).
 
     ``capacity`` rows (0: 4 on a CPU, 16 on CUDA) of ``context`` tokens each (prompt and speech; 50
-    a second). ``threads`` are for one token of all rows, ``batch_threads`` for prompts,
-    ``codec_threads`` for the codec; 0 is a choice that leaves the other parts a core.
-    ``gpu_layers`` is how much of a GGUF goes to CUDA (-1: all). ``prune`` keeps a copy of a GGUF
-    without the rows that speech never needs beside it (or in ``cache_dir``).
+    a second), keys and values of a GGUF in ``cache_precision``. ``threads`` are for one token of
+    all rows, ``batch_threads`` for prompts, ``codec_threads`` for the codec; 0 is a choice that
+    leaves the other parts a core. ``gpu_layers`` is how much of a GGUF goes to CUDA (-1: all).
+    ``prune`` keeps a copy of a GGUF without the rows that speech never needs beside it (or in
+    ``cache_dir``).
 
     ``temperature`` to ``min_tokens`` are what an utterance draws with unless it says otherwise;
     the values are those of the models' own GGUF path. ``chunks`` are the sizes of the first
     pieces of sound, in codes of 20 ms, ``lookback`` and ``lookforward`` what is decoded around
-    each. ``watermark`` marks the sound as synthetic (Perth).
+    each. ``adaptive`` alters the sizes by the playback clock; then a seed gives the same codes, but
+    not the same samples. ``watermark`` marks the sound as synthetic (Perth).
     """
 
     backbone_repo: str = DEFAULT_BACKBONE
@@ -62,11 +64,13 @@ class NeuTTSOptions:
     voices_dir: Path | None = None
     models_dir: Path | None = None
     cache_dir: Path | None = None
+    cache_precision: Literal["float16", "float32"] = "float16"
     capacity: Count = 0
     context: Annotated[int, Ge(128), Le(32_768)] = 2048
     threads: Count = 0
     batch_threads: Count = 0
     codec_threads: Count = 0
+    adaptive: bool = False
     gpu_layers: Annotated[int, Ge(-1)] = -1
     prune: bool = True
     quantize: Literal["", "none", "int8"] = "none"

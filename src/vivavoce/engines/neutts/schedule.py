@@ -1,7 +1,10 @@
 """Which row's sound is decoded next, and how much of it, so that no playback starves.
 
-Small pieces cost more: around each the codec decodes the same codes again. So a piece is as large
-as the schedule has it, unless playback would run dry before it is whole; then what there is goes.
+The row whose playback runs dry first goes first. Its piece is as large as the schedule has it, so
+that the same codes always give the same sound, whoever else speaks. An adaptive schedule takes less
+where playback would run dry before the piece is whole, and more where there is time: small pieces
+cost more, as around each the codec decodes the same codes again.
+
 Pure: times in seconds of one clock, sizes in codes of 20 ms.
 """
 
@@ -69,10 +72,14 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class WindowCosts:
-    """``around`` codes are decoded with each piece; ``largest`` is the largest piece."""
+    """``around`` codes are decoded with each piece; ``largest`` is the largest piece.
+
+    Without ``adaptive`` every piece has its scheduled size.
+    """
 
     around: int
     largest: int
+    adaptive: bool = False
 
 
 def dry_at(deadline_s: float, admitted_s: float) -> float:
@@ -99,6 +106,8 @@ def due_chunk(row: RowState, pace: Pace, costs: WindowCosts, now_s: float) -> in
     """How many codes of this row to decode now; 0 for none yet."""
     if row.available <= 0:
         return 0
+    if not costs.adaptive:
+        return row.scheduled if row.ended or row.available >= row.scheduled else 0
     slack_s = row.dry_s - now_s
     leisurely = slack_s > LEISURE_S
     wanted = max(row.scheduled, LEISURELY_FIRST) if leisurely else row.scheduled
