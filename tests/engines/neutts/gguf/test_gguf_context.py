@@ -16,12 +16,27 @@ from vivavoce.engines.neutts.gguf.llama_context import ContextShape, LlamaContex
 from vivavoce.engines.neutts.gguf.llama_model import LlamaModel
 from vivavoce.engines.neutts.gguf.threads import Threads
 
-COSINE = 0.99999
+COSINES = {"F32": 0.99999, "Q4_0": 0.999, "Q8_0": 0.999}
+"""llama.cpp rounds what goes into a quantised product to 8 bits, so that the last bit of a sum,
+which another batch size alters, can become a step of 1/127."""
 
 
 @pytest.fixture(scope="module", params=[("nano", "F32"), ("air", "Q4_0"), ("2e", "Q8_0")])
-def model(request: pytest.FixtureRequest, tiny_model: Callable[..., Path]) -> Iterator[LlamaModel]:
-    opened = LlamaModel(tiny_model(*request.param))
+def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """A model and its quantisation."""
+    name, quantisation = request.param
+    return name, quantisation
+
+
+@pytest.fixture
+def least(kind: tuple[str, str]) -> float:
+    """How alike scores must be: their cosine."""
+    return COSINES[kind[1]]
+
+
+@pytest.fixture(scope="module")
+def model(kind: tuple[str, str], tiny_model: Callable[..., Path]) -> Iterator[LlamaModel]:
+    opened = LlamaModel(tiny_model(*kind))
     yield opened
     opened.close()
 
@@ -51,7 +66,7 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def test_together_is_as_alone(context: LlamaContext) -> None:
+def test_together_is_as_alone(context: LlamaContext, least: float) -> None:
     asked = prompts(4)
     alone = []
     for ids in asked:
@@ -59,8 +74,8 @@ def test_together_is_as_alone(context: LlamaContext) -> None:
         context.clear(0)
     together = evaluate(context, [(row, 0, ids) for row, ids in enumerate(asked)])
     for one, other in zip(alone, together, strict=True):
-        assert cosine(one, other) >= COSINE
-        assert one.argmax() == other.argmax()
+        assert cosine(one, other) >= least
+        assert least < 0.9999 or one.argmax() == other.argmax()
     following = np.array([17], np.int32)
     steps = [(row, len(ids), following) for row, ids in enumerate(asked)]
     together = evaluate(context, steps)
@@ -69,11 +84,13 @@ def test_together_is_as_alone(context: LlamaContext) -> None:
     for ids, other in zip(asked, together, strict=True):
         whole = evaluate(context, [(5, 0, np.concatenate((ids, following)))])[0]
         context.clear(5)
-        assert cosine(whole, other) >= COSINE
+        assert cosine(whole, other) >= least
 
 
 @pytest.mark.parametrize("slices", [[64, 64, 16], [1, 127, 16], [143, 1], [16] * 9])
-def test_a_prompt_in_slices_is_as_whole(context: LlamaContext, slices: list[int]) -> None:
+def test_a_prompt_in_slices_is_as_whole(
+    context: LlamaContext, least: float, slices: list[int]
+) -> None:
     ids = np.random.default_rng(3).integers(0, 60_000, 144).astype(np.int32)
     whole = evaluate(context, [(0, 0, ids)])[0]
     done, scores = 0, whole
@@ -81,17 +98,17 @@ def test_a_prompt_in_slices_is_as_whole(context: LlamaContext, slices: list[int]
         scores = evaluate(context, [(1, done, ids[done : done + size])])[0]
         done += size
     assert done == len(ids)
-    assert cosine(whole, scores) >= COSINE
-    assert whole.argmax() == scores.argmax()
+    assert cosine(whole, scores) >= least
+    assert least < 0.9999 or whole.argmax() == scores.argmax()
 
 
-def test_a_forked_beginning_is_as_ones_own(context: LlamaContext) -> None:
+def test_a_forked_beginning_is_as_ones_own(context: LlamaContext, least: float) -> None:
     ids = np.random.default_rng(4).integers(0, 60_000, 100).astype(np.int32)
     whole = evaluate(context, [(0, 0, ids)])[0]
     context.fork(0, 3, 60)
     context.clear(0)
     assert (context.length(0), context.length(3)) == (0, 60)
-    assert cosine(evaluate(context, [(3, 60, ids[60:])])[0], whole) >= COSINE
+    assert cosine(evaluate(context, [(3, 60, ids[60:])])[0], whole) >= least
     context.clear(3)
     assert context.length(3) == 0
 
