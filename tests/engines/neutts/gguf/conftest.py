@@ -35,7 +35,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 @pytest.fixture(scope="session")
 def shared_backbone(tiny_model: TinyModel) -> Iterator[GgufBackbone]:
     """A loaded backbone for all tests; use ``backbone``."""
-    settings = GgufSettings(context_tokens=512, capacity=4, threads=Threads(1, 1))
+    settings = GgufSettings(context_tokens=512, capacity=4, threads=Threads(1, 1), exact=True)
     made = GgufBackbone(tiny_model(), settings)
     made.load()
     yield made

@@ -105,8 +105,8 @@ def test_end_first_waits_for_the_minimum(backbone: GgufBackbone) -> None:
 
 def test_the_end_is_found_while_speaking(backbone: GgufBackbone) -> None:
     ends = []
-    for seed in range(12):
-        row = backbone.admit(prompt_of(backbone, [5]), TokenSampling(seed=seed, top_k=0), 400)
+    for seed in range(3):
+        row = backbone.admit(prompt_of(backbone, [5]), TokenSampling(seed=seed), 300)
         pieces = drain(backbone)[row]
         ends.append(pieces[-1].reason)
         if pieces[-1].reason == "stop":
@@ -177,7 +177,7 @@ def test_a_step_reads_a_bounded_slice(backbone: GgufBackbone) -> None:
     prompt = prompt_of(backbone, [2] * 300)
     rows = [backbone.admit(prompt, GREEDY, 5) for _ in range(2)]
     seen = [held(backbone)]
-    while sum(seen[-1]) < 2 * len(prompt.ids):
+    for _ in range(4):
         backbone.step()
         seen.append(held(backbone))
         assert (

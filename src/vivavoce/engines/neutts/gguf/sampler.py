@@ -52,9 +52,10 @@ class RowSampler:
         return chosen
 
     def _draw(self, scores: Scores) -> int:
-        candidates = candidates_of(scores, self._sampling)
+        # In the tokens' order: rounding that swaps two equally likely ones then alters little.
+        candidates = np.sort(candidates_of(scores, self._sampling))
         kept = scores[candidates].astype(np.float64)
-        weights = np.exp((kept - kept[0]) / self._sampling.temperature)
+        weights = np.exp((kept - kept.max()) / self._sampling.temperature)
         sums = weights.cumsum()
         place = int(sums.searchsorted(self._rng.random() * sums[-1], side="right"))
         return int(candidates[min(place, len(candidates) - 1)])
