@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import struct
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 Floats: TypeAlias = "NDArray[np.float32]"
 
 MAX_PICKLE_BYTES = 64 << 20
+LOCAL_HEADER = struct.Struct("<4s22xHH")
 STORAGES = {
     "FloatStorage": "F32", "HalfStorage": "F16", "BFloat16Storage": "BF16", "DoubleStorage": "F64",
     "LongStorage": "I64", "IntStorage": "I32", "ShortStorage": "I16", "CharStorage": "I8",
@@ -39,9 +42,9 @@ NUMPY = {
     "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
 DAMAGE = (
-    zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError,
-    ValueError, AttributeError, NotImplementedError, UnicodeDecodeError, RuntimeError, MemoryError,
-    OverflowError,
+    zipfile.BadZipFile, pickle.UnpicklingError, struct.error, EOFError, KeyError, IndexError,
+    TypeError, ValueError, AttributeError, NotImplementedError, UnicodeDecodeError, RuntimeError,
+    MemoryError, OverflowError,
 )  # fmt: skip
 """What reading a damaged archive or pickle raises."""
 
@@ -70,7 +73,8 @@ class TorchZip:
     path: Path
     root: str
     tensors: Mapping[str, TensorPlace]
-    checksums: Mapping[str, int]
+    entries: Mapping[str, zipfile.ZipInfo]
+    shapes: Mapping[str, tuple[int, ...]]
 
     @classmethod
     def open(cls, path: Path) -> TorchZip:
@@ -85,17 +89,11 @@ class TorchZip:
                 f"{path} is damaged, truncated, or no state dict of a recent PyTorch: {error}"
             ) from error
 
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Names and shapes of all tensors."""
-        return {name: place.shape for name, place in self.tensors.items()}
-
     def read(self, name: str) -> Floats:
         """One tensor in float32. Raises ModelFileError for damaged values."""
         place = self.tensors[name]
         try:
-            with zipfile.ZipFile(self.path) as archive:
-                raw = archive.read(f"{self.root}/data/{place.storage.key}")
+            raw = _stored(self.path, self.entries[place.storage.key])
             values = np.frombuffer(raw, NUMPY[place.storage.dtype])
             if len(values) != place.storage.count:
                 raise ValueError(f"{len(values)} values of {place.storage.count}")
@@ -106,7 +104,7 @@ class TorchZip:
     def digest(self, names: list[str]) -> str:
         """A checksum of some tensors, from those the archive keeps: no value is read."""
         facts = [
-            (name, place, self.checksums[place.storage.key])
+            (name, place, self.entries[place.storage.key].CRC)
             for name, place in sorted(self.tensors.items())
             if name in set(names)
         ]
@@ -120,7 +118,24 @@ def to_float32(values: NDArray[Any], dtype: str) -> Floats:
     return values.astype(np.float32)
 
 
-def _table(archive: zipfile.ZipFile) -> tuple[str, dict[str, TensorPlace], dict[str, int]]:
+def _stored(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    """The bytes of an uncompressed entry, found without reading the archive's table again."""
+    with path.open("rb") as file:
+        file.seek(entry.header_offset)
+        header = file.read(LOCAL_HEADER.size)
+        signature, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+        if signature != b"PK\x03\x04":
+            raise zipfile.BadZipFile("no entry where one should be")
+        file.seek(name_bytes + extra_bytes, io.SEEK_CUR)
+        raw = file.read(entry.file_size)
+    if len(raw) != entry.file_size or zlib.crc32(raw) != entry.CRC:
+        raise zipfile.BadZipFile(f"wrong CRC-32 of {entry.filename}")
+    return raw
+
+
+def _table(
+    archive: zipfile.ZipFile,
+) -> tuple[str, dict[str, TensorPlace], dict[str, zipfile.ZipInfo], dict[str, tuple[int, ...]]]:
     entries = {entry.filename: entry for entry in archive.infolist()}
     tables = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(tables) != 1:
@@ -134,14 +149,14 @@ def _table(archive: zipfile.ZipFile) -> tuple[str, dict[str, TensorPlace], dict[
     found = _TableUnpickler(io.BytesIO(archive.read(tables[0]))).load()
     tensors = _tensors(found)
     start = f"{root}/data/"
-    sums = {
-        name.removeprefix(start): entries[name].CRC for name in entries if name.startswith(start)
-    }
+    held = {name.removeprefix(start): entry for name, entry in entries.items()}
     for name, place in tensors.items():
-        entry = entries[start + place.storage.key]
-        if entry.file_size != place.storage.count * np.dtype(NUMPY[place.storage.dtype]).itemsize:
+        entry, item = held[place.storage.key], np.dtype(NUMPY[place.storage.dtype]).itemsize
+        if entry.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{name} is compressed")
+        if entry.file_size != place.storage.count * item:
             raise ValueError(f"{name} has {entry.file_size} bytes")
-    return root, tensors, sums
+    return root, tensors, held, {name: place.shape for name, place in tensors.items()}
 
 
 def _tensors(found: Any) -> dict[str, TensorPlace]:
