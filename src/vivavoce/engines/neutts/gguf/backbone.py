@@ -263,6 +263,7 @@ class GgufBackbone:
             sequences=settings.capacity + TEMPLATES,
             batch_tokens=PREFILL_SLICE + settings.capacity,
             exact=settings.exact,
+            flash_attention=-1 if settings.gpu_layers else 0,
         )
 
     def _template_sequences(self) -> range:

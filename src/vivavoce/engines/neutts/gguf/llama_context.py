@@ -29,7 +29,9 @@ class ContextShape:
 
     ``cells`` tokens are held in all, of ``sequences`` sequences; a batch has at most
     ``batch_tokens``, of which one a sequence may ask for scores. ``exact`` keeps keys and values
-    in float32 instead of float16.
+    in float32 instead of float16. ``flash_attention`` is llama.cpp's: 0 off, 1 on, -1 its own
+    choice. On a CPU it makes scores depend on how a prompt is sliced (by 0.01); without it they
+    do not.
     """
 
     cells: int
@@ -37,7 +39,7 @@ class ContextShape:
     batch_tokens: int
     exact: bool = False
     unified: bool = True
-    flash_attention: int = -1
+    flash_attention: int = 0
 
 
 class Batch:
