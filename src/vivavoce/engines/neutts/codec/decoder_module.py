@@ -129,7 +129,7 @@ def overlapped(frames: Tensor) -> Tensor:
     """Frames [B, T, 1920], each a hop after the last, summed: [B, 480 * (T + 3)]."""
     rows, count, size = frames.shape
     total = frames.new_zeros(rows, count + size // HOP - 1, HOP)
-    for number, part in enumerate(frames.unflatten(-1, (-1, HOP)).unbind(2)):
+    for number, part in enumerate(torch.unflatten(frames, -1, (-1, HOP)).unbind(2)):
         total[:, number : number + count] += part
     return total.flatten(1)
 

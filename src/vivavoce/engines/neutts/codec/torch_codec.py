@@ -116,7 +116,7 @@ def load_decoder(
 def _captured(module: NeuCodecDecoder, size: int, device: torch.device) -> Run:
     """The decoder as one CUDA graph for ``size`` codes."""
     given = torch.zeros(1, size, dtype=torch.int64, device=device)
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     with torch.inference_mode(), torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
             module(given)

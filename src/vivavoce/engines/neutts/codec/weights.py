@@ -57,7 +57,7 @@ class SafetensorsWeights:
         if entry.dtype not in NUMPY:
             raise ModelFileError(f"{self.path}: {name} is {entry.dtype}.")
         values = np.empty(entry.shape, NUMPY[entry.dtype])
-        self.file.read_into(name, memoryview(values.reshape(-1).view(np.uint8)))
+        self.file.read_into(name, values.reshape(-1).view(np.uint8).data)
         return to_float32(values, entry.dtype)
 
     def digest(self, names: list[str]) -> str:

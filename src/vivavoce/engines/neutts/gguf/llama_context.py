@@ -138,7 +138,7 @@ class LlamaContext:
             raise EngineError(f"llama.cpp has no scores: {last_complaint()}.")
         address = ctypes.addressof(pointer.contents)
         buffer = (ctypes.c_float * self._rows).from_address(address)
-        return np.frombuffer(buffer, np.float32)
+        return np.ctypeslib.as_array(buffer)
 
     def fork(self, source: int, target: int, length: int) -> None:
         """Let ``target`` share the first ``length`` tokens of ``source``."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vivavoce.engines.layers.kv import Placement
+from vivavoce.engines.neutts.torch_lm.kv import Placement
 from vivavoce.engines.neutts.torch_lm.model import SelectedRow, SpeechLm
 from vivavoce.engines.neutts.torch_lm.rows import RowState
 from vivavoce.engines.neutts.torch_lm.sampler import choose

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.neutts.torch_lm.attention import Attend, sdpa
 from vivavoce.engines.neutts.torch_lm.config import LmConfig
+from vivavoce.engines.neutts.torch_lm.kv import KVBuffer, Placement
 from vivavoce.engines.neutts.torch_lm.rope import turn
 
 

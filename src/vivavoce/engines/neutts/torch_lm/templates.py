@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.neutts.torch_lm.kv import KVBuffer
 
 KEPT = 16
 

@@ -99,18 +99,21 @@ class ConvUnit(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.module = nn.Module()
-        self.module.dw_conv = nn.Conv1d(width, width, 7, padding=3, groups=width)
-        self.module.pw_conv1 = nn.Linear(width, 4 * width)
-        self.module.act = Snake(4 * width)
-        self.module.grn = ResponseNorm(4 * width)
-        self.module.pw_conv2 = nn.Linear(4 * width, width)
+        self.module = nn.ModuleDict(
+            {
+                "dw_conv": nn.Conv1d(width, width, 7, padding=3, groups=width),
+                "pw_conv1": nn.Linear(width, 4 * width),
+                "act": Snake(4 * width),
+                "grn": ResponseNorm(4 * width),
+                "pw_conv2": nn.Linear(4 * width, width),
+            }
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width, T] to the same."""
         unit = self.module
-        y = unit.pw_conv1(unit.dw_conv(x).transpose(1, 2))
-        out: Tensor = x + unit.pw_conv2(unit.grn(unit.act(y))).transpose(1, 2)
+        y = unit["pw_conv1"](unit["dw_conv"](x).transpose(1, 2))
+        out: Tensor = x + unit["pw_conv2"](unit["grn"](unit["act"](y))).transpose(1, 2)
         return out
 
 
@@ -149,7 +152,8 @@ class DistanceBias(nn.Module):
 
     def forward(self, reach: int) -> Tensor:
         """[heads, reach]: for 0 to ``reach`` - 1 frames back."""
-        away = torch.arange(reach, device=self.mlp[0].weight.device, dtype=self.mlp[0].weight.dtype)
+        like = next(self.mlp.parameters())
+        away = torch.arange(reach, device=like.device, dtype=like.dtype)
         out: Tensor = self.mlp(away[:, None]).T
         return out
 
@@ -227,9 +231,9 @@ class LocalTransformer(nn.Module):
         """[B, T, hidden] to the same."""
         bias = self.dynamic_pos_bias(2 * self.window)
         for pair in self.layers:
-            attend, feed = pair
-            x = x + attend(x, bias)
-            x = x + feed(x)
+            assert isinstance(pair, nn.ModuleList)
+            x = x + pair[0](x, bias)
+            x = x + pair[1](x)
         return x
 
 

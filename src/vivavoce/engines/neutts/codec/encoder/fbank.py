@@ -51,7 +51,8 @@ def log_mel(samples: Samples) -> NDArray[np.float32]:
 @cache
 def _filters() -> NDArray[np.float64]:
     """(257, 80)."""
-    edges = np.linspace(*_mel(np.array([LOW_HZ, RATE_HZ / 2])), BANDS + 2)
+    low, high = _mel(np.array([LOW_HZ, RATE_HZ / 2])).tolist()
+    edges = np.linspace(low, high, BANDS + 2)
     at = _mel(np.arange(FFT // 2 + 1) * RATE_HZ / FFT)[:, None]
     widths = np.diff(edges)
     rising, falling = (at - edges[:-2]) / widths[:-1], (edges[2:] - at) / widths[1:]

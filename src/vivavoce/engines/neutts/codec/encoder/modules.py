@@ -48,12 +48,11 @@ class Projection(nn.Module):
 
     def __init__(self, quantizer: int) -> None:
         super().__init__()
-        self.quantizer = nn.Module()
-        self.quantizer.project_in = nn.Linear(quantizer, DIGITS)
+        self.quantizer = nn.ModuleDict({"project_in": nn.Linear(quantizer, DIGITS)})
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, quantizer] to [B, T, 8]."""
-        out: Tensor = self.quantizer.project_in(x)
+        out: Tensor = self.quantizer["project_in"](x)
         return out
 
 
