@@ -1,4 +1,4 @@
-"""Fixed key and value buffers, and where in them a step reads and writes: rows chosen by tensors."""
+"""Fixed key and value buffers, and where a step reads and writes: rows chosen by tensors."""
 
 from __future__ import annotations
 
