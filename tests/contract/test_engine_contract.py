@@ -86,7 +86,7 @@ def random_neutts(folders: pytest.TempPathFactory) -> dict[str, Any]:
     make_random_gguf("neutts-nano", model, small=True, quantisation="F32", seed=4, end_every=60)
     codec = make_random_codec(folder / "codec.onnx", tiny=True)
     threads = {"threads": 1, "batch_threads": 1, "codec_threads": 1}
-    exact = {"prune": False, "cache_precision": "float32"}
+    exact = {"prune": False, "cache_precision": "float32", "min_tokens": 60}
     return {"backbone_repo": str(model), "codec_repo": str(codec), **exact, **threads}
 
 

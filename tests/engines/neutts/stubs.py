@@ -12,13 +12,12 @@ import numpy as np
 from vivavoce.engines.neutts.backbone import (
     PREFILL_SLICE,
     Codes,
-    ContextOverflow,
     Emitted,
     Prompt,
     TokenSampling,
 )
 from vivavoce.engines.neutts.family import NANO, TWO_E, Family
-from vivavoce.errors import EngineError, InputError, VivavoceError
+from vivavoce.errors import ContextOverflow, EngineError, InputError, VivavoceError
 from vivavoce.types import Samples
 
 HOP = 480

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from vivavoce.engines.neutts.backbone import ContextOverflow, TokenSampling
-from vivavoce.errors import InputError
+from vivavoce.engines.neutts.backbone import TokenSampling
+from vivavoce.errors import ContextOverflow, InputError
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,21 +26,6 @@ Codes: TypeAlias = NDArray[np.int32]
 SPEECH_CODES = 65_536
 PREFILL_SLICE = 128
 """Most prompt tokens that one ``step`` evaluates, so that running rows never stall."""
-
-
-class ContextOverflow(InputError):
-    """The prompt leaves no room for a single code; a shorter text or reference is needed."""
-
-    code: ClassVar[str] = "context_overflow"
-
-    def __init__(self, prompt_tokens: int, context_tokens: int) -> None:
-        super().__init__(
-            f"Voice and text take {prompt_tokens} tokens together; the context holds "
-            f"{context_tokens} with the speech. Use a shorter text or reference recording.",
-            param="input",
-        )
-        self.prompt_tokens = prompt_tokens
-        self.context_tokens = context_tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from vivavoce.engines.neutts import hub
-from vivavoce.engines.neutts.backbone import Backbone, Codes, ContextOverflow
+from vivavoce.engines.neutts.backbone import Backbone, Codes
 from vivavoce.engines.neutts.checks import Speakable
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
@@ -14,7 +14,7 @@ from vivavoce.engines.neutts.parts import threads_of
 from vivavoce.engines.neutts.prompt import lay_out
 from vivavoce.engines.neutts.script import spoken_reference
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
-from vivavoce.errors import InputError, InvalidAudio, Unsupported
+from vivavoce.errors import ContextOverflow, InputError, InvalidAudio, Unsupported
 from vivavoce.types import ReferenceAudio, Voice
 
 MIN_S, MAX_S = 1.0, 30.0

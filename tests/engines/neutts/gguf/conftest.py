@@ -8,9 +8,6 @@ from typing import TypeAlias
 
 import pytest
 
-pytest.importorskip("gguf")
-pytest.importorskip("llama_cpp")
-
 from vivavoce.engines.neutts.gguf.backbone import GgufBackbone, GgufSettings
 from vivavoce.engines.neutts.gguf.random_gguf import Quantisation, make_random_gguf
 from vivavoce.engines.neutts.gguf.threads import Threads

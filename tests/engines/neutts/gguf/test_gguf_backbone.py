@@ -11,7 +11,6 @@ import pytest
 
 from vivavoce.engines.neutts.backbone import (
     PREFILL_SLICE,
-    ContextOverflow,
     Emitted,
     Prompt,
     TokenSampling,
@@ -19,7 +18,7 @@ from vivavoce.engines.neutts.backbone import (
 from vivavoce.engines.neutts.gguf.backbone import TEMPLATES, GgufBackbone, GgufSettings
 from vivavoce.engines.neutts.gguf.llama_library import gpu_devices
 from vivavoce.engines.neutts.gguf.threads import Threads
-from vivavoce.errors import EngineError, InputError, ModelFileError, SettingsError
+from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
 
 ONE = Threads(1, 1)
 GREEDY = TokenSampling(greedy=True)
@@ -105,7 +104,7 @@ def test_end_first_waits_for_the_minimum(backbone: GgufBackbone) -> None:
 
 def test_the_end_is_found_while_speaking(backbone: GgufBackbone) -> None:
     ends = []
-    for seed in range(3):
+    for seed in range(16):
         row = backbone.admit(prompt_of(backbone, [5]), TokenSampling(seed=seed), 300)
         pieces = drain(backbone)[row]
         ends.append(pieces[-1].reason)

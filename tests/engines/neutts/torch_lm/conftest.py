@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("torch", reason="PyTorch is not installed")
-pytest.importorskip("tokenizers", reason="tokenizers is not installed")
-pytest.importorskip("gguf", reason="gguf, which random vocabularies need, is not installed")
-
 
 @pytest.fixture(scope="session")
 def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:

@@ -22,7 +22,8 @@ class WeightFile(Protocol):
     """An opened file of tensors."""
 
     @property
-    def path(self) -> Path: ...
+    def path(self) -> Path:
+        """Where it lies."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:

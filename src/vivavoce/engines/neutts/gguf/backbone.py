@@ -20,7 +20,6 @@ import numpy as np
 from vivavoce.engines.neutts.backbone import (
     PREFILL_SLICE,
     Codes,
-    ContextOverflow,
     Emitted,
     Prompt,
     TokenSampling,
@@ -36,7 +35,7 @@ from vivavoce.engines.neutts.gguf.sampler import CHOICES, END, RowSampler
 from vivavoce.engines.neutts.gguf.templates import Templates
 from vivavoce.engines.neutts.gguf.threads import Threads, default_threads, usable_cores
 from vivavoce.engines.neutts.gguf.vocabulary import GgufVocabulary
-from vivavoce.errors import EngineError, InputError, ModelFileError, SettingsError
+from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
 from vivavoce.types import FinishReason
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ import torch
 from vivavoce.engines.neutts.backbone import (
     SPEECH_CODES,
     Codes,
-    ContextOverflow,
     Emitted,
     Prompt,
     TokenSampling,
@@ -31,7 +30,7 @@ from vivavoce.engines.neutts.torch_lm.sampler import is_wide
 from vivavoce.engines.neutts.torch_lm.transfer import Outbox
 from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
 from vivavoce.engines.neutts.torch_lm.weights import open_weights
-from vivavoce.errors import EngineError, InputError
+from vivavoce.errors import ContextOverflow, EngineError, InputError
 from vivavoce.types import FinishReason
 
 NO_CODES: Codes = np.empty(0, np.int32)
