@@ -2,8 +2,8 @@
 
 A window is computed with context on both sides, as wide as the whole graph looks. What follows
 a tensor in the middle looks less far, so most of the context can be cut off there: in a decoder
-the expensive last stages need a fraction of a frame. The values that stay are the same to the bit
-of the sum's order.
+the expensive last stages need a fraction of a frame. The values that stay are the same, up to the
+order of sums.
 """
 
 from __future__ import annotations
