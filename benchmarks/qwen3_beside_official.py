@@ -154,7 +154,7 @@ def judged(
     pairs = zip(frame_ms["ours"], frame_ms["published"], strict=True)
     ratio = statistics.median(ours / theirs for ours, theirs in pairs)
     ours = loads["ours"]
-    peak = (ours["peak_mb"] - ours["before_mb"] - ours["buffers_mb"]) / weights
+    peak = (ours["peak_mb"] - ours["before_mb"]) / weights
     return {
         "frames": rounds["ours"][0]["frames"],
         "frame_ms": {
@@ -211,7 +211,7 @@ def work(folder: str, dtype: str, threads: str) -> None:
     before_mb, began_s = resident_mb("VmRSS"), time.perf_counter()
     engine.load()
     told = {"load_s": round(time.perf_counter() - began_s, 2), "before_mb": before_mb}
-    # The rows' keys and values are no weights; they come last, when the peak of loading is over.
+    # The rows' keys and values take memory as they are written; nothing is spoken yet.
     buffers_mb = round(engine.info.details["buffers_mb"] * 2**20 / 1e6, 1)
     say(sys.stdout, told | {"peak_mb": resident_mb("VmHWM"), "buffers_mb": buffers_mb})
     for line in sys.stdin:

@@ -38,6 +38,7 @@ TARGET = "p50 at most 2 ms, p99 at most 5 ms"
 WORDS = "one long and even breath of words without any stop to make a single clause of it"
 HTTP_PATH, WS_PATH = "/v1/audio/speech/stream/pcm", "/v1/audio/speech/ws"
 WS_BINARY, WS_TEXT = 2, 1
+WARM_UP = 8
 
 
 class Framing:
@@ -212,12 +213,10 @@ async def speak(url: str, transport: str, word: str, waits_s: float) -> Stream:
     return stream
 
 
-async def speak_all(url: str, transport: str, count: int) -> list[Stream]:
-    """``count`` streams that start at random within a second and then run side by side."""
-    draw = random.Random()
-    words = [invented_surname(n).lower() for n in draw.sample(range(SURNAMES), count)]
+async def speak_all(url: str, transport: str, words: list[str]) -> list[Stream]:
+    """A stream for each word; they start at random within a second and then run side by side."""
     return await asyncio.gather(
-        *(speak(url, transport, word, draw.uniform(0, 1)) for word in words)
+        *(speak(url, transport, word, random.uniform(0, 1)) for word in words)
     )
 
 
@@ -256,6 +255,8 @@ def delays_ms(streams: list[Stream], journal: Path) -> dict[str, list[float]]:
 
 def measure(transport: str, count: int) -> dict[str, Any]:
     """Start a server of its own for one transport, and compare its journal with what came."""
+    numbers = random.sample(range(SURNAMES), count + WARM_UP)
+    words = [invented_surname(number).lower() for number in numbers]
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal.jsonl"
         environment = {
@@ -266,8 +267,8 @@ def measure(transport: str, count: int) -> dict[str, Any]:
             "VIVAVOCE_TEXT_NORMALIZE": "false",
         }
         with vivavoce_server("--engine", "fake", environment=environment) as server:
-            asyncio.run(speak_all(server.url, transport, min(count, 8)))
-            streams = asyncio.run(speak_all(server.url, transport, count))
+            asyncio.run(speak_all(server.url, transport, words[count:]))
+            streams = asyncio.run(speak_all(server.url, transport, words[:count]))
             delays = delays_ms(streams, journal)
     return {
         "transport": transport,

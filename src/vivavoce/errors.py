@@ -6,6 +6,7 @@
     ├── InputError                 400  the request cannot be spoken as it stands
     │   ├── EmptyInput             400  nothing speakable in it
     │   ├── InputTooLong           400  more than MAX_INPUT_CHARS
+    │   ├── ContextOverflow        400  voice and text do not fit into the model's context
     │   ├── UnknownVoice           400  no voice of that name; lists the known ones
     │   ├── InvalidAudio           400  a reference recording that cannot be used
     │   ├── Unsupported            400  this engine cannot do what was asked
@@ -82,6 +83,21 @@ class InputTooLong(InputError):
         super().__init__(
             f"The input has {length} characters; at most {limit} are accepted.", param="input"
         )
+
+
+class ContextOverflow(InputError):
+    """The prompt leaves no room for a single code; a shorter text or reference is needed."""
+
+    code = "context_overflow"
+
+    def __init__(self, prompt_tokens: int, context_tokens: int) -> None:
+        super().__init__(
+            f"Voice and text take {prompt_tokens} tokens together; the context holds "
+            f"{context_tokens} with the speech. Use a shorter text or reference recording.",
+            param="input",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_tokens = context_tokens
 
 
 class UnknownVoice(InputError):

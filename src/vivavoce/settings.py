@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     fake: dict[str, Any] = Field({}, description="Options of the engine 'fake'.")
     piper: dict[str, Any] = Field({}, description="Options of the engine 'piper'.")
     qwen3: dict[str, Any] = Field({}, description="Options of the engine 'qwen3'.")
+    neutts: dict[str, Any] = Field({}, description="Options of the engine 'neutts'.")
     quantize: str = Field(
         "none",
         validation_alias=_also("quantize", "QUANTIZE"),
@@ -228,7 +229,7 @@ class Settings(BaseSettings):
             options.setdefault("model", self.model_id)
         if self.default_voice:
             options.setdefault("voice", self.default_voice)
-        if self.engine == "qwen3":
+        if self.engine in ("qwen3", "neutts"):
             options.setdefault("models_dir", self.data_dir / "models")
         for name in PYTORCH:
             # An engine without it refuses the option: nothing is ignored silently.

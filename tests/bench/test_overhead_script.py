@@ -27,7 +27,7 @@ def script() -> ModuleType:
 
 @pytest.mark.parametrize("transport", ["http", "ws"])
 def test_every_sample_is_counted(script: Any, stand_in: Any, transport: str) -> None:
-    streams = asyncio.run(script.speak_all(stand_in.url, transport, 3))
+    streams = asyncio.run(script.speak_all(stand_in.url, transport, ["abba", "bebe", "cici"]))
     assert [stream.samples[-1] for stream in streams] == [stand_in.rate_hz * stand_in.audio_s] * 3
     assert {text.split()[0] for text in stand_in.texts} == {stream.word for stream in streams}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 import vivavoce
-from vivavoce.bench.profiling import Profiler, Sample, profile_length
+from vivavoce.bench.profiling import Profiler, Sample, _frames_per_s, profile_length
 from vivavoce.bench.texts import TextSource
 from vivavoce.cli.profile import profile
 from vivavoce.types import AudioChunk, Timings
@@ -73,6 +74,8 @@ def test_every_length_is_measured_in_turn() -> None:
     stub = Stub()
     texts = {kind: TextSource([kind], repeat=True) for kind in ("short", "long")}
     found = Profiler(texts, 2, {"seed": 3}).profile("stub", lambda: stub)
+    assert found.peak_memory_mb > 1
+    assert found.frames_per_s is None
     assert [text for text, _ in stub.asked] == ["short", "short", "long", "short", "long"]
     assert all(how == {"seed": 3} for _, how in stub.asked)
     assert all(stream.closed for stream in stub.streams)
@@ -117,3 +120,10 @@ def test_own_texts_replace_the_built_in_ones(stub: Stub) -> None:
 
 def test_an_option_without_a_value_is_refused(stub: Stub) -> None:
     assert CliRunner().invoke(app, ["-o", "threads"]).exit_code == 2
+
+
+def test_frames_a_second_are_told_where_the_engine_knows_its_frames() -> None:
+    info = SimpleNamespace(details={"frame_rate_hz": 12.5})
+    samples = [Sample(1, 2.0, {}, 0.0, total_ms) for total_ms in (1_000.0, 2_000.0, 4_000.0)]
+    assert _frames_per_s(info, samples) == 12.5
+    assert _frames_per_s(info, []) is None

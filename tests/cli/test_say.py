@@ -162,7 +162,12 @@ def test_progress_of_long_texts_goes_to_the_terminal_only(
 
 def test_an_interrupt_leaves_no_file(tmp_path: Path) -> None:
     output = tmp_path / "out.wav"
-    command = [sys.executable, "-m", "vivavoce.cli", "say", "-o", str(output), "Hello. " * 5_000]
+    # Where the tests run as a background job, interrupts are ignored unless asked for.
+    script = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from vivavoce.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", script, "say", "-o", str(output), "Hello. " * 5_000]
     slow = ["--engine", "fake", "--set", "fake.step_ms=20"]
     with subprocess.Popen([*command, *slow], stderr=subprocess.PIPE) as process:
         while not list(tmp_path.glob(".out.wav.*")) and process.poll() is None:

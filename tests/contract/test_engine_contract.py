@@ -40,6 +40,14 @@ ENGINES = [
             reason="the extra 'qwen3' is not installed",
         ),
     ),
+    pytest.param(
+        "neutts",
+        id="neutts",
+        marks=pytest.mark.skipif(
+            not all(map(_installed, ("llama_cpp", "gguf", "onnx", "onnxruntime", "piper"))),
+            reason="the extra 'neutts' is not installed",
+        ),
+    ),
 ]
 
 
@@ -47,7 +55,8 @@ ENGINES = [
 def loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    options = random_model(tmp_path_factory) if request.param == "qwen3" else {}
+    models = {"qwen3": random_model, "neutts": random_neutts}
+    options = models[request.param](tmp_path_factory) if request.param in models else {}
     engine = create_engine(request.param, options)
     engine.load()
     yield engine
@@ -65,6 +74,20 @@ def random_model(folders: pytest.TempPathFactory) -> dict[str, Any]:
     name = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
     make_random_checkpoint(name, folder, tiny=True, seed=5, eos_gain=1.3)
     return {"model": str(folder), "device": "cpu", "threads": 1, "positions": 256}
+
+
+def random_neutts(folders: pytest.TempPathFactory) -> dict[str, Any]:
+    """Options of a tiny random backbone and codec; when it stops is chance, as above."""
+    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+
+    folder = folders.mktemp("neutts")
+    model = folder / "neutts-nano.gguf"
+    make_random_gguf("neutts-nano", model, small=True, quantisation="F32", seed=4, end_every=60)
+    codec = make_random_codec(folder / "codec.onnx", tiny=True)
+    threads = {"threads": 1, "batch_threads": 1, "codec_threads": 1}
+    exact = {"prune": False, "cache_precision": "float32", "min_tokens": 60}
+    return {"backbone_repo": str(model), "codec_repo": str(codec), **exact, **threads}
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
+import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,10 +70,16 @@ class LengthProfile:
 
 @dataclass(frozen=True, slots=True)
 class EngineProfile:
-    """An engine on this machine: how long it took to load, its first request, then the rest."""
+    """An engine on this machine: how long it took to load, its first request, then the rest.
+
+    ``peak_memory_mb`` is the most this process has had resident. ``frames_per_s`` is how many codec
+    frames the engine makes a second (median), for engines that tell their ``frame_rate_hz``.
+    """
 
     engine: str
     load_ms: float
+    peak_memory_mb: float
+    frames_per_s: float | None
     cold: Sample
     lengths: tuple[LengthProfile, ...]
 
@@ -151,7 +159,20 @@ class Profiler:
             samples[kind].append(take_sample(speaks, self.texts[kind].next(), self.how))
             self.on_run()
         lengths = tuple(profile_length(kind, samples[kind]) for kind in kinds)
-        return EngineProfile(engine, load_ms, cold, lengths)
+        every = [sample for kind in kinds for sample in samples[kind]]
+        frames_per_s = _frames_per_s(getattr(speaks, "info", None), every)
+        return EngineProfile(engine, load_ms, _peak_memory_mb(), frames_per_s, cold, lengths)
 
     def _turns(self, kinds: Sequence[str]) -> Iterable[str]:
         return (kind for _ in range(self.runs) for kind in kinds)
+
+
+def _frames_per_s(info: Any, samples: Sequence[Sample]) -> float | None:
+    rate_hz = None if info is None else info.details.get("frame_rate_hz")
+    factors = [sample.rtf for sample in samples if sample.rtf]
+    return rate_hz / statistics.median(factors) if rate_hz and factors else None
+
+
+def _peak_memory_mb() -> float:
+    """Linux counts it in units of 1,024 bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from vivavoce.errors import InputError, VivavoceError
+from vivavoce.errors import InputError
 from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, Span, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.cli.say import Target
     from vivavoce.cli.sinks import Sink
+    from vivavoce.engines.base import Engine
     from vivavoce.engines.qwen3.engine import Qwen3Engine
     from vivavoce.settings import Settings
 
@@ -49,23 +50,24 @@ def say_codes(settings: Settings, order: CodesOrder, target: Target) -> None:
         )
     finally:
         engine.unload()
-    try:
-        with order.file.open("wb") as file:
-            np.save(file, codes)
-    except OSError as error:
-        raise InputError(f"{order.file} cannot be written: {error.strerror}.") from error
+    write_array(order.file, codes)
     if reason == "length":
         typer.echo(f"vivavoce: cut at {len(codes)} frames", err=True)
 
 
-def spoken_text(text: str, how: Mapping[str, Any], settings: Settings) -> str:
-    """The text in one piece, normalised unless ``how`` or the settings say no."""
+def spoken_text(
+    text: str, how: Mapping[str, Any], settings: Settings, flag: str = "--codes"
+) -> str:
+    """The text in one piece, normalised unless ``how`` or the settings say no.
+
+    ``flag`` is the option that asked for it, for messages.
+    """
     from vivavoce.cli.speaking import lexicon_of
     from vivavoce.text import TextOptions, clauses
     from vivavoce.text.languages import language_code
 
     if how["ssml"]:
-        raise InputError("--codes takes plain text, not SSML.", param="ssml")
+        raise InputError(f"{flag} takes plain text, not SSML.", param="ssml")
     if not (how["normalize"] and settings.text_normalize):
         return text
     language = None if how["language"] in (None, "auto", "Auto") else language_code(how["language"])
@@ -91,7 +93,7 @@ def _utterance(engine: Qwen3Engine, settings: Settings, order: CodesOrder) -> Ut
     how = order.how
     utterance = Utterance(
         (Span(spoken_text(order.text, how, settings)),),
-        _voice(engine, settings, order),
+        wanted_voice(engine, settings, order),
         language=how["language"],
         instructions=how["instructions"],
         sampling=Sampling(seed=how["seed"]),
@@ -101,7 +103,8 @@ def _utterance(engine: Qwen3Engine, settings: Settings, order: CodesOrder) -> Ut
     return utterance
 
 
-def _voice(engine: Qwen3Engine, settings: Settings, order: CodesOrder) -> Voice:
+def wanted_voice(engine: Engine, settings: Settings, order: CodesOrder) -> Voice:
+    """The voice of the order: of its recording, or by name. Raises VivavoceError."""
     from vivavoce.speech.voices import VoiceLibrary
 
     if order.reference is not None:
@@ -112,18 +115,29 @@ def _voice(engine: Qwen3Engine, settings: Settings, order: CodesOrder) -> Voice:
 def _speak(
     engine: Qwen3Engine, utterance: Utterance, target: AbstractContextManager[Sink]
 ) -> tuple[np.ndarray, str | None]:
+    slot = engine.admit(utterance)
+    codes = engine.record(slot)
     with target as sink:
-        slot = engine.admit(utterance)
-        codes = engine.record(slot)
-        while True:
-            for piece in engine.step():
-                _raise(piece.error)
-                sink.push(AudioChunk(piece.samples, engine.info.sample_rate_hz))
-                if piece.last:
-                    sink.finish()
-                    return np.array(codes, np.int64).reshape(len(codes), -1), piece.finish_reason
+        reason = hear_out(engine, sink)
+    return np.array(codes, np.int64).reshape(len(codes), -1), reason
 
 
-def _raise(error: VivavoceError | None) -> None:
-    if error is not None:
-        raise error
+def hear_out(engine: Engine, sink: Sink) -> str | None:
+    """Step until the only slot has ended; why it did. Raises the slot's error."""
+    while True:
+        for piece in engine.step():
+            if piece.error is not None:
+                raise piece.error
+            sink.push(AudioChunk(piece.samples, engine.info.sample_rate_hz))
+            if piece.last:
+                sink.finish()
+                return piece.finish_reason
+
+
+def write_array(file: Path, values: np.ndarray) -> None:
+    """As .npy. Raises InputError where it cannot be written."""
+    try:
+        with file.open("wb") as opened:
+            np.save(opened, values)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}.") from error

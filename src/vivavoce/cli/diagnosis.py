@@ -171,11 +171,15 @@ def _engine_used(synthesizer: Synthesizer) -> Finding:
     info = synthesizer.info
     voice = synthesizer.service.voices.resolve(None).id
     why = info.details.get("why") or _why(info)
+    devices = info.details.get("devices", {})
+    where = ", ".join(f"{part} on {device}" for part, device in devices.items())
     summary = (
-        f"{info.name} ({info.model}) on {info.device}"
-        + (f", because {why}" if why else "")
-        + f"; voice {voice}, {info.sample_rate_hz} Hz"
+        f"{info.name} ({info.model}), {where}"
+        if where
+        else f"{info.name} ({info.model}) on {info.device}"
     )
+    summary += f", because {why}" if why else ""
+    summary += f"; voice {voice}, {info.sample_rate_hz} Hz"
     facts = {
         "engine": info.name,
         "model": info.model,

@@ -1,14 +1,16 @@
-"""``vivavoce models``: the Qwen3-TTS models: what is here, download, verify, random ones."""
+"""``vivavoce models``: the Qwen3-TTS models: what is here, download, verify; random ones of both
+engines that have models."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vivavoce.cli.options import ConfigOption, JsonOption, SetOption, settings_from
+from vivavoce.errors import MissingExtra
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.hub import LocalModel
@@ -81,7 +83,14 @@ def random_model(
         typer.Option("--eos-gain", min=0.0, help="Above 1 ends sooner; 0: speech never ends."),
     ] = 1.0,
 ) -> None:
-    """Write a checkpoint with random weights in the published layout, for tests and benchmarks."""
+    """Write a checkpoint with random weights in the published layout, for tests and benchmarks.
+
+    NAME is one of the listed ones, or neutts-nano, neutts-air, neutts-2e: then the folder gets
+    backbone.gguf, and codec.onnx (tiny) or codec.safetensors.
+    """
+    if name.startswith("neutts-"):
+        print(_random_neutts(name, folder, tiny=tiny, seed=seed))
+        return
     from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
 
     print(
@@ -89,6 +98,23 @@ def random_model(
             name, folder, tiny=tiny, seed=seed, tokenizer=tokenizer, eos_gain=eos_gain
         )
     )
+
+
+def _random_neutts(name: str, folder: Path, *, tiny: bool, seed: int) -> Path:
+    from importlib.util import find_spec
+
+    if find_spec("gguf") is None or find_spec("onnx") is None:
+        raise MissingExtra("Writing a random NeuTTS model", "neutts")
+    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+
+    codec = "codec.onnx" if tiny else "codec.safetensors"
+    quantisation: Literal["F32", "Q4_0"] = "F32" if tiny else "Q4_0"
+    make_random_gguf(
+        name, folder / "backbone.gguf", small=tiny, quantisation=quantisation, seed=seed
+    )
+    make_random_codec(folder / codec, tiny=tiny, seed=seed)
+    return folder
 
 
 def _row(local: LocalModel) -> dict[str, Any]:

@@ -46,8 +46,11 @@ def profile(
     console = Console()
     console.print(
         f"{engine}: loaded in {found.load_ms:.0f} ms, "
-        f"first chunk of the first request after {found.cold.first_chunk_ms:.1f} ms"
+        f"first chunk of the first request after {found.cold.first_chunk_ms:.1f} ms, "
+        f"at most {found.peak_memory_mb:.0f} MB resident"
     )
+    if found.frames_per_s is not None:
+        console.print(f"{found.frames_per_s:.1f} codec frames a second (median)")
     for length in found.lengths:
         console.print(length_table(length))
     if json:

@@ -120,6 +120,10 @@ def say(
             " sound goes into a .wav beside them.",
         ),
     ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option("--tokens", help="The same with engine neutts: its speech tokens (.npy)."),
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda.")] = None,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float32, bfloat16 or float16.")
@@ -133,13 +137,18 @@ def say(
 
     if play and output is not None:
         raise InputError("Choose one of --play and -o.")
-    if codes is not None and output is None and not play:
-        output = str(codes.with_suffix(".wav"))
+    if codes is not None and tokens is not None:
+        raise InputError("Choose one of --codes and --tokens.")
+    written = codes or tokens
+    if written is not None and output is None and not play:
+        output = str(written.with_suffix(".wav"))
     target = Target(output, encoding, sample_rate)
     target.check()
     reference = _reference(ref_audio, ref_text)
     settings = settings_from(config, sets, engine=engine, model_id=model)
-    engine_options = _said(device=device, dtype=dtype, reference_silence_s=ref_silence)
+    engine_options = _said(dtype=dtype, reference_silence_s=ref_silence) | _devices(
+        settings, device
+    )
     settings = _with_engine_options(settings, engine_options)
     said = _said(greedy=greedy or None, text_layout=text_layout, max_frames=max_frames)
     how: dict[str, Any] = {
@@ -153,11 +162,12 @@ def say(
         "options": _values(option or ()) | said,
     }
     wanted = read_text(text, file)
-    if codes is not None:
+    if written is not None:
         from vivavoce.cli.codes import CodesOrder, say_codes
+        from vivavoce.cli.tokens import say_tokens
 
-        order = CodesOrder(wanted, codes, how | {"lexicon": lexicon}, reference)
-        say_codes(settings, order, target)
+        order = CodesOrder(wanted, written, how | {"lexicon": lexicon}, reference)
+        (say_codes if tokens is None else say_tokens)(settings, order, target)
         return
     how["clone_from"] = reference
     with open_synthesizer(settings, lexicon, max_chars=len(wanted)) as synthesizer:
@@ -179,6 +189,14 @@ def _reference(audio: Path | None, transcript: str | None) -> ReferenceAudio | N
 
 def _said(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _devices(settings: Settings, device: str | None) -> dict[str, Any]:
+    """The engine's options for ``--device``; neutts has one for each of its parts."""
+    if device is None:
+        return {}
+    parts = ("backbone_device", "codec_device") if settings.engine == "neutts" else ("device",)
+    return dict.fromkeys(parts, device)
 
 
 def _with_engine_options(settings: Settings, options: dict[str, Any]) -> Settings:

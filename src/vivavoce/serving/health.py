@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 import vivavoce
@@ -43,6 +43,7 @@ class Health(BaseModel):
     model_loaded: bool
     model_id: str
     device: str
+    devices: dict[str, str] = Field({}, description="Where each part of the engine runs.")
     cuda: bool
     capacity: int
     running: int
@@ -183,6 +184,7 @@ def _health(context: ServerContext, reason: str | None) -> Health:
         model_loaded=service.lifecycle.state in ("ready", "draining"),
         model_id=about.model,
         device=about.device,
+        devices=dict(about.details.get("devices", {})),
         cuda=about.device.startswith("cuda"),
         capacity=admission.capacity,
         running=admission.running,

@@ -23,6 +23,9 @@ from vivavoce.types import Clause, Samples, Timings, Utterance
 LOOK_AHEAD = 2
 """Clauses open at once: the one being delivered and the next."""
 
+OWN_LIMIT = "max_frames"
+"""An option of an utterance that says how long it may be: reaching it is no failure."""
+
 Open = Callable[[Utterance], UtteranceStream]
 ToUtterance = Callable[[Clause, float], Utterance]
 
@@ -122,7 +125,7 @@ class ClausePipeline:
         return Piece(samples, self._index, clause_ended=False)
 
     def _check_length(self, opened: _Opened) -> None:
-        if opened.stream is None:
+        if opened.stream is None or OWN_LIMIT in opened.stream.utterance.options:
             return
         limit_s = opened.stream.utterance.max_audio_s
         made_s = opened.made / self._sample_rate_hz

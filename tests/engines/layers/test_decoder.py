@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ SHAPE = DecoderShape(
 )
 POSITIONS = 32
 THETA = 1e4
+ATOL = 1e-6  # angles are in float32
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +38,12 @@ def buffers(rows: int, like: Tensor) -> tuple[KVBuffer, RopeTable]:
 def plain(decoder: Decoder, x: Tensor) -> Tensor:
     """Whole sequences [T, hidden] at once, heads one by one."""
     steps = x.shape[0]
-    table = RopeTable.build(steps, SHAPE.head_dim, THETA, x)
+    half = SHAPE.head_dim // 2
+    angles = torch.arange(steps)[:, None] / THETA ** (torch.arange(half) / half)
+    cos, sin = (turn(angles).repeat(1, 2).to(x) for turn in (torch.cos, torch.sin))
 
     def turn(v: Tensor) -> Tensor:
-        half = SHAPE.head_dim // 2
-        return v * table.cos + torch.cat((-v[:, half:], v[:, :half]), 1) * table.sin
+        return v * cos + torch.cat((-v[:, half:], v[:, :half]), 1) * sin
 
     for layer in decoder.layers:
         attention, h = layer.self_attn, layer.input_layernorm(x)
@@ -64,9 +68,9 @@ def plain(decoder: Decoder, x: Tensor) -> Tensor:
 def test_a_pass_over_a_whole_sequence(decoder: Decoder) -> None:
     x = torch.randn(2, 9, SHAPE.hidden).double()
     kv, rope = buffers(2, x)
-    at = Placement.causal(rope, torch.arange(9).repeat(2, 1), span=9)
+    at = Placement.alike(rope, 0, 9)
     expected = torch.stack([plain(decoder, row) for row in x])
-    assert torch.allclose(decoder(x, at, kv), expected, atol=1e-12)
+    assert torch.allclose(decoder(x, at, kv), expected, atol=ATOL)
 
 
 def test_token_by_token_with_rows_at_different_positions(decoder: Decoder) -> None:
@@ -76,9 +80,9 @@ def test_token_by_token_with_rows_at_different_positions(decoder: Decoder) -> No
     for step in range(12):  # row 1 is three tokens behind; it repeats its first one until then
         positions = torch.tensor([[step], [max(step - 3, 0)]])
         tokens = torch.stack((x[0, step], x[1, max(step - 3, 0)]))[:, None]
-        out = decoder(tokens, Placement.causal(rope, positions, span=POSITIONS), kv)
-        assert torch.allclose(out[0, 0], expected[0, step], atol=1e-12)
-        assert torch.allclose(out[1, 0], expected[1, max(step - 3, 0)], atol=1e-12)
+        out = decoder(tokens, Placement.each(rope, positions, span=POSITIONS), kv)
+        assert torch.allclose(out[0, 0], expected[0, step], atol=ATOL)
+        assert torch.allclose(out[1, 0], expected[1, max(step - 3, 0)], atol=ATOL)
 
 
 def test_what_lies_behind_a_row_is_not_seen(decoder: Decoder) -> None:
@@ -86,22 +90,23 @@ def test_what_lies_behind_a_row_is_not_seen(decoder: Decoder) -> None:
     kv, rope = buffers(1, x)
     kv.keys.fill_(1e3)
     kv.values.fill_(-1e3)
-    at = Placement.causal(rope, torch.arange(5)[None], span=POSITIONS)
-    assert torch.allclose(decoder(x, at, kv)[0], plain(decoder, x[0]), atol=1e-12)
+    at = Placement.each(rope, torch.arange(5)[None], span=POSITIONS)
+    assert torch.allclose(decoder(x, at, kv)[0], plain(decoder, x[0]), atol=ATOL)
 
 
-def test_open_placement_sees_all_of_the_span(decoder: Decoder) -> None:
-    x = torch.randn(1, 4, SHAPE.hidden).double()
-    kv, rope = buffers(1, x)
-    decoder(x[:, :3], Placement.causal(rope, torch.arange(3)[None], span=3), kv)
-    last = decoder(x[:, 3:], Placement.open(rope, torch.tensor([[3]]), span=4), kv)
-    assert torch.allclose(last[0, 0], plain(decoder, x[0])[-1], atol=1e-12)
+def test_a_pass_goes_on_behind_another(decoder: Decoder) -> None:
+    x = torch.randn(2, 6, SHAPE.hidden).double()
+    kv, rope = buffers(2, x)
+    cuts = [(0, 3), (3, 5), (5, 6)]
+    out = [decoder(x[:, a:b], Placement.alike(rope, a, b), kv) for a, b in cuts]
+    expected = torch.stack([plain(decoder, row) for row in x])
+    assert torch.allclose(torch.cat(out, 1), expected, atol=ATOL)
 
 
 def test_a_view_of_rows_writes_into_the_whole(decoder: Decoder) -> None:
     x = torch.randn(1, 4, SHAPE.hidden).double()
     kv, rope = buffers(3, x)
-    decoder(x, Placement.causal(rope, torch.arange(4)[None], span=4), kv.rows(1, 2))
+    decoder(x, Placement.alike(rope, 0, 4), kv.rows(1, 2))
     assert kv.keys[:, 1, :, :4].abs().min() > 0
     assert not kv.keys[:, [0, 2]].any()
     assert not kv.values[:, [0, 2]].any()
@@ -117,6 +122,29 @@ def test_other_dtypes(decoder: Decoder, dtype: torch.dtype, tolerance: float) ->
     other.load_state_dict(decoder.state_dict())
     kv, rope = buffers(1, x.to(dtype))
     with torch.no_grad():
-        out = other(x.to(dtype), Placement.causal(rope, torch.arange(6)[None], span=6), kv)
+        out = other(x.to(dtype), Placement.alike(rope, 0, 6), kv)
     assert out.dtype is dtype
     assert (out[0].double() - plain(decoder, x[0])).abs().max() < tolerance
+
+
+def test_joined_maps_give_the_same_and_are_held_once(decoder: Decoder) -> None:
+    x = torch.randn(2, 5, SHAPE.hidden).double()
+    joined = copy.deepcopy(decoder)
+    joined.join()
+    assert list(joined.state_dict()) == list(decoder.state_dict())
+    for whole in (joined, copy.deepcopy(joined).float().double()):
+        kv, rope = buffers(2, x)
+        out = whole(x, Placement.alike(rope, 0, 5), kv)
+        kv, _ = buffers(2, x)
+        assert torch.allclose(out, decoder(x, Placement.alike(rope, 0, 5), kv), atol=1e-5)
+        attention, mlp = whole.layers[0].self_attn, whole.layers[0].mlp
+        for part, whole_weight in ((attention.k_proj, attention.joined), (mlp.up_proj, mlp.joined)):
+            held = part.weight.untyped_storage()
+            assert held.data_ptr() == whole_weight.untyped_storage().data_ptr()
+
+
+def test_a_single_vector_is_mapped_as_several_are(decoder: Decoder) -> None:
+    x = torch.randn(3, 1, SHAPE.hidden).double()
+    several = decoder.layers[0].mlp(x)
+    for row in range(3):
+        assert torch.allclose(decoder.layers[0].mlp(x[row : row + 1])[0], several[row])

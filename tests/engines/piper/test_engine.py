@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.piper import create
-from vivavoce.engines.piper.engine import PiperEngine
+from vivavoce.engines.piper.engine import PiperEngine, _Slot
 from vivavoce.engines.piper.model import VoiceModel
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import (
@@ -147,16 +147,23 @@ def test_speech_well_ahead_of_its_playback_lets_a_new_caller_begin(engine: Piper
 
 
 def test_silence_before_the_first_word_is_not_counted_as_heard() -> None:
-    from vivavoce.engines.piper.engine import _Slot
-
-    slot = _Slot(0, None, "", None, 0.0)  # type: ignore[arg-type]
+    ahead_s = time.monotonic() + 100.0
+    slot = _Slot(0, None, "", None, 0.0, ahead_s)  # type: ignore[arg-type]
     silence, sound = np.zeros(2_205, np.float32), np.full(2_205, 0.2, np.float32)
     slot.count(silence, 22_050)
-    assert slot.heard_s == 0.0
+    assert not slot.heard and slot.dry_s == ahead_s
     slot.count(np.concatenate([silence, sound]), 22_050)
-    assert slot.heard_s == pytest.approx(0.1)
+    assert slot.heard and slot.dry_s == pytest.approx(ahead_s + 0.1)
     slot.count(silence, 22_050)
-    assert slot.heard_s == pytest.approx(0.2), "pauses inside speech are heard"
+    assert slot.dry_s == pytest.approx(ahead_s + 0.2), "pauses inside speech are heard"
+
+
+def test_sound_that_comes_late_is_played_from_then_on() -> None:
+    long_ago_s = time.monotonic() - 100.0
+    slot = _Slot(0, None, "", None, long_ago_s, long_ago_s)  # type: ignore[arg-type]
+    now_s = time.monotonic()
+    slot.count(np.full(2_205, 0.2, np.float32), 22_050)
+    assert slot.dry_s >= now_s + 0.1
 
 
 def test_equal_deadlines_go_in_the_order_of_admission(engine: PiperEngine) -> None:

@@ -43,7 +43,7 @@ def test_codes_agree_with_one_pass_over_the_whole_frame(predictor: CodePredictor
     assert codes.shape == (3, GROUPS - 1)
     x = predictor.small_to_mtp_projection(torch.stack((hidden, first, *embeddings[:-1]), 1))
     made = buffers(predictor, 3)
-    whole = predictor.model(x, Placement.causal(made.rope, made.positions, GROUPS), made.kv)
+    whole = predictor.model(x, Placement.alike(made.rope, 0, GROUPS), made.kv)
     for group, head in enumerate(predictor.lm_head, start=1):
         assert torch.equal(head(whole[:, group]).argmax(-1), codes[:, group - 1])
         assert torch.equal(predictor.embed(group, codes[:, group - 1]), embeddings[group - 1])

@@ -494,3 +494,31 @@ def test_reduced_precision_speaks(tiny_checkpoint: Checkpoints) -> None:
         _, sound, last = spoken(engine, saying(engine, frames=3))
         assert last.error is None and len(sound) >= 2 * FRAME
         engine.unload()
+
+
+def test_what_a_voices_prompts_begin_with_is_computed_once(
+    made: Callable[[str], Qwen3Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = made("0.6B-Base")
+    talker, lengths = engine._loaded().talker, list[int]()
+    prefill = talker.prefill
+
+    def noting(x: torch.Tensor, *rest: Any) -> torch.Tensor:
+        lengths.append(x.shape[1])
+        return prefill(x, *rest)
+
+    monkeypatch.setattr(talker, "prefill", noting)
+    one, other = (engine.clone(recording(seed=seed)) for seed in (1, 2))
+    utterances = [saying(engine, voice=voice, language="en") for voice in (one, other, one)]
+    codes = [spoken(engine, utterance)[0] for utterance in utterances]
+    assert lengths == [9, 1, 9, 1, 1]
+    np.testing.assert_array_equal(codes[0], codes[2])
+
+
+def test_an_option_that_sorts_does_not_alter_its_company(speakers: Qwen3Engine) -> None:
+    plain, _, _ = spoken(speakers, saying(speakers, LONG, frames=8))
+    every = saying(speakers, LONG, frames=8, options={"top_k": 0, "subtalker_top_p": 0.9})
+    slots = [speakers.admit(each) for each in (saying(speakers, LONG, frames=8), every)]
+    codes = speakers.record(slots[0])
+    run(speakers, slots)
+    np.testing.assert_array_equal(np.stack(codes), plain)

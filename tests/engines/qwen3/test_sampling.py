@@ -72,6 +72,29 @@ def test_each_row_is_restricted_its_own_way(rows: list[tuple[list[float], Sample
         assert sorted(got.tolist()) == pytest.approx(sorted(expected))
 
 
+short = st.builds(
+    SamplerOptions,
+    temperature=st.sampled_from([0.3, 0.9, 1.7]),
+    top_k=st.integers(1, 7),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(many, st.just(SamplerOptions(greedy=True)) | short), min_size=1))
+def test_a_short_top_k_needs_no_sort(rows: list[tuple[list[float], SamplerOptions]]) -> None:
+    scores = torch.tensor([row for row, _ in rows], dtype=torch.float64)
+    options = sampler(*(each for _, each in rows))
+    assert all(each.fits(7) for _, each in rows)
+    sorted_out, quick = restrict(scores, options), restrict(scores, options, 7)
+    draws = ~options.greedy
+    assert torch.equal(quick[draws], sorted_out[draws])
+
+
+def test_what_a_short_list_is_not_enough_for() -> None:
+    for options in ({"top_k": 0}, {"top_k": 65}, {"top_k": 50, "top_p": 0.9}):
+        assert not SamplerOptions(**options).fits(64)  # type: ignore[arg-type]
+
+
 def test_ties_at_the_kth_score_are_kept() -> None:
     scores = torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0]])
     kept = restrict(scores, sampler(SamplerOptions(temperature=1.0, top_k=2)))

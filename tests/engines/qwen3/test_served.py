@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import threading
 import time
 import wave
@@ -104,6 +105,14 @@ def test_it_speaks_in_every_openai_voice_it_lists(served: Served) -> None:
             assert sound.getframerate() == 24_000 and sound.getnframes() >= 1920
 
 
+def test_a_limit_of_the_callers_own_is_no_failure(served: Served) -> None:
+    asked = described(served) | {"options": {"max_frames": 2}, "response_format": "pcm"}
+    answer = served.client.post(SPEECH, json=asked)
+    assert answer.status_code == 200, answer.text
+    # Joining trims silence and may stretch a pause; without the limit it speaks for longer.
+    assert 0 < len(answer.content) <= 2 * 1920 * 4
+
+
 def test_it_speaks_over_a_websocket(served: Served) -> None:
     with connect(f"ws://{served.address}{SPEECH}/ws", proxy=None) as socket:
         socket.send(json.dumps(described(served)))
@@ -149,11 +158,48 @@ def test_it_clones(base: Served, transcript: str | None, stream: str) -> None:
     assert len(answer.content) >= 2 * 1920
 
 
-def test_a_text_file_that_was_renamed_is_no_recording(base: Served) -> None:
+def wav(samples: np.ndarray, rate_hz: int = 24_000, width: int = 2) -> bytes:
+    """16-bit numbers, or 32-bit floats as a WAV file has them (format 3)."""
+    body = samples.astype("<i2" if width == 2 else "<f4").tobytes()
+    kind = 1 if width == 2 else 3
+    layout = struct.pack("<HHIIHH", kind, 1, rate_hz, rate_hz * width, width, width * 8)
+    chunks = b"WAVEfmt " + struct.pack("<I", len(layout)) + layout
+    chunks += b"data" + struct.pack("<I", len(body)) + body
+    return b"RIFF" + struct.pack("<I", len(chunks)) + chunks
+
+
+BAD_RECORDINGS = {
+    "0 bytes": b"",
+    "1 sample": wav(np.ones(1)),
+    "silence": wav(np.zeros(48_000)),
+    "30 minutes": wav(np.ones(1_800 * 8_000), 8_000),
+    "not a number": wav(np.full(48_000, np.nan), width=4),
+    "renamed text": b"just some words" * 400,
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECORDINGS)
+def test_a_bad_recording_is_refused_and_the_server_goes_on(base: Served, name: str) -> None:
+    for path, fields in ((f"{SPEECH}/clone", HELLO), ("/v1/audio/voices", {"name": "bad"})):
+        answer = base.client.post(
+            path, data=fields, files={"file": ("a.wav", BAD_RECORDINGS[name])}
+        )
+        assert answer.status_code in (400, 413), answer.text
+        if name == "renamed text":
+            assert answer.json()["error"]["code"] == "invalid_audio"
+        assert answer.json()["error"]["message"]
+    assert base.service.admission.running == 0
+    assert base.client.post(SPEECH, json=HELLO).status_code == 200
+
+
+@pytest.mark.parametrize("transcript", [" ", "many words " * 400])
+def test_a_transcript_that_cannot_be_is_refused(base: Served, transcript: str) -> None:
+    fields = {"input": "Hello there.", "ref_text": transcript}
     answer = base.client.post(
-        f"{SPEECH}/clone", data=HELLO, files={"file": ("a.wav", b"just some words" * 400)}
+        f"{SPEECH}/clone", data=fields, files={"file": ("a.wav", recording())}
     )
-    assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_audio"
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == "ref_text"
+    assert base.service.admission.running == 0
 
 
 def test_a_saved_voice_speaks(base: Served) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
+from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, Piece, TextTokenizer
 from vivavoce.errors import ModelFileError
 
 DATA = Path(__file__).parents[2] / "data" / "qwen3"
@@ -148,6 +148,7 @@ ALPHABETS = st.one_of(
     st.sampled_from("\u1100\u1161\u11a8\u1112\u11ab가각한"),
     st.sampled_from("éäöüßñçœ<=>|_"),
     st.sampled_from("👍🏽\u200d👨🇩🇪\ufe0f\u200b\u2000\u2028\x1c\x85\xa0"),
+    st.sampled_from(["a" * 300, "!" * 400, " " * 270]),
     st.sampled_from(PROBES),
     st.characters(exclude_categories=["Cs"]),
 )  # fmt: skip
@@ -199,6 +200,23 @@ def test_splitting_keeps_up_with_long_runs(tokenizer: TextTokenizer) -> None:
     """A run that is never settled (one letter over and over) still ends."""
     text = "哈" * 120
     assert _fed(tokenizer, list(text)) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize("run", ["a", "!", " ", "哈", "e\u0301"])
+def test_a_word_without_end_is_not_looked_at_with_every_letter(
+    tokenizer: TextTokenizer, monkeypatch: pytest.MonkeyPatch, run: str
+) -> None:
+    looked = []
+    real = TextTokenizer.split
+
+    def counted(self: TextTokenizer, text: str) -> list[Piece]:
+        looked.append(len(text))
+        return real(self, text)
+
+    monkeypatch.setattr(TextTokenizer, "split", counted)
+    text = "So " + run * 4_000 + " ends."
+    assert _fed(tokenizer, list(text)) == tokenizer.encode(text)
+    assert sum(looked) < 100 * len(text)
 
 
 Make = Callable[[str], Path]

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.layers.rms_norm import RMSNorm
+from vivavoce.engines.layers.linear import Joining, Linear
+from vivavoce.engines.layers.rms_norm import RMSNorm, rms_norm
 from vivavoce.engines.layers.rope import rotate
 
 
@@ -32,32 +34,48 @@ class DecoderShape:
         return self.layers, rows, self.kv_heads, positions, self.head_dim
 
 
-class Attention(nn.Module):
+class Attention(Joining):
     """Grouped-query attention over a fixed buffer (Ainslie et al. 2023)."""
+
+    scales: Tensor | None = None
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
         inner, kv = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
         self.shape = shape
-        self.q_proj = nn.Linear(shape.hidden, inner, bias=False)
-        self.k_proj = nn.Linear(shape.hidden, kv, bias=False)
-        self.v_proj = nn.Linear(shape.hidden, kv, bias=False)
-        self.o_proj = nn.Linear(inner, shape.hidden, bias=False)
+        self.q_proj = Linear(shape.hidden, inner)
+        self.k_proj = Linear(shape.hidden, kv)
+        self.v_proj = Linear(shape.hidden, kv)
+        self.o_proj = Linear(inner, shape.hidden)
         self.q_norm = RMSNorm(shape.head_dim, shape.norm_eps)
         self.k_norm = RMSNorm(shape.head_dim, shape.norm_eps)
 
+    def parts(self) -> tuple[Linear, ...]:
+        """Queries, keys, values."""
+        return self.q_proj, self.k_proj, self.v_proj
+
+    def join(self) -> None:
+        """Join them, and the weights of the two norms."""
+        super().join()
+        self.scales = self._scales().detach()
+
     def forward(self, x: Tensor, at: Placement, kv: KVBuffer, layer: int) -> Tensor:
         """``x`` [B, T, hidden]; writes this layer's keys and values, returns [B, T, hidden]."""
-        query = rotate(self.q_norm(self._heads(self.q_proj(x))), at.cos, at.sin)
-        key = rotate(self.k_norm(self._heads(self.k_proj(x))), at.cos, at.sin)
-        kv.write(layer, at, key, self._heads(self.v_proj(x)))
+        heads, kv_heads = self.shape.heads, self.shape.kv_heads
+        every = torch.unflatten(self.all_parts(x), -1, (-1, self.shape.head_dim)).transpose(1, 2)
+        placed, value = torch.split(every, [heads + kv_heads, kv_heads], 1)
+        scales = self._scales() if self.scales is None else self.scales
+        turned = rotate(rms_norm(placed, scales, self.shape.norm_eps), at.cos, at.sin)
+        query, key = torch.split(turned, [heads, kv_heads], 1)
+        kv.write(layer, at, key, value)
         keys, values = kv.read(layer, at.span)
         mixed: Tensor = self.o_proj(self._attend(query, keys, values, at.mask))
         return mixed
 
-    def _heads(self, x: Tensor) -> Tensor:
-        rows, steps = x.shape[:2]
-        return x.view(rows, steps, -1, self.shape.head_dim).transpose(1, 2)
+    def _scales(self) -> Tensor:
+        """The weights of the two norms for each head: [heads + kv_heads, 1, head_dim]."""
+        norms = ((self.q_norm, self.shape.heads), (self.k_norm, self.shape.kv_heads))
+        return torch.cat([norm.weight.expand(heads, 1, -1) for norm, heads in norms])
 
     def _attend(self, query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
         """[B, T, heads * head_dim]. Queries of one group become rows over their shared keys."""
@@ -70,18 +88,23 @@ class Attention(nn.Module):
         return out.reshape(rows, heads, steps, size).transpose(1, 2).flatten(2)
 
 
-class SwiGLU(nn.Module):
+class SwiGLU(Joining):
     """Gated MLP (Shazeer 2020)."""
 
     def __init__(self, hidden: int, intermediate: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.up_proj = nn.Linear(hidden, intermediate, bias=False)
-        self.down_proj = nn.Linear(intermediate, hidden, bias=False)
+        self.gate_proj = Linear(hidden, intermediate)
+        self.up_proj = Linear(hidden, intermediate)
+        self.down_proj = Linear(intermediate, hidden)
+
+    def parts(self) -> tuple[Linear, ...]:
+        """Gate and input."""
+        return self.gate_proj, self.up_proj
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] to [..., hidden]."""
-        out: Tensor = self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.all_parts(x).chunk(2, -1)
+        out: Tensor = self.down_proj(functional.silu(gate) * up)
         return out
 
 
@@ -110,6 +133,12 @@ class Decoder(nn.Module):
         self.shape = shape
         self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden, shape.norm_eps)
+
+    def join(self) -> None:
+        """Join the maps of one input, layer by layer, after loading; see ``Joining``."""
+        for part in self.modules():
+            if isinstance(part, Joining):
+                part.join()
 
     def forward(self, x: Tensor, at: Placement, kv: KVBuffer) -> Tensor:
         """``x`` [B, T, hidden] to normalised hidden states [B, T, hidden]; fills ``kv``."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +24,11 @@ class KVBuffer:
 
     @classmethod
     def zeros(cls, shape: tuple[int, int, int, int, int], like: Tensor) -> KVBuffer:
-        """Empty buffers of the dtype and device of ``like``."""
-        return cls(like.new_zeros(shape), like.new_zeros(shape))
+        """Empty buffers of the dtype and device of ``like``.
+
+        On a CPU their memory is taken page by page, as positions are first written.
+        """
+        return cls(_zeros(shape, like), _zeros(shape, like))
 
     def rows(self, start: int, stop: int) -> KVBuffer:
         """A view of some rows, sharing memory."""
@@ -31,9 +36,12 @@ class KVBuffer:
 
     def write(self, layer: int, at: Placement, keys: Tensor, values: Tensor) -> None:
         """Store [B, kv_heads, T, head_dim] at the placement's positions."""
-        index = (at.rows, slice(None), at.positions)
-        self.keys[layer][index] = keys.transpose(1, 2)
-        self.values[layer][index] = values.transpose(1, 2)
+        for buffer, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if isinstance(at.positions, slice):
+                buffer[:, :, at.positions] = new
+            else:
+                rows = torch.arange(new.shape[0], device=new.device)[:, None]
+                buffer[rows, :, at.positions] = new.transpose(1, 2)
 
     def read(self, layer: int, span: int) -> tuple[Tensor, Tensor]:
         """The first ``span`` positions of a layer: two [B, kv_heads, span, head_dim]."""
@@ -44,30 +52,46 @@ class KVBuffer:
 class Placement:
     """Where the T tokens of each of B rows stand; made once per pass, used by every layer.
 
-    ``positions`` [B, T]; ``rows`` [B, 1]; ``cos``, ``sin`` [B, 1, T, head_dim]; ``mask``
-    [B, 1, T, span] is True where a token may look (itself and what is before it), None when it may
-    look at all of the span.
+    ``positions`` [B, T], or a slice where all rows stand alike; ``cos``, ``sin`` broadcast to
+    [B, 1, T, head_dim]; ``mask`` broadcasts to [B, 1, T, span] and is added to the scores: 0 where
+    a token may look (itself and what is before it), -inf elsewhere; None when it may look at all of
+    the span.
     """
 
-    positions: Tensor
-    rows: Tensor
+    positions: Tensor | slice
     cos: Tensor
     sin: Tensor
     mask: Tensor | None
     span: int
 
     @classmethod
-    def causal(cls, rope: RopeTable, positions: Tensor, span: int) -> Placement:
-        """Each token sees the positions up to its own, out of the first ``span``."""
+    def each(cls, rope: RopeTable, positions: Tensor, span: int) -> Placement:
+        """Rows at ``positions`` [B, T] of their own, each below ``span``."""
         reach = torch.arange(span, device=positions.device)
-        mask = reach <= positions[:, None, :, None]
-        return cls(positions, _row_numbers(positions), *rope.at(positions), mask, span)
+        cos, sin = rope.at(positions)
+        mask = _banned(reach > positions[:, None, :, None], cos)
+        return cls(positions, cos, sin, mask, span)
 
     @classmethod
-    def open(cls, rope: RopeTable, positions: Tensor, span: int) -> Placement:
-        """Each token sees all of the first ``span`` positions: a last token of equal rows."""
-        return cls(positions, _row_numbers(positions), *rope.at(positions), None, span)
+    def alike(cls, rope: RopeTable, start: int, stop: int) -> Placement:
+        """All rows at positions ``start`` to ``stop``, after what is before them."""
+        cos, sin = rope.between(start, stop)
+        mask = None
+        if stop - start > 1:
+            reach = torch.arange(stop, device=cos.device)
+            mask = _banned(reach > reach[start:, None], cos)[None, None]
+        return cls(slice(start, stop), cos, sin, mask, stop)
 
 
-def _row_numbers(positions: Tensor) -> Tensor:
-    return torch.arange(positions.shape[0], device=positions.device)[:, None]
+def _zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    if like.device.type != "cpu":
+        return like.new_zeros(shape)
+    # NumPy leaves the zeroing to the system, which does it when a page is touched.
+    raw = np.zeros(prod(shape) * like.element_size(), np.uint8)
+    return torch.from_numpy(raw).view(like.dtype).view(shape)
+
+
+def _banned(where: Tensor, like: Tensor) -> Tensor:
+    return torch.zeros(where.shape, dtype=like.dtype, device=where.device).masked_fill(
+        where, -torch.inf
+    )

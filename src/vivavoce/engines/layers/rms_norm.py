@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class RMSNorm(nn.Module):
-    """RMSNorm (Zhang & Sennrich 2019) over the last dimension.
-
-    The mean square and the scaling are computed in float32 (float64 for float64 input) and cast
-    back before the weight is applied, as the published Qwen3 arithmetic does.
-    """
+    """RMSNorm (Zhang & Sennrich 2019) over the last dimension; see ``rms_norm``."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -20,6 +17,14 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., size], normalised, in its own dtype."""
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * (wide * scale).to(x.dtype)
+        return rms_norm(x, self.weight, self.eps)
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """``x`` [..., size] over its root mean square, times ``weight`` (broadcast over ``x``).
+
+    The mean square and the scaling are computed in float32 (float64 for float64 input) and cast
+    back before the weight is applied, as the published Qwen3 arithmetic does.
+    """
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return functional.rms_norm(wide, [x.shape[-1]], None, eps).to(x.dtype) * weight

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vivavoce.engines.piper.trimming import Trim, trims_from
 from vivavoce.errors import ModelFileError
 
 log = logging.getLogger(__name__)
 
-CUT_VERSION = 1
+CUT_VERSION = 2
 """Raised whenever the cut files change in form."""
 PARTS = ("encoder", "flow", "decoder")
 TIMEOUT_S = 300.0
@@ -35,6 +36,7 @@ class CutFiles:
     decoder_radius_frames: int
     flow_radius_frames: int
     inputs: Mapping[str, tuple[str, ...]]
+    trims: Mapping[str, tuple[Trim, ...]]
 
     def path(self, part: str) -> Path:
         """The file of one of ``PARTS``."""
@@ -91,6 +93,7 @@ def read_cut(folder: Path, sha256: str) -> CutFiles | None:
             int(facts["decoder_radius_frames"]),
             int(facts["flow_radius_frames"]),
             {part: tuple(facts["inputs"][part]) for part in PARTS},
+            {part: trims_from(facts["trims"][part]) for part in PARTS},
         )
         sound = all(file_sha256(files.path(part)) == facts["sha256"][part] for part in PARTS)
     except FileNotFoundError:

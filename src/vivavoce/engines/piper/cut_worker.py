@@ -9,14 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from vivavoce.engines.piper.decoder_graph import reach, to_two_dimensions
+from vivavoce.engines.piper.decoder_graph import to_two_dimensions
 from vivavoce.engines.piper.graph_cut import cut
+from vivavoce.engines.piper.reach import reach
+from vivavoce.engines.piper.trim_graph import trim_where_narrow
 from vivavoce.errors import ModelFileError
 
 NOT_A_VOICE = 3
@@ -30,13 +33,19 @@ def write_cut(model_path: Path, folder: Path) -> None:
         raise ModelFileError(f"{model_path} is not an ONNX file: {error}") from error
     encoder, flow, decoder = cut(model)
     decoder_reach, flow_reach = reach(decoder, "latent"), reach(flow, "prior")
+    trims = {
+        "encoder": (),
+        "flow": trim_where_narrow(flow, "prior"),
+        "decoder": trim_where_narrow(decoder, "latent"),
+    }
     to_two_dimensions(decoder)
     parts = {"encoder": encoder, "flow": flow, "decoder": decoder}
     facts = {
         "hop_samples": decoder_reach.factor,
-        "decoder_radius_frames": decoder_reach.radius,
-        "flow_radius_frames": flow_reach.radius,
+        "decoder_radius_frames": decoder_reach.frames,
+        "flow_radius_frames": flow_reach.frames,
         "inputs": {name: [each.name for each in part.graph.input] for name, part in parts.items()},
+        "trims": {name: [asdict(trim) for trim in made] for name, made in trims.items()},
         "sha256": {name: _write(part, folder / f"{name}.onnx") for name, part in parts.items()},
     }
     (folder / "cut.json").write_text(json.dumps(facts), encoding="utf-8")

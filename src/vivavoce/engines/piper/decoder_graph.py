@@ -1,59 +1,16 @@
-"""The decoder's graph: how far it looks, how much it upsamples, and a faster form of it."""
+"""A faster form of the decoder's graph."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from onnx import helper, numpy_helper
 
-from vivavoce.engines.piper.graph_cut import Graph, Node, attribute
+from vivavoce.engines.piper.graph_cut import Graph, Node
 
-PLAIN = {"LeakyRelu", "Relu", "Add", "Mul", "Div", "Tanh", "Identity"}
-"""Operators that do not care how many dimensions their input has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """``radius`` is how many input frames each side of an output matter; ``factor`` the growth."""
-
-    radius: int
-    factor: int
-
-
-def reach(model: Any, start: str) -> Reach:
-    """How far a convolutional graph looks, from the tensor ``start`` to its first output.
-
-    A convolution of kernel k and dilation d looks (k-1)·d/2 to each side, a transposed one of
-    stride s at most (k-1)/s; both in units of its own input, which is ``factor`` times finer than
-    the graph's.
-    """
-    graph = Graph(model)
-    radius: dict[str, float] = {start: 0.0}
-    factor: dict[str, int] = {start: 1}
-    for node in graph.nodes:
-        known = [name for name in node.input if name in radius]
-        if known:
-            far = max(radius[name] for name in known)
-            fine = max(factor[name] for name in known)
-            grown, step = _step(node, fine)
-            for name in node.output:
-                radius[name], factor[name] = far + grown, fine * step
-    last = model.graph.output[0].name
-    return Reach(math.ceil(radius[last]), factor[last])
-
-
-def _step(node: Node, fine: int) -> tuple[float, int]:
-    """What a node adds to the radius (in input frames) and multiplies the rate by."""
-    if node.op_type not in ("Conv", "ConvTranspose"):
-        return 0.0, 1
-    kernel = attribute(node, "kernel_shape")[-1]
-    if node.op_type == "ConvTranspose":
-        stride = attribute(node, "strides")[-1]
-        return (kernel - 1) / stride / fine, stride
-    return (kernel - 1) * (attribute(node, "dilations") or [1])[-1] / 2 / fine, 1
+PLAIN = {"LeakyRelu", "Relu", "Add", "Mul", "Div", "Tanh", "Identity", "Slice"}
+"""Operators that do not care how many dimensions their input has (slices are of the last one)."""
 
 
 def to_two_dimensions(model: Any) -> bool:

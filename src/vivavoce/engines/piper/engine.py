@@ -31,7 +31,7 @@ from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
 log = logging.getLogger(__name__)
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
-FIRST_SOUND_PATIENCE_S = 0.12
+FIRST_SOUND_PATIENCE_S = 0.6
 """A caller whose playback would run dry sooner than this goes before one who waits for the first
 sound: speech that breaks off is worse than speech that begins a little later."""
 LEISURE_S = 0.3
@@ -42,39 +42,46 @@ WARM_UP = "Good morning, how can I help you?"
 
 @dataclass(slots=True)
 class _Slot:
-    """An admitted utterance. ``synthesis`` is made with the first unit of work."""
+    """An admitted utterance. ``synthesis`` is made with the first unit of work.
+
+    ``dry_s`` (monotonic clock) is when its caller's playback runs dry.
+    """
 
     number: int
     utterance: Utterance
     voice: str
     manner: Manner
     admitted_s: float
+    dry_s: float
     synthesis: Synthesis | None = None
-    heard_s: float = 0.0
+    heard: bool = False
     busy: bool = False
 
     @property
     def urgency(self) -> tuple[float, int]:
         """When playback runs dry, then who came first; the smallest goes next."""
-        if self.heard_s == 0.0:
-            patient_s = self.admitted_s + FIRST_SOUND_PATIENCE_S
-            return max(self.utterance.deadline_s, patient_s), self.number
-        return self.utterance.deadline_s + self.heard_s, self.number
+        patient_s = self.admitted_s + FIRST_SOUND_PATIENCE_S
+        return self.dry_s if self.heard else max(self.dry_s, patient_s), self.number
 
     def near_silence(self, now_s: float) -> bool:
         """Whether its playback runs dry before a slow piece of work could be over."""
-        return self.heard_s > 0.0 and self.utterance.deadline_s + self.heard_s < now_s + LEISURE_S
+        return self.heard and self.dry_s < now_s + LEISURE_S
 
     def leisurely(self, now_s: float) -> bool:
         """Whether this is a clause that is prepared while the one before it still plays."""
-        return self.heard_s == 0.0 and self.utterance.deadline_s > now_s + LEISURE_S
+        return not self.heard and self.dry_s > now_s + LEISURE_S
 
     def count(self, samples: Samples, sample_rate_hz: int) -> None:
-        """Note sound that was made; silence before the first word is trimmed, so not heard."""
-        if self.heard_s == 0.0:
+        """Note sound that was made; silence before the first word is trimmed, so not heard.
+
+        What comes late is played when it comes, so playback lasts from then on.
+        """
+        if not self.heard:
             loud = np.flatnonzero(np.abs(samples) > SILENCE_LEVEL)
             samples = samples[loud[0] :] if len(loud) else samples[:0]
-        self.heard_s += len(samples) / sample_rate_hz
+        if len(samples):
+            self.heard = True
+            self.dry_s = max(self.dry_s, time.monotonic()) + len(samples) / sample_rate_hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,12 +177,12 @@ class PiperEngine(Engine):
         slots = sorted(self._slots.values(), key=lambda slot: slot.urgency)
         scarce = any(slot.near_silence(now_s) for slot in slots)
         room = max(1, self.options.worker_count() - 1)
-        room -= sum(slot.busy and slot.heard_s == 0.0 for slot in slots)
+        room -= sum(slot.busy and not slot.heard for slot in slots)
         chosen: list[_Slot] = []
         for slot in slots:
             if slot.busy or len(chosen) == count:
                 continue
-            if slot.heard_s == 0.0 and (scarce or slot.leisurely(now_s)):
+            if not slot.heard and (scarce or slot.leisurely(now_s)):
                 if room <= 0:
                     continue
                 room -= 1
@@ -221,14 +228,14 @@ class PiperEngine(Engine):
     def _on_the_way_to_first_sound(self, slot: _Slot, piece: Piece) -> bool:
         """Whether to go straight on: with other lanes, nobody waits for this one to report."""
         lanes = self._lanes
-        silent = slot.heard_s == 0 and not len(piece.samples) and piece.reason is None
+        silent = not slot.heard and not len(piece.samples) and piece.reason is None
         awaited = slot.utterance.deadline_s <= slot.admitted_s + FIRST_SOUND_PATIENCE_S
         return silent and awaited and lanes is not None and lanes.count > 1 and self._heard(slot)
 
     def _slot(self, number: int, utterance: Utterance) -> _Slot:
         name, speaker = self._shelf.speaker(utterance.voice.id)
         manner = manner_of(utterance, self._shelf.config(name), speaker, self.options)
-        return _Slot(number, utterance, name, manner, time.monotonic())
+        return _Slot(number, utterance, name, manner, time.monotonic(), utterance.deadline_s)
 
     def _synthesis(self, slot: _Slot) -> Synthesis:
         model, options = self._shelf.model(slot.voice), self.options

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from vivavoce.engines.piper.cut_cache import CutFiles, cache_root, cut_files, file_sha256
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.sessions import open_session
+from vivavoce.engines.piper.trimming import Margins, left_over, trim_feed
 from vivavoce.engines.piper.voice_config import VoiceConfig, read_config
 from vivavoce.engines.piper.voice_files import VoiceFiles
 from vivavoce.errors import ModelFileError
 from vivavoce.types import Samples
 
 Array: TypeAlias = NDArray[np.float32]
+NO_MARGINS = Margins(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class VoiceModel:
         self.decoder_radius_frames = cut.decoder_radius_frames
         self.flow_radius_frames = cut.flow_radius_frames
         self._inputs = cut.inputs
+        self._trims = cut.trims
         self._sessions = sessions
 
     def encode(self, ids: list[int], scales: Scales, speaker: int | None, noise: Array) -> Encoded:
@@ -65,17 +68,24 @@ class VoiceModel:
         durations, mean, log_std = self._run("encoder", feed, speaker)
         return Encoded(durations.reshape(-1).astype(np.int64), mean[0], log_std[0])
 
-    def flow(self, prior: Array, speaker: int | None) -> Array:
-        """Draws from the distributions (c, t) to the decoder's input (c, t)."""
-        feed = {"prior": np.ascontiguousarray(prior)[None]}
-        latent: Array = self._run("flow", feed, speaker)[0][0]
-        return latent
+    def flow(self, prior: Array, speaker: int | None, margins: Margins = NO_MARGINS) -> Array:
+        """Draws from the distributions (c, t) to the decoder's input, without the margins."""
+        latent: Array = self._run_trimmed("flow", "prior", prior, speaker, margins)
+        rest = left_over(self._trims["flow"], margins, 1)
+        return latent[0, :, rest.left : latent.shape[-1] - rest.right]
 
-    def decode(self, latent: Array, speaker: int | None) -> Samples:
-        """Decoder input (c, t) to sound, (t * hop_samples,)."""
-        feed = {"latent": np.ascontiguousarray(latent)[None]}
-        sound: Samples = self._run("decoder", feed, speaker)[0]
-        return sound.reshape(-1)
+    def decode(self, latent: Array, speaker: int | None, margins: Margins = NO_MARGINS) -> Samples:
+        """Decoder input (c, t) to sound, ``hop_samples`` a frame, without the margins."""
+        sound = self._run_trimmed("decoder", "latent", latent, speaker, margins).reshape(-1)
+        rest = left_over(self._trims["decoder"], margins, self.hop_samples)
+        return sound[rest.left : len(sound) - rest.right]
+
+    def _run_trimmed(
+        self, part: str, name: str, frames: Array, speaker: int | None, margins: Margins
+    ) -> Array:
+        feed = {name: np.ascontiguousarray(frames)[None], **trim_feed(self._trims[part], margins)}
+        result: Array = self._run(part, feed, speaker)[0]
+        return result
 
     def _run(self, part: str, feed: dict[str, Any], speaker: int | None) -> Any:
         wanted = self._inputs[part]

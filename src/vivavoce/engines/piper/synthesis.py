@@ -11,12 +11,13 @@ import numpy as np
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.piper.model import Array, Scales, VoiceModel, elapsed_ms
 from vivavoce.engines.piper.phonemes import phoneme_ids, phonemize
+from vivavoce.engines.piper.trimming import Margins
 from vivavoce.engines.piper.windows import Window, WindowPlan
 from vivavoce.errors import EngineError
 from vivavoce.types import FinishReason, Samples, Span
 
-FLOW_CHUNK_FRAMES = 128
-"""How far the flow runs at once after the first window: about as long as a large window takes."""
+FLOW_CHUNK_FRAMES = 192
+"""How far the flow runs at once at most: what is done doubles until then."""
 SILENCE: Samples = np.zeros(0, np.float32)
 
 
@@ -127,25 +128,25 @@ class Synthesis:
         return self.plan.window(self._windows, part.spoken, part.frames)
 
     def _decode(self, part: _Part, window: Window) -> Samples:
-        hop = self.model.hop_samples
         seen = part.latent[:, window.seen_start : window.seen_end]
-        sound = self.model.decode(seen, self.manner.speaker)
+        sound = self.model.decode(seen, self.manner.speaker, window.margins)
         part.spoken = window.end
         self._windows += 1
         if not np.isfinite(sound).all():
             raise EngineError("The voice produced numbers that are not sound.")
-        begin = (window.start - window.seen_start) * hop
         # A copy: a view would keep the context's samples in memory.
-        return sound[begin : begin + (window.end - window.start) * hop].copy()
+        return sound.copy()
 
     def _flow_to(self, part: _Part, wanted: int) -> None:
         """Compute the latent at least up to frame ``wanted``, just that far for early sound."""
         context = self.model.flow_radius_frames
-        end = wanted if part.flowed == 0 else max(wanted, part.flowed + FLOW_CHUNK_FRAMES)
+        chunk = min(part.flowed, FLOW_CHUNK_FRAMES)
+        end = max(wanted, part.flowed + chunk)
         end = part.frames if part.frames - end <= context else end
         first, last = max(0, part.flowed - context), min(part.frames, end + context)
-        latent = self.model.flow(part.prior[:, first:last], self.manner.speaker)
-        part.latent[:, part.flowed : end] = latent[:, part.flowed - first : end - first]
+        margins = Margins(part.flowed - first, last - end)
+        seen = part.prior[:, first:last]
+        part.latent[:, part.flowed : end] = self.model.flow(seen, self.manner.speaker, margins)
         part.flowed = end
 
     def _end_of(self, samples: Samples, stages_ms: Mapping[str, float]) -> Piece:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vivavoce.engines.piper.trimming import Margins
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -13,6 +15,11 @@ class Window:
     end: int
     seen_start: int
     seen_end: int
+
+    @property
+    def margins(self) -> Margins:
+        """The context on both sides, in frames."""
+        return Margins(self.start - self.seen_start, self.seen_end - self.end)
 
 
 @dataclass(frozen=True, slots=True)

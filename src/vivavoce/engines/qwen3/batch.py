@@ -9,13 +9,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
 from vivavoce.engines.qwen3.model import Model
-from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking, embed, plan
+from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
+from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.types import Samples
+
+SHORTLIST = 64
+"""Where every row keeps so few codes by top-k, choosing needs no sort; published models keep 50."""
+
+KEPT_PROMPTS = 32
+KEPT_VOICES = 16
+"""How many beginnings of prompts (2 MB each) and codec states (5 MB each) stay on the device."""
 
 Codes = NDArray[np.int64]
 
@@ -62,6 +72,22 @@ class Frame:
     status: tuple[Status, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """Keys and values of a voice's first positions; ``clone`` keeps its id from being reused."""
+
+    clone: ClonedVoice | None
+    kv: KVBuffer
+
+
+@dataclass(frozen=True, slots=True)
+class _Primed:
+    """A cloned voice's codec state on the device."""
+
+    clone: ClonedVoice
+    state: DecoderState
+
+
 class Batch:
     """``rows`` rows of ``positions`` positions each, with a codec state for each."""
 
@@ -72,17 +98,24 @@ class Batch:
         self._rows = Rows(model.config.talker, rows, positions, model.talker.codec_head.weight)
         self._codec = model.codec.init_state(rows)
         self._at = [0] * rows
+        self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(KEPT_PROMPTS)
+        self._primed: Recent[int, _Primed] = Recent(KEPT_VOICES)
+        self._first: set[int] = set()
+        self._sorting: set[int] = set()
 
     def begin(self, row: int, words: Words, options: RowOptions) -> None:
         """Prefill and admit. Raises InputError for what leaves no room to speak."""
         speaking = words.speaking()
         laid = plan(self._model.config, speaking)
-        prompt = embed(self._model.talker, laid.rows, speaking)
-        with torch.no_grad():
-            hidden = self._rows.prefill(self._model.talker, row, prompt)
+        start = self._restore_fixed(row, laid, speaking, words.clone)
+        prompt = embed(self._model.talker, laid.rows[start:], speaking)
+        hidden = self._rows.prefill(self._model.talker, row, prompt, start)
         length = len(laid.rows)
         self._begin_codec(row, words.clone)
         self._at[row] = length
+        self._first.add(row)
+        if not (options.talker.fits(SHORTLIST) and options.codes.fits(SHORTLIST)):
+            self._sorting.add(row)
         self._rows.admit(row, hidden, length, laid.trailing, options, text_open=words.text_open)
 
     def extend(self, row: int, ids: Sequence[int]) -> None:
@@ -99,12 +132,17 @@ class Batch:
         if failed:
             self._rows.scrub(row)
         self._at[row] = 0
+        self._first.discard(row)
+        self._sorting.discard(row)
 
     def frame(self, width: int) -> Frame:
         """Advance the first ``width`` rows by one frame, and wait for it."""
         state = self._rows.first(width)
         span = min(max(self._at[:width]) + 1, self._positions)
-        frame(self._model.talker, state, self._ids, span)
+        begun = any(at > 0 and row not in self._first for row, at in enumerate(self._at[:width]))
+        most = 0 if self._sorting else SHORTLIST
+        frame(self._model.talker, state, self._ids, span, step=begun, most=most)
+        self._first.difference_update(range(width))
         told = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         status = tuple(Status(int(bits)) for bits in told[:, -1])
         for row in range(width):
@@ -130,12 +168,35 @@ class Batch:
         kv = sum(buffer.keys.nbytes + buffer.values.nbytes for buffer in buffers)
         return kv + self._codec.row_bytes * self._codec.batch
 
+    def _restore_fixed(
+        self, row: int, laid: Plan, speaking: Speaking, clone: ClonedVoice | None
+    ) -> int:
+        """Put what all prompts of a voice begin with into a row; how many positions that is.
+
+        Always computed by itself, so that a voice sounds the same the first time it is used.
+        """
+        if not laid.fixed:
+            return 0
+
+        def make() -> _Fixed:
+            prompt = embed(self._model.talker, laid.rows[: laid.fixed], speaking)
+            self._rows.prefill(self._model.talker, row, prompt)
+            return _Fixed(clone, self._rows.keep(row, laid.fixed))
+
+        fixed = self._fixed.get((laid.rows[: laid.fixed], id(clone)), make)
+        return self._rows.restore(row, fixed.kv)
+
     def _begin_codec(self, row: int, clone: ClonedVoice | None) -> None:
         if clone is None or not clone.codec_state:
             self._codec.reset(row)
             return
-        kept = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
-        try:
-            self._codec.copy_row(row, self._codec.with_tensors(kept))
-        except ModelFileError as error:
-            raise InputError("The voice was made with another model.", param="voice") from error
+
+        def make() -> _Primed:
+            kept = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
+            try:
+                return _Primed(clone, self._codec.with_tensors(kept))
+            except ModelFileError as error:
+                message = "The voice was made with another model."
+                raise InputError(message, param="voice") from error
+
+        self._codec.copy_row(row, self._primed.get(id(clone), make).state)

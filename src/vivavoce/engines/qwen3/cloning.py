@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.reference_audio import (
     ICL_TAIL_SILENCE_S,
@@ -27,8 +26,10 @@ def clone_voice(
 ) -> ClonedVoice:
     """A voice from a recording. Safe beside the engine's own thread.
 
-    ``tail_silence_s`` None is 0.5 with a transcript and none without. Raises InvalidAudio, and
-    InputError for a transcript that is empty or cannot belong to the recording.
+    ``tail_silence_s`` None is 0.5 with a transcript and none without. The silence counts as part of
+    the recording for the speaker's vector, too: the voice is what the published package makes of
+    the longer recording. Raises InvalidAudio, and InputError for a transcript that is empty or
+    cannot belong to the recording.
     """
     transcript = reference.transcript
     if tail_silence_s is None:
@@ -42,20 +43,13 @@ def clone_voice(
     if text_ids is None:
         return ClonedVoice(x_vector)
     codes = model.encoder().encode(heard)
-    state = _prime(model, codes)
+    state = model.codec.prime(codes)
     return ClonedVoice(
         x_vector,
         text_ids,
         codes.cpu().numpy(),
         {name: tensor.cpu().numpy() for name, tensor in state.tensors().items()},
     )
-
-
-def _prime(model: Model, codes: torch.Tensor) -> DecoderState:
-    """The codec's state after the recording, which speech will continue."""
-    state = model.codec.init_state(1)
-    model.codec.decode(codes[None], state)
-    return state
 
 
 def _transcript_ids(model: Model, transcript: str, samples: Samples) -> np.ndarray:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vivavoce.engines.layers.decoder import Decoder, DecoderShape
 from vivavoce.engines.layers.kv import KVBuffer, Placement
+from vivavoce.engines.layers.linear import Linear
 from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.qwen3.config import CodePredictorConfig, TalkerConfig
 from vivavoce.engines.qwen3.sampling import Draw, SamplerRows, choose
@@ -33,7 +34,6 @@ class PredictorBuffers:
 
     kv: KVBuffer
     rope: RopeTable
-    positions: Tensor
 
     @classmethod
     def build(cls, config: CodePredictorConfig, rows: int, like: Tensor) -> PredictorBuffers:
@@ -41,12 +41,11 @@ class PredictorBuffers:
         groups = config.num_code_groups
         kv = KVBuffer.zeros(decoder_shape(config).kv_shape(rows, groups), like)
         rope = RopeTable.build(groups, config.head_dim, config.rope_theta, like)
-        positions = torch.arange(groups, device=like.device).repeat(rows, 1)
-        return cls(kv, rope, positions)
+        return cls(kv, rope)
 
     def rows(self, start: int, stop: int) -> PredictorBuffers:
         """A view of some rows, sharing memory."""
-        return PredictorBuffers(self.kv.rows(start, stop), self.rope, self.positions[start:stop])
+        return PredictorBuffers(self.kv.rows(start, stop), self.rope)
 
 
 class PredictorDecoder(Decoder):
@@ -68,8 +67,7 @@ class CodePredictor(nn.Module):
         hidden = config.hidden_size
         self.model = PredictorDecoder(config, talker_hidden)
         self.lm_head = nn.ModuleList(
-            nn.Linear(hidden, config.vocab_size, bias=False)
-            for _ in range(config.num_code_groups - 1)
+            Linear(hidden, config.vocab_size) for _ in range(config.num_code_groups - 1)
         )
         self.small_to_mtp_projection: nn.Module = nn.Identity()
         if hidden != talker_hidden:
@@ -86,15 +84,14 @@ class CodePredictor(nn.Module):
         ``hidden`` and ``first``: [B, talker_hidden].
         """
         x = self.small_to_mtp_projection(torch.stack((hidden, first), 1))
-        at = Placement.causal(buffers.rope, buffers.positions[:, :2], span=2)
+        at = Placement.alike(buffers.rope, 0, 2)
         out: Tensor = self.model(x, at, buffers.kv)
         return out[:, -1:]
 
     def step(self, embedded: Tensor, group: int, buffers: PredictorBuffers) -> Tensor:
         """Hidden states [B, 1, hidden] after the embedding [B, talker_hidden] of one more code."""
         x = self.small_to_mtp_projection(embedded[:, None])
-        positions = buffers.positions[:, group + 1 : group + 2]
-        at = Placement.open(buffers.rope, positions, span=group + 2)
+        at = Placement.alike(buffers.rope, group + 1, group + 2)
         out: Tensor = self.model(x, at, buffers.kv)
         return out
 
@@ -105,13 +102,17 @@ class CodePredictor(nn.Module):
         buffers: PredictorBuffers,
         sampler: SamplerRows,
         draw: Draw,
+        most: int = 0,
     ) -> tuple[Tensor, list[Tensor]]:
-        """Codes 1..15, int64 [B, 15], and their 15 embeddings [B, talker_hidden]."""
+        """Codes 1..15, int64 [B, 15], and their 15 embeddings [B, talker_hidden].
+
+        ``most``: see ``sampling.restrict``.
+        """
         state = self(hidden, first, buffers)
         codes: list[Tensor] = []
         embeddings: list[Tensor] = []
         for group, head in enumerate(self.lm_head, start=1):
-            codes.append(choose(widen(head(state[:, 0])), sampler, group, draw))
+            codes.append(choose(widen(head(state[:, 0])), sampler, group, draw, most))
             embeddings.append(self.embed(group, codes[-1]))
             if group < len(self.lm_head):
                 state = self.step(embeddings[-1], group, buffers)

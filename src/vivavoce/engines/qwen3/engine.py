@@ -50,6 +50,9 @@ STARVED_S = 0.002
 MIB = 1024 * 1024
 NO_SOUND = np.zeros(0, np.float32)
 
+FRAME_RATE_HZ = 12.5
+"""Codec frames a second, in every published model."""
+
 
 class Qwen3Engine(Engine):
     """A published Qwen3-TTS checkpoint behind the engine contract; a slot is a row.
@@ -343,7 +346,7 @@ class Qwen3Engine(Engine):
 
     def _details(self) -> dict[str, Any]:
         model, batch, config = self._model, self._batch, self._config
-        told: dict[str, Any] = {"loaded": model is not None}
+        told: dict[str, Any] = {"loaded": model is not None, "frame_rate_hz": FRAME_RATE_HZ}
         if config is not None:
             told |= {"kind": config.kind, "size": config.size}
         if model is not None and batch is not None:

@@ -59,12 +59,14 @@ def frame(
     draw: Draw | None = None,
     *,
     step: bool = True,
+    most: int = 0,
 ) -> None:
     """Advance every row that can; results in ``rows.codes`` and ``rows.status``.
 
     ``span``: positions that attention reads, more than any active row's position. ``draw`` replaces
     the rows' own seeded noise. Without ``step`` only rows in their first frame advance, which need
-    no talker step; it is the sooner for that, and the others stay as they are.
+    no talker step; it is the sooner for that, and the others stay as they are. ``most`` is a
+    promise about the rows' options that spares sorting: see ``sampling.restrict``.
     """
     draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
     live = rows.active & rows.primed
@@ -72,10 +74,10 @@ def frame(
         live = live | _step(talker, rows, ids, span)
     rows.primed.logical_and_(~live)
     failed = live & ~rows.hidden.isfinite().all(-1)
-    first = choose(_first_scores(talker, rows, ids), rows.talker_sampler, 0, draw)
+    first = choose(_first_scores(talker, rows, ids), rows.talker_sampler, 0, draw, most)
     embedded = talker.embed_code(first)
     rest, others = talker.code_predictor.predict(
-        rows.hidden, embedded, rows.predictor, rows.code_sampler, draw
+        rows.hidden, embedded, rows.predictor, rows.code_sampler, draw, most
     )
     ended = live & ~failed & (first == ids.codec_end)
     emitted = live & ~failed & ~ended

@@ -40,6 +40,7 @@ class Model:
         with torch.device("meta"):
             talker = Talker(checkpoint.config.talker)
         checkpoint.load_into(talker, "talker.", dtype=place.dtype, device=place.device)
+        talker.join()
         codec = load_decoder(checkpoint, device=place.device)
         return cls(checkpoint, place, talker.eval(), codec, tokenizer)
 

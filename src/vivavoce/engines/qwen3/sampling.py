@@ -41,6 +41,10 @@ class SamplerOptions:
         if self.top_k < 0:
             raise InputError("top_k must be 0 or more.", param="top_k")
 
+    def fits(self, most: int) -> bool:
+        """Whether ``restrict`` can do with its ``most`` best scores."""
+        return self.greedy or (0 < self.top_k <= most and self.top_p == 1)
+
 
 @dataclass(frozen=True, slots=True)
 class SamplerRows:
@@ -85,18 +89,26 @@ def penalise(scores: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     return torch.where(seen, torch.where(scores < 0, scores * factor, scores / factor), scores)
 
 
-def choose(scores: Tensor, sampler: SamplerRows, group: int, draw: Draw) -> Tensor:
-    """One choice per row, int64 [B], from float ``scores`` [B, V]."""
+def choose(scores: Tensor, sampler: SamplerRows, group: int, draw: Draw, most: int = 0) -> Tensor:
+    """One choice per row, int64 [B], from float ``scores`` [B, V]; ``most``: see ``restrict``."""
     best = scores.argmax(-1)
-    drawn = draw(restrict(scores, sampler), group)
+    drawn = draw(restrict(scores, sampler, most), group)
     return torch.where(sampler.greedy, best, drawn)
 
 
-def restrict(scores: Tensor, sampler: SamplerRows) -> Tensor:
-    """Scores [B, V] over the temperature, -inf outside of top-k (ties kept) and top-p."""
+def restrict(scores: Tensor, sampler: SamplerRows, most: int = 0) -> Tensor:
+    """Scores [B, V] over the temperature, -inf outside of top-k (ties kept) and top-p.
+
+    ``most`` over 0 promises that every row that draws keeps 1 to ``most`` codes by top-k and has
+    no top-p: nothing then needs to be sorted, and the result is the same.
+    """
     scores = scores / sampler.temperature[:, None].to(scores.dtype)
-    ascending, order = scores.sort(-1)
     size = scores.shape[-1]
+    if most:
+        last = sampler.top_k.clamp(1, min(most, size))[:, None] - 1
+        least = scores.topk(min(most, size)).values.gather(-1, last)
+        return scores.masked_fill(scores < least, -torch.inf)
+    ascending, order = scores.sort(-1)
     kept = torch.where(sampler.top_k > 0, sampler.top_k, size).clamp(max=size)
     least = ascending.gather(-1, (size - kept)[:, None])
     ascending = ascending.masked_fill(ascending < least, -torch.inf)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from vivavoce.engines.layers.decoder import Decoder
 from vivavoce.engines.layers.kv import KVBuffer, Placement
+from vivavoce.engines.layers.linear import Linear
 from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.qwen3.code_predictor import CodePredictor, decoder_shape
 from vivavoce.engines.qwen3.config import TalkerConfig
@@ -45,8 +46,13 @@ class Talker(nn.Module):
         self.config = config
         self.model = TalkerDecoder(config)
         self.text_projection = TextProjection(config.text_hidden_size, hidden)
-        self.codec_head = nn.Linear(hidden, config.vocab_size, bias=False)
+        self.codec_head = Linear(hidden, config.vocab_size)
         self.code_predictor = CodePredictor(config.code_predictor, hidden)
+
+    def join(self) -> None:
+        """Compute maps of one input as one, after loading; see ``layers.linear``."""
+        self.model.join()
+        self.code_predictor.model.join()
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Text token ids, any shape, to [..., hidden]."""
@@ -72,7 +78,7 @@ class Talker(nn.Module):
 
         ``span`` (positions looked at, over every row's position) only bounds the work.
         """
-        at = Placement.causal(rope, positions[:, None], span)
+        at = Placement.each(rope, positions[:, None], span)
         out: Tensor = self.model(x[:, None], at, kv)
         return out[:, 0]
 
@@ -85,7 +91,6 @@ class Talker(nn.Module):
         what it leaves in ``kv`` lies behind the row's length. ``start`` positions are in ``kv``
         already.
         """
-        steps = torch.arange(start, start + x.shape[1], device=x.device).repeat(x.shape[0], 1)
-        at = Placement.causal(rope, steps, span=start + x.shape[1])
+        at = Placement.alike(rope, start, start + x.shape[1])
         out: Tensor = self.model(x, at, kv)
         return out[torch.arange(x.shape[0], device=x.device), lengths - 1]

@@ -29,6 +29,10 @@ SPLIT = (
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 
 
+LONG_RUN = 64
+"""Longer than any word: what does not end by then is not looked at with each new letter."""
+
+
 class Piece(NamedTuple):
     """Characters ``start`` to ``end`` of a text; ``mapped`` has one character a byte of them."""
 
@@ -100,27 +104,35 @@ class IncrementalTokenizer:
 
     A piece of text is settled when no continuation can change it: the last word, the last
     character (which may still be composed with a mark) and white space at the end are held
-    back. Not safe to share between threads.
+    back. A run over ``LONG_RUN`` is looked at again when it ends or has grown by an eighth, so
+    that a word of any length costs no more than a text of that length. Not safe to share between
+    threads.
     """
 
     def __init__(self, tokenizer: TextTokenizer) -> None:
         self._tokenizer = tokenizer
         self._held = ""
         self._begun = False
+        self._enough = 0
 
     @property
     def held(self) -> str:
-        """The text that is not settled yet, in NFC."""
+        """The text that is not settled yet."""
         return self._held
 
     def feed(self, text: str) -> list[int]:
         """Take more text; the ids that are settled by it."""
-        held = self._tokenizer.compose(self._held + text)
+        same = self._held[-1:] and all(_kind(letter) == _kind(self._held[-1]) for letter in text)
+        self._held += text
+        if same and len(self._held) < self._enough:
+            return []
+        held = self._tokenizer.compose(self._held)
         if not self._begun:
             held = held.lstrip()
             self._begun = bool(held)
         pieces, rest = self._settled(held)
         self._held = held[rest:]
+        self._enough = len(self._held) * 9 // 8 if len(self._held) > LONG_RUN else 0
         return [id_ for piece in pieces for id_ in self._tokenizer.piece_ids(piece)]
 
     def close(self) -> list[int]:
@@ -143,6 +155,10 @@ class IncrementalTokenizer:
         if seam:
             settled.append(known[: len(text[last.start : last.start + seam].encode())])
         return settled, last.start + seam
+
+
+def _kind(letter: str) -> int:
+    return 2 if letter.isspace() else int(category(letter)[0] in "LM")
 
 
 def _last_starter(text: str) -> int:

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vivavoce.engines.layers.decoder import SwiGLU
 from vivavoce.engines.layers.rms_norm import RMSNorm
-from vivavoce.engines.layers.rope import rotate
+from vivavoce.engines.layers.rope import rotate, turns
 from vivavoce.engines.qwen3.codec.carry import Carry, Carrying, Shapes
 from vivavoce.engines.qwen3.codec_config import CodecDecoderConfig
 
@@ -56,10 +56,8 @@ def rope_at(
 
     Angles are computed in float32, as the published model does.
     """
-    steps = torch.arange(0, head_dim, 2, device=positions.device).float() / head_dim
-    angles = positions[:, None, :, None].float() * (1.0 / (theta**steps))
-    angles = torch.cat((angles, angles), -1)
-    return angles.cos().to(dtype), angles.sin().to(dtype)
+    cos, sin = turns(positions[:, None, :, None].float(), head_dim, theta)
+    return cos.to(dtype), sin.to(dtype)
 
 
 class LayerScale(nn.Module):

@@ -1,0 +1,382 @@
+"""NeuTTS on a CPU: ``python benchmarks/neutts.py [-o RESULT.json] [--models FOLDER]``.
+
+The same random weights of true size are spoken by the engine and by the algorithm that the models
+are published with, as far as it is described: one request at a time, ``create_completion`` on the
+whole vocabulary with text in and text out, codes found with a regular expression, the first sound
+after 30 codes, windows of 82 codes for every 25 (overlap-add over all windows), backbone and codec
+in one thread. The codec is the same graph for both, for the published algorithm in float32 and in
+int8. Reference of 3.5 s, 5 s of speech. Every setting runs in a process of its own, so that memory
+is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MODELS = ("neutts-nano", "neutts-air")
+REFERENCE_CODES = 175
+REFERENCE_TEXT = "So I'm live on radio, and my friend James was there."
+CODES = 250
+TEXTS = (
+    "The quick brown fox jumps over the lazy dog while the band plays on all night.",
+    "Your appointment with the doctor has been moved to Tuesday at half past nine.",
+    "Please hold the line while I look for the order that you placed last week.",
+    "The next train to the airport leaves in ten minutes from platform number two.",
+)
+ROUNDS = 5
+CHUNK, LOOKBACK, LOOKFORWARD, OVERLAP = 25, 50, 5, 1
+HOP = 480
+RATE_HZ = 24_000
+SPEECH = re.compile(r"<\|speech_(\d+)\|>")
+
+
+@dataclass(frozen=True)
+class Heard:
+    """When each piece of one utterance arrived (seconds since the request) and its samples."""
+
+    pieces: list[tuple[float, int]]
+
+    @property
+    def first_ms(self) -> float:
+        return self.pieces[0][0] * 1000
+
+    @property
+    def audio_s(self) -> float:
+        return sum(samples for _, samples in self.pieces) / RATE_HZ
+
+    @property
+    def worst_stall_ms(self) -> float:
+        """The longest gap of a playback that begins with the first piece."""
+        dry_s, worst_s = self.pieces[0][0], 0.0
+        for at_s, samples in self.pieces:
+            worst_s = max(worst_s, at_s - dry_s)
+            dry_s = max(dry_s, at_s) + samples / RATE_HZ
+        return worst_s * 1000
+
+
+def make_models(name: str, folder: Path) -> None:
+    """Backbone, codec and a voice, once."""
+    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+
+    backbone, codec = folder / f"{name}.gguf", folder / "codec.safetensors"
+    if not backbone.exists():
+        part = backbone.with_suffix(".part")
+        make_random_gguf(name, part, end_every=0)
+        quieten_words(part)
+        part.rename(backbone)
+    if not codec.exists():
+        make_random_codec(codec)
+    voices = folder / "voices"
+    voices.mkdir(exist_ok=True)
+    codes = np.random.default_rng(1).integers(0, 65_536, REFERENCE_CODES)
+    np.save(voices / "someone.npy", codes)
+    (voices / "someone.txt").write_text(REFERENCE_TEXT)
+
+
+def quieten_words(path: Path) -> None:
+    """A random model says words as often as speech; with a lesser scale, it never does."""
+    import gguf
+
+    reader = gguf.GGUFReader(path, "r+")
+    names = reader.fields["tokenizer.ggml.tokens"]
+    first = next(i for i, at in enumerate(names.data) if bytes(names.parts[at]) == b"<|speech_0|>")
+    head = next(each for each in reader.tensors if each.name == "token_embd.weight")
+    blocks = head.data[: first - 10].reshape(-1, 34)
+    scales = np.ascontiguousarray(blocks[:, :2]).view(np.float16) * np.float16(0.05)
+    blocks[:, :2] = scales.view(np.uint8)
+    reader.data.flush()
+
+
+def measure_ours(name: str, folder: Path) -> dict[str, Any]:
+    """Everything of the engine, in this process."""
+    from vivavoce.engines.neutts import create
+
+    began_s = time.perf_counter()
+    engine = create({
+        "backbone_repo": str(folder / f"{name}.gguf"),
+        "codec_repo": str(folder / "codec.safetensors"),
+        "voices_dir": str(folder / "voices"),
+        "capacity": 4,
+    })  # fmt: skip
+    engine.load()
+    load_s = time.perf_counter() - began_s
+    loaded_mb = resident_mb()
+    speak(engine, 1)
+    result: dict[str, Any] = {"load_s": round(load_s, 2), "resident_loaded_mb": loaded_mb}
+    for callers in (1, 2, 4):
+        rounds = [speak(engine, callers, number) for number in range(ROUNDS)]
+        result[f"callers_{callers}"] = summary(rounds)
+    result["resident_mb"] = resident_mb()
+    result["stages_ms"] = speak_stages(engine)
+    engine.unload()
+    return result
+
+
+def speak(engine: Any, callers: int, seed: int = 0) -> tuple[list[Heard], float]:
+    """So many callers at once: what each heard, and the wall time of all together."""
+    began_s = time.perf_counter()
+    live = {admit(engine, TEXTS[n % len(TEXTS)], seed * 10 + n): [] for n in range(callers)}
+    heard: dict[int, list[tuple[float, int]]] = {slot: [] for slot in live}
+    while live:
+        for piece in engine.step():
+            if piece.error is not None:
+                raise piece.error
+            if len(piece.samples):
+                heard[piece.slot].append((time.perf_counter() - began_s, len(piece.samples)))
+            if piece.last:
+                del live[piece.slot]
+    return [Heard(pieces) for pieces in heard.values()], time.perf_counter() - began_s
+
+
+def admit(engine: Any, text: str, seed: int) -> int:
+    from vivavoce.types import Sampling, Span, Utterance
+
+    options = {"max_codes": CODES, "guards": False}
+    voice = engine.voices()[0]
+    said = (Span(text),)
+    slot: int = engine.admit(
+        Utterance(
+            said, voice, sampling=Sampling(seed=seed), deadline_s=time.monotonic(), options=options
+        )
+    )
+    return slot
+
+
+def speak_stages(engine: Any) -> dict[str, float]:
+    """Milliseconds of each stage of one utterance."""
+    slot = admit(engine, TEXTS[0], 99)
+    stages: dict[str, float] = {}
+    while True:
+        for piece in engine.step():
+            for stage, spent_ms in piece.stages_ms.items():
+                stages[stage] = round(stages.get(stage, 0.0) + spent_ms, 1)
+            if piece.last and piece.slot == slot:
+                return stages
+
+
+def measure_published(name: str, folder: Path, precision: str) -> dict[str, Any]:
+    """The published algorithm, in this process."""
+    import os
+
+    import llama_cpp
+    import onnxruntime as ort
+
+    from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+    from vivavoce.engines.neutts.codec.onnx_files import graph_file
+    from vivavoce.engines.neutts.phonemes import phonemes
+
+    began_s = time.perf_counter()
+    cores = len(os.sched_getaffinity(0))
+    llama = llama_cpp.Llama(
+        str(folder / f"{name}.gguf"),
+        n_ctx=2048,
+        n_batch=512,
+        n_ubatch=512,
+        n_threads=max(1, cores // 2),
+        n_threads_batch=cores,
+        verbose=False,
+    )
+    weights = open_decoder(folder / "codec.safetensors")
+    with graph_file(weights, precision) as graph:  # type: ignore[arg-type]
+        session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    load_s = time.perf_counter() - began_s
+    reference = np.load(folder / "voices" / "someone.npy").tolist()
+    result: dict[str, Any] = {"load_s": round(load_s, 2), "resident_loaded_mb": resident_mb()}
+
+    def once(text: str) -> tuple[list[Heard], float]:
+        start_s = time.perf_counter()
+        said = f"{phonemes(REFERENCE_TEXT, 'en')} {phonemes(text, 'en')}"
+        prompt = (
+            f"user: Convert the text to speech:<|TEXT_PROMPT_START|>{said}<|TEXT_PROMPT_END|>\n"
+            "assistant:<|SPEECH_GENERATION_START|>"
+            + "".join(f"<|speech_{code}|>" for code in reference)
+        )
+        pieces = [
+            (time.perf_counter() - start_s, len(sound))
+            for sound in published_stream(llama, session, prompt, reference)
+        ]
+        return [Heard(pieces)], time.perf_counter() - start_s
+
+    once(TEXTS[0])
+    result["callers_1"] = summary([once(TEXTS[n % len(TEXTS)]) for n in range(ROUNDS)])
+    result["resident_mb"] = resident_mb()
+    return result
+
+
+def published_stream(llama: Any, session: Any, prompt: str, reference: list[int]) -> Any:
+    """Sound as the published algorithm hands it out."""
+    cache, given, decoded = list(reference), 0, len(reference)
+    windows: list[np.ndarray] = []
+    stream = llama.create_completion(
+        prompt,
+        max_tokens=CODES,
+        temperature=1.0,
+        top_k=50,
+        stop=["<|SPEECH_GENERATION_END|>"],
+        stream=True,
+    )
+    for item in stream:
+        cache += [int(code) for code in SPEECH.findall(item["choices"][0]["text"])]
+        if len(cache) - decoded < CHUNK + LOOKFORWARD:
+            continue
+        start = max(decoded - LOOKBACK - OVERLAP, 0)
+        stop = decoded + CHUNK + LOOKFORWARD + OVERLAP
+        cut = (decoded - start) * HOP
+        sound = decode(session, cache[start:stop])
+        windows.append(sound[cut : cut + (CHUNK + 2 * OVERLAP) * HOP])
+        joined = overlap_add(windows, CHUNK * HOP)
+        yield joined[given : len(windows) * CHUNK * HOP]
+        given = len(windows) * CHUNK * HOP
+        decoded += CHUNK
+    if len(cache) > decoded:
+        rest = len(cache) - decoded
+        start = max(decoded - LOOKBACK - OVERLAP, 0)
+        sound = decode(session, cache[start:])
+        windows.append(sound[(decoded - start) * HOP :])
+        yield overlap_add(windows, CHUNK * HOP)[given : given + rest * HOP]
+
+
+def decode(session: Any, codes: list[int]) -> np.ndarray:
+    values = np.array(codes, np.int32)[None, None]
+    return np.asarray(session.run(None, {"codes": values})[0]).reshape(-1)
+
+
+def overlap_add(windows: list[np.ndarray], stride: int) -> np.ndarray:
+    """All windows, each weighted with a triangle, over the whole history."""
+    total = stride * (len(windows) - 1) + len(windows[-1])
+    total = max(total, *(stride * n + len(each) for n, each in enumerate(windows)))
+    sound, weight = np.zeros(total, np.float32), np.zeros(total, np.float32)
+    for number, each in enumerate(windows):
+        at = np.linspace(0, 1, len(each) + 2, dtype=np.float32)[1:-1]
+        triangle = 0.5 - np.abs(at - 0.5)
+        start = number * stride
+        sound[start : start + len(each)] += triangle * each
+        weight[start : start + len(each)] += triangle
+    return sound / np.maximum(weight, 1e-8)
+
+
+def summary(rounds: list[tuple[list[Heard], float]]) -> dict[str, float]:
+    """Medians over rounds; of several callers the slowest one's; the worst stall of all rounds."""
+    audio_s = [sum(each.audio_s for each in heard) for heard, _ in rounds]
+    return {
+        "first_audio_ms": round(
+            statistics.median(max(e.first_ms for e in heard) for heard, _ in rounds), 1
+        ),
+        "first_audio_min_ms": round(min(e.first_ms for heard, _ in rounds for e in heard), 1),
+        "rtf": round(
+            statistics.median(
+                wall / (sound / len(heard))
+                for (heard, wall), sound in zip(rounds, audio_s, strict=True)
+            ),
+            3,
+        ),
+        "audio_s_per_s": round(
+            statistics.median(
+                sound / wall for (_, wall), sound in zip(rounds, audio_s, strict=True)
+            ),
+            3,
+        ),
+        "worst_stall_ms": round(max(e.worst_stall_ms for heard, _ in rounds for e in heard), 1),
+        "median_stall_ms": round(
+            statistics.median(max(e.worst_stall_ms for e in heard) for heard, _ in rounds), 1
+        ),
+        "audio_s": round(statistics.median(audio_s), 2),
+    }
+
+
+def resident_mb() -> int:
+    """This process's resident memory (Linux)."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return round(int(line.split()[1]) / 1024)
+
+
+def ratios(ours: dict[str, Any], published: dict[str, Any]) -> dict[str, float]:
+    """How much sooner and faster; above 1 is better."""
+    mine, theirs = ours["callers_1"], published["callers_1"]
+    return {
+        "first_audio": round(theirs["first_audio_ms"] / mine["first_audio_ms"], 2),
+        "rtf": round(theirs["rtf"] / mine["rtf"], 2),
+        "throughput_4_to_1": round(
+            ours["callers_4"]["audio_s_per_s"] / mine["audio_s_per_s"], 2
+        ),
+    }  # fmt: skip
+
+
+def run_one(name: str, kind: str, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--models", str(folder), "--one", f"{name}:{kind}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(name, kind, json.dumps(found, indent=1), flush=True)
+    return found
+
+
+def run_all(names: list[str], folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for name in names:
+        make_models(name, folder)
+        run_one(name, "cache", folder)
+        found = {kind: run_one(name, kind, folder) for kind in ("float32", "int8", "ours")}
+        found["ratio_to_float32"] = ratios(found["ours"], found["float32"])
+        found["ratio_to_int8"] = ratios(found["ours"], found["int8"])
+        print(name, found["ratio_to_float32"], found["ratio_to_int8"], flush=True)
+        results[name] = found
+    return results
+
+
+def one(name: str, kind: str, folder: Path) -> dict[str, Any]:
+    """One setting, in this process; "cache" only fills the caches that a user has after a day."""
+    if kind == "cache":
+        from vivavoce.engines.neutts import create
+
+        backbone, codec = str(folder / f"{name}.gguf"), str(folder / "codec.safetensors")
+        for precision in ("int8", "float32"):
+            engine = create(
+                {"backbone_repo": backbone, "codec_repo": codec, "codec_precision": precision}
+            )
+            engine.load()
+            engine.unload()
+        return {}
+    if kind == "ours":
+        return measure_ours(name, folder)
+    return measure_published(name, folder, kind)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--models", type=Path, help="Keep the random models here.")
+    parser.add_argument("--only", choices=MODELS)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        name, _, kind = arguments.one.partition(":")
+        print(json.dumps(one(name, kind, arguments.models)))
+        return
+    from vivavoce.bench.device import provenance
+
+    names = [arguments.only] if arguments.only else list(MODELS)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.models or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        results = run_all(names, folder)
+    report = {**provenance(), "results": results}
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

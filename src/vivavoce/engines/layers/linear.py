@@ -1,0 +1,67 @@
+"""Linear maps without bias, alone and several of one input as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Linear(nn.Linear):
+    """``nn.Linear`` without bias that is fast for a single vector, too."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``x`` [..., inputs] to [..., outputs]."""
+        return apply(self.weight, x)
+
+
+class Joining(nn.Module):
+    """Holds linear maps of one input that are computed as one, once they are joined.
+
+    They keep their names and become views of the whole, so nothing is held twice. A map that gets
+    another weight (not other values) must be joined again.
+    """
+
+    joined: Tensor | None = None
+
+    def parts(self) -> tuple[Linear, ...]:
+        """The maps, in the order of their outputs."""
+        raise NotImplementedError
+
+    def join(self) -> None:
+        """Join them, after loading."""
+        parts = self.parts()
+        self.joined = torch.cat([part.weight.detach() for part in parts])
+        pieces = torch.split(self.joined, [part.out_features for part in parts])
+        for part, piece in zip(parts, pieces, strict=True):
+            part.weight = nn.Parameter(piece, requires_grad=False)
+
+    def all_parts(self, x: Tensor) -> Tensor:
+        """``x`` [..., inputs] to the outputs of all maps, one after the other."""
+        if self.joined is None:
+            return torch.cat([part(x) for part in self.parts()], -1)
+        return apply(self.joined, x)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Whatever moves or converts the maps takes them apart."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.joined is not None:
+            self.join()
+        return self
+
+
+def apply(weight: Tensor, x: Tensor) -> Tensor:
+    """``x`` [..., inputs] through ``weight`` [outputs, inputs].
+
+    A single vector goes through a matrix-vector product, which reads bfloat16 weights about a third
+    faster on a CPU than the general product does.
+    """
+    if x.numel() == weight.shape[1]:
+        return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
+    return functional.linear(x, weight)

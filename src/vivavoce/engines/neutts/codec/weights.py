@@ -1,0 +1,103 @@
+"""Weight files as arrays, whatever their format: ``pytorch_model.bin`` or safetensors; no torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vivavoce.engines.neutts.codec.torch_zip import NUMPY, Floats, TorchZip, to_float32
+from vivavoce.engines.qwen3.safetensors_file import SafetensorsFile
+from vivavoce.errors import ModelFileError
+
+FILES = ("model.safetensors", "pytorch_model.bin")
+"""What a folder is searched for, in this order."""
+
+
+class WeightFile(Protocol):
+    """An opened file of tensors."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of all tensors."""
+
+    def read(self, name: str) -> Floats:
+        """One tensor in float32. Raises ModelFileError for damaged values."""
+
+    def digest(self, names: list[str]) -> str:
+        """A checksum that tells the file's version apart by these tensors."""
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsWeights:
+    """A safetensors file."""
+
+    file: SafetensorsFile
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.file.path
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Names and shapes of all tensors."""
+        return {name: entry.shape for name, entry in self.file.entries.items()}
+
+    def read(self, name: str) -> Floats:
+        """One tensor in float32. Raises ModelFileError."""
+        entry = self.file.entries[name]
+        if entry.dtype not in NUMPY:
+            raise ModelFileError(f"{self.path}: {name} is {entry.dtype}.")
+        values = np.empty(entry.shape, NUMPY[entry.dtype])
+        self.file.read_into(name, values.reshape(-1).view(np.uint8).data)
+        return to_float32(values, entry.dtype)
+
+    def digest(self, names: list[str]) -> str:
+        """A checksum of the tensors' places and of the file's time and size: values are not read,
+        as that would take longer than loading."""
+        facts = [(name, self.file.entries[name]) for name in sorted(names)]
+        changed = self.path.stat()
+        told = (facts, changed.st_mtime_ns, changed.st_size)
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+def open_weights(path: Path | str) -> WeightFile:
+    """Open a weight file, or the one in a folder. Raises ModelFileError."""
+    path = Path(path)
+    if path.is_dir():
+        path = _in_folder(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror or error}") from error
+    if path.suffix == ".safetensors":
+        return SafetensorsWeights(SafetensorsFile.open(path))
+    if start[:2] == b"\x80\x02":
+        raise ModelFileError(f"{path} is in PyTorch's old format: load and save it with torch.")
+    return TorchZip.open(path)
+
+
+def _in_folder(folder: Path) -> Path:
+    for name in FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelFileError(f"{folder} has none of {', '.join(FILES)}.")
+
+
+def fused(length: Floats, direction: Floats) -> Floats:
+    """A weight from its weight norm: normalised over the dimensions ``length`` has 1 of."""
+    over = tuple(i for i, size in enumerate(length.shape) if size == 1)
+    if length.ndim != direction.ndim:
+        over = tuple(range(1, direction.ndim))
+    norm = np.sqrt(np.square(direction).sum(over, keepdims=True))
+    return direction * (length.reshape(norm.shape) / norm)

@@ -1,0 +1,56 @@
+"""What the engine says of itself: abilities, and where each part really runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from vivavoce.engines.base import Capabilities
+from vivavoce.engines.neutts.cloning import can_clone
+from vivavoce.engines.neutts.family import Family
+from vivavoce.engines.neutts.options import NeuTTSOptions
+
+if TYPE_CHECKING:
+    from vivavoce.engines.neutts.backbone import Backbone
+    from vivavoce.engines.neutts.codec.codec import Codec
+
+
+def capabilities(options: NeuTTSOptions, family: Family) -> Capabilities:
+    """What a model of ``family`` can do here."""
+    return Capabilities(
+        cloning=can_clone(options, family),
+        seed=True,
+        sampling=True,
+        phonemes=family.layout == "phonemes",
+    )
+
+
+def details(
+    options: NeuTTSOptions, family: Family, backbone: Backbone | None, codec: Codec | None
+) -> dict[str, Any]:
+    """For ``EngineInfo.details``; without parts that it is not loaded.
+
+    ``devices`` names where backbone, codec and encoder run; the encoder is loaded for each clone
+    alone.
+    """
+    told: dict[str, Any] = {"loaded": backbone is not None, "family": family.name}
+    if backbone is None or codec is None:
+        return told
+    devices = {"backbone": backbone.device, "codec": codec.device}
+    if can_clone(options, family):
+        devices["encoder"] = options.encoder_device
+    return told | {
+        "devices": devices,
+        **{f"backbone_{name}": value for name, value in _told_by(backbone).items()},
+        **{f"codec_{name}": value for name, value in _told_by(codec).items()},
+        "watermark": options.watermark,
+        "rows": backbone.capacity,
+        "context": backbone.context_tokens,
+        "why": "that is what was asked for",
+    }
+
+
+def _told_by(part: object) -> Mapping[str, Any]:
+    """What a part tells of itself beside its device."""
+    told = getattr(part, "details", {})
+    return dict(told) if isinstance(told, Mapping) else {}

@@ -1,0 +1,373 @@
+"""The NeuTTS engine: a step makes one code for every row, while a thread beside it makes sound."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from vivavoce.engines.base import Engine, EngineInfo, Produced
+from vivavoce.engines.neutts import catalogue
+from vivavoce.engines.neutts.checks import Speakable, check_utterance
+from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
+from vivavoce.engines.neutts.codec.stream import CodecStream, Window
+from vivavoce.engines.neutts.describing import capabilities, details
+from vivavoce.engines.neutts.lane import Done, Lane
+from vivavoce.engines.neutts.manner import token_sampling
+from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.neutts.parts import (
+    open_backbone,
+    open_codec,
+    rows_of,
+    schedule_of,
+)
+from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next_prefill
+from vivavoce.engines.neutts.script import Script, write_script
+from vivavoce.engines.neutts.speaking import SILENCE, Speaking
+from vivavoce.engines.neutts.voices import (
+    ENGINE,
+    ReferenceVoice,
+    aliases_for,
+    builtin_voices,
+    default_first,
+    reference_of,
+)
+from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
+from vivavoce.errors import SetupError, Unavailable, Unsupported, VivavoceError
+from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
+
+if TYPE_CHECKING:
+    from vivavoce.engines.neutts.backbone import Backbone
+    from vivavoce.engines.neutts.codec.codec import Codec
+
+WAIT_S = 0.003
+"""How long a step waits for the codec where there is nothing else to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Work of the codec's thread for one utterance: a window to decode, or sound to mark."""
+
+    speaking: Speaking
+    work: Callable[[], Samples]
+    opened: tuple[CodecStream, Window] | None = None
+
+
+class NeuTTSEngine(Engine):
+    """NeuTTS behind the engine contract; a slot is an utterance, with one row at a time.
+
+    A step reads a slice of one prompt and makes one code for all rows; the codec decodes one
+    window at a time in its own thread, that of the row whose playback would run dry first.
+    """
+
+    def __init__(
+        self,
+        options: NeuTTSOptions | None = None,
+        backbone_of: Callable[[NeuTTSOptions], Backbone] = open_backbone,
+        codec_of: Callable[[NeuTTSOptions], Codec] = open_codec,
+    ) -> None:
+        self.options = options or NeuTTSOptions()
+        self._open = backbone_of, codec_of
+        self._backbone: Backbone | None = None
+        self._codec: Codec | None = None
+        self._lane: Lane[_Job, Samples] | None = None
+        self._speakings: dict[int, Speaking] = {}
+        self._rows: dict[int, Speaking] = {}
+        self._numbers = itertools.count()
+        self._pace = Pace()
+        self._mark: Mark | None = None
+        language = self.options.language or catalogue.likely_language(self.options.backbone)
+        family = catalogue.likely_family(self.options.backbone)
+        self._speakable = Speakable(family, language, ())
+        self._list_voices(strict=False)
+        self._info = self._describe()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Who this engine is; complete after ``load``."""
+        return self._info
+
+    @property
+    def capacity(self) -> int:
+        """How many utterances speak at once."""
+        return rows_of(self.options) if self._backbone is None else self._backbone.capacity
+
+    def load(self) -> None:
+        """Find, load and warm up the parts, downloading what is a repository. Raises SetupError."""
+        backbone_of, codec_of = self._open
+        self._schedule = schedule_of(self.options)
+        backbone = backbone_of(self.options)
+        backbone.load()
+        codec = codec_of(self.options)
+        self._backbone, self._codec = backbone, codec
+        self._mark = load_perth() if self.options.watermark else None
+        self._lane = Lane(_work)
+        self._pace = Pace()
+        self._speakable = replace(self._speakable, family=backbone.family)
+        self._list_voices(strict=True)
+        self._info = self._describe()
+
+    def unload(self) -> None:
+        """Give the memory back."""
+        for slot in list(self._speakings):
+            self.release(slot)
+        if self._lane is not None:
+            self._lane.close()
+        if self._codec is not None:
+            self._codec.close()
+        if self._backbone is not None:
+            self._backbone.unload()
+        self._lane = self._codec = self._backbone = None
+        self._info = self._describe()
+
+    def voices(self) -> Sequence[Voice]:
+        """The voices of ``voices_dir``, the default one first; without any, "nobody"."""
+        return self._speakable.voices
+
+    def validate(self, utterance: Utterance) -> None:
+        """Raise InputError for what this model cannot speak."""
+        check_utterance(self._speakable, utterance)
+
+    def clone(self, reference: ReferenceAudio) -> Voice:
+        """A voice from a recording and its transcript; the encoder is loaded for it alone.
+
+        Raises Unsupported, InvalidAudio, InputError, SetupError.
+        """
+        from vivavoce.engines.neutts.cloning import clone_voice
+
+        return clone_voice(self.options, self._loaded(), self._speakable, reference)
+
+    def voice_to_bytes(self, voice: Voice) -> bytes:
+        """JSON: codes and transcript."""
+        state = reference_of(voice)
+        if not len(state.codes):
+            raise Unsupported("Only voices with a reference can be saved.", param="voice")
+        return state.to_bytes()
+
+    def voice_from_bytes(self, data: bytes) -> ReferenceVoice:
+        """The inverse. Raises ModelFileError."""
+        return ReferenceVoice.from_bytes(data)
+
+    def admit(self, utterance: Utterance) -> int:
+        """Take a slot. Raises InputError as ``validate`` does, EmptyInput, ContextOverflow."""
+        backbone = self._loaded()
+        manner = check_utterance(self._speakable, utterance)
+        began_s = time.perf_counter()
+        script = write_script(backbone, self._speakable, utterance, manner)
+        number = next(self._numbers)
+        speaking = Speaking(
+            number,
+            utterance,
+            token_sampling(self.options, utterance, manner),
+            self.options.guards and manner.guards,
+            deque(script.parts),
+            script.most_codes,
+            partial(self._new_stream, script),
+            None if self._mark is None else WatermarkStream(self._mark),
+        )
+        speaking.spent("phonemes", time.perf_counter() - began_s)
+        self._speakings[number] = speaking
+        return number
+
+    def release(self, slot: int) -> None:
+        """Free a slot at once; a window of it that is being decoded ends unheard."""
+        speaking = self._speakings.pop(slot, None)
+        if speaking is not None:
+            self._take_row_from(speaking)
+
+    def record(self, slot: int) -> list[int]:
+        """A list that gets every code of a slot from now on."""
+        speaking = self._speakings[slot]
+        speaking.recorded = [] if speaking.recorded is None else speaking.recorded
+        return speaking.recorded
+
+    def step(self) -> Sequence[Produced]:
+        """Read a slice, make a code for every row, hand out the sound that has been made."""
+        if self._backbone is None or self._lane is None or not self._speakings:
+            return []
+        self._begin_next(self._backbone)
+        if self._rows:
+            self._advance(self._backbone)
+        self._start_window(self._lane)
+        idle = not self._rows and not any(s.over for s in self._speakings.values())
+        done = self._lane.collect(WAIT_S if idle else 0.0)
+        if done is not None:
+            self._heard(done)
+            self._start_window(self._lane)
+        produced = [self._produced(each) for each in list(self._speakings.values())]
+        return [piece for piece in produced if piece is not None]
+
+    def _begin_next(self, backbone: Backbone) -> None:
+        """Give a row to the most urgent utterance that waits for one."""
+        waiting = [
+            (speaking.utterance.deadline_s, number)
+            for number, speaking in self._speakings.items()
+            if speaking.wants_row()
+        ]
+        if not waiting:
+            return
+        rows = self._rows.values()
+        now_s = time.monotonic()
+        earliest_s = min((row.plays_until_s for row in rows if row.heard), default=now_s + 60.0)
+        number = next_prefill(waiting, any(row.reading() for row in rows), earliest_s, now_s)
+        if number is None:
+            return
+        speaking = self._speakings[number]
+        take = speaking.maker
+        assert take is not None
+        try:
+            take.row = backbone.admit(
+                take.part.prompt, speaking.next_sampling(), speaking.max_codes()
+            )
+        except VivavoceError as error:
+            speaking.fail(error)
+        else:
+            self._rows[take.row] = speaking
+
+    def _advance(self, backbone: Backbone) -> None:
+        """One step of the backbone; its time counts for every row that was in it."""
+        reading = [speaking for speaking in self._rows.values() if speaking.reading()]
+        making = [speaking for speaking in self._rows.values() if not speaking.reading()]
+        began_s = time.perf_counter()
+        emitted = backbone.step()
+        spent_s = time.perf_counter() - began_s
+        for stage, speakings in (("prefill", reading), ("tokens", making)):
+            for speaking in speakings:
+                speaking.spent(stage, spent_s)
+        if not reading:
+            self._pace.stepped(spent_s)
+        for each in emitted:
+            owner = self._rows.get(each.row)
+            if owner is None:
+                continue
+            if each.last:
+                del self._rows[each.row]
+            owner.take(each)
+            if not each.last and owner.looping(each.codes):
+                self._cut(owner)
+
+    def _start_window(self, lane: Lane[_Job, Samples]) -> None:
+        """Let the codec's thread decode the most urgent piece that is due."""
+        if not lane.free or self._start_mark(lane):
+            return
+        forward = self._schedule.lookforward
+        states = [s for each in self._speakings.values() if (s := each.state(forward)) is not None]
+        piece = next_piece(states, self._pace, self._costs(), time.monotonic())
+        if piece is None:
+            return
+        speaking = self._speakings[piece.key]
+        take = speaking.current
+        assert take is not None
+        take.opened = True
+        window = take.stream.window(piece.chunk)
+        assert self._codec is not None
+        decode = partial(self._codec.decode, window.codes)
+        lane.start(_Job(speaking, decode, (take.stream, window)))
+
+    def _start_mark(self, lane: Lane[_Job, Samples]) -> bool:
+        """Let the codec's thread mark sound that waits for it; whether there was any."""
+        for speaking in self._speakings.values():
+            if speaking.unmarked and speaking.watermark is not None:
+                sound = speaking.unmarked.pop(0)
+                speaking.marking = True
+                lane.start(_Job(speaking, partial(speaking.watermark.push, sound)))
+                return True
+        return False
+
+    def _heard(self, done: Done[_Job, Samples]) -> None:
+        """Sound of a window; a fault of the codec that is no fault of an utterance is raised."""
+        speaking, error = done.job.speaking, done.error
+        if self._speakings.get(speaking.number) is not speaking:
+            return
+        if isinstance(error, VivavoceError):
+            speaking.fail(error)
+            return
+        if error is not None or done.result is None:
+            raise error or RuntimeError("the codec made nothing")
+        if done.job.opened is None:
+            speaking.spent("watermark", done.spent_s)
+            speaking.marked(done.result)
+            return
+        stream, window = done.job.opened
+        self._pace.decoded(len(window.codes), done.spent_s)
+        speaking.spent("codec", done.spent_s)
+        samples = stream.accept(window, done.result)
+        if speaking.listen(samples, time.monotonic()):
+            self._cut(speaking)
+
+    def _cut(self, speaking: Speaking) -> None:
+        self._take_row_from(speaking)
+        speaking.cut()
+
+    def _take_row_from(self, speaking: Speaking) -> None:
+        row = speaking.stop_row()
+        if row is not None and self._backbone is not None:
+            self._rows.pop(row, None)
+            self._backbone.release(row)
+
+    def _produced(self, speaking: Speaking) -> Produced | None:
+        """What to hand out for an utterance now; the last of it frees the slot."""
+        over = speaking.over
+        if not over and not speaking.sound:
+            return None
+        samples = speaking.next_sound()
+        last = over and not speaking.sound
+        if last:
+            self.release(speaking.number)
+        return Produced(
+            speaking.number,
+            samples if speaking.error is None else SILENCE,
+            last,
+            (speaking.ended or "stop") if last else None,
+            speaking.error if last else None,
+            MappingProxyType(speaking.tell_stages()),
+        )
+
+    def _new_stream(self, script: Script) -> CodecStream:
+        assert self._codec is not None
+        return CodecStream(self._codec, script.reference_codes, self._schedule)
+
+    def _costs(self) -> WindowCosts:
+        around = self._schedule.lookback + self._schedule.lookforward
+        return WindowCosts(around, self._schedule.chunks[-1], self.options.adaptive)
+
+    def _list_voices(self, *, strict: bool) -> None:
+        """The voices; before ``load``, which will say what is wrong, faults give "nobody"."""
+        known, options = self._speakable, self.options
+        try:
+            found = builtin_voices(known.family, options.voices_dir, known.language)
+            self._speakable = replace(known, voices=default_first(found, options.voice))
+        except SetupError:
+            if strict:
+                raise
+            found = builtin_voices(known.family, None, known.language)
+            self._speakable = replace(known, voices=found)
+
+    def _loaded(self) -> Backbone:
+        if self._backbone is None:
+            raise Unavailable("The model is not loaded.")
+        return self._backbone
+
+    def _describe(self) -> EngineInfo:
+        known = self._speakable
+        return EngineInfo(
+            ENGINE,
+            self.options.backbone,
+            SAMPLE_RATE_HZ,
+            capabilities(self.options, known.family),
+            (known.language,),
+            self.options.backbone_device if self._backbone is None else self._backbone.device,
+            known.voices[0].id,
+            aliases_for(known.voices),
+            MappingProxyType(details(self.options, known.family, self._backbone, self._codec)),
+        )
+
+
+def _work(job: _Job) -> Samples:
+    """In the codec's thread."""
+    return job.work()

@@ -1,0 +1,1 @@
+"""NeuTTS backbones in GGUF files, run by llama.cpp. Nothing heavy is imported here."""

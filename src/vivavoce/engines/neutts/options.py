@@ -1,0 +1,118 @@
+"""What can be set for the NeuTTS engine as a whole."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from annotated_types import Ge, Gt, Le
+
+from vivavoce.errors import SettingsError
+
+DEFAULT_BACKBONE = "neuphonic/neutts-nano-q4-gguf"
+DEFAULT_CODEC = "neuphonic/neucodec-onnx-decoder-int8"
+DEFAULT_ENCODER = "neuphonic/distill-neucodec"
+DEFAULT_ROWS = {"cpu": 4, "cuda": 16}
+
+Count = Annotated[int, Ge(0)]
+Share = Annotated[float, Gt(0.0), Le(1.0)]
+Precision: TypeAlias = Literal["auto", "int8", "float32"]
+
+
+@dataclass(frozen=True, slots=True)
+class NeuTTSOptions:
+    """Options of the NeuTTS engine.
+
+    ``backbone_repo`` (``model`` is another name for it) and ``codec_repo`` are repositories of the
+    Hugging Face Hub, downloaded on ``load`` into ``models_dir``, or paths: a ``.gguf`` file or a
+    folder with safetensors; a folder or file of weights, or an ``.onnx`` decoder.
+    ``backbone_device`` and ``codec_device`` are "cpu" or "cuda"; what is not there is an error.
+    ``encoder_repo`` is what clones voices, on ``encoder_device``; empty: none. ``semantic_repo`` is
+    its semantic model, where the encoder's own file does not hold it.
+
+    ``language`` (ISO 639-1) is what the backbone speaks, where its repository's name does not
+    tell. ``voice`` is the default voice; ``voices_dir`` holds voices as NAME.npy, NAME.json or
+    NAME.pt (codes) with NAME.txt (what was said).
+
+    ``capacity`` rows (0: 4 on a CPU, 16 on CUDA) of ``context`` tokens each (prompt and speech; 50
+    a second), keys and values of a GGUF in ``cache_precision``. ``threads`` are for one token of
+    all rows, ``batch_threads`` for prompts, ``codec_threads`` for the codec; 0 is a choice that
+    leaves the other parts a core. ``gpu_layers`` is how much of a GGUF goes to CUDA (-1: all).
+    ``prune`` keeps a copy of a GGUF without the rows that speech never needs beside it (or in
+    ``cache_dir``).
+
+    ``temperature`` to ``min_tokens`` are what an utterance draws with unless it says otherwise;
+    the values are those of the models' own GGUF path. ``chunks`` are the sizes of the first
+    pieces of sound, in codes of 20 ms, ``lookback`` and ``lookforward`` what is decoded around
+    each. ``adaptive`` alters the sizes by the playback clock; then a seed gives the same codes, but
+    not the same samples. ``watermark`` marks the sound as synthetic (Perth).
+    """
+
+    backbone_repo: str = DEFAULT_BACKBONE
+    model: str = ""
+    backbone_device: Literal["cpu", "cuda"] = "cpu"
+    codec_repo: str = DEFAULT_CODEC
+    codec_device: Literal["cpu", "cuda"] = "cpu"
+    codec_precision: Precision = "auto"
+    encoder_repo: str = DEFAULT_ENCODER
+    semantic_repo: str = ""
+    encoder_device: Literal["cpu", "cuda"] = "cpu"
+    language: str = ""
+    voice: str = ""
+    voices_dir: Path | None = None
+    models_dir: Path | None = None
+    cache_dir: Path | None = None
+    cache_precision: Literal["float16", "float32"] = "float16"
+    capacity: Count = 0
+    context: Annotated[int, Ge(128), Le(32_768)] = 2048
+    threads: Count = 0
+    batch_threads: Count = 0
+    codec_threads: Count = 0
+    adaptive: bool = False
+    gpu_layers: Annotated[int, Ge(-1)] = -1
+    prune: bool = True
+    quantize: Literal["", "none", "int8"] = "none"
+    cuda_graphs: bool = True
+    temperature: Annotated[float, Ge(0.0), Le(10.0)] = 1.0
+    top_k: Count = 50
+    top_p: Share = 0.95
+    min_p: Annotated[float, Ge(0.0), Le(1.0)] = 0.05
+    min_tokens: Count = 0
+    chunks: tuple[Annotated[int, Ge(1)], ...] | str = ()
+    lookback: Count = 25
+    lookforward: Annotated[int, Ge(2)] = 5
+    guards: bool = True
+    watermark: bool = False
+
+    @property
+    def backbone(self) -> str:
+        """The backbone's repository or path."""
+        return self.model or self.backbone_repo
+
+
+def chunk_sizes(options: NeuTTSOptions, otherwise: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of pieces; as text they stand between commas. Raises SettingsError."""
+    if not isinstance(options.chunks, str):
+        return options.chunks or otherwise
+    try:
+        sizes = tuple(int(part) for part in options.chunks.split(",") if part.strip())
+    except ValueError as error:
+        raise SettingsError("chunks are whole numbers between commas.", param="chunks") from error
+    if sizes and min(sizes) < 2:
+        raise SettingsError("A chunk has at least 2 codes.", param="chunks")
+    return sizes or otherwise
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def models_root(options: NeuTTSOptions) -> Path:
+    """Where downloaded models are kept."""
+    if options.models_dir is not None:
+        return options.models_dir
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "vivavoce" / "models"

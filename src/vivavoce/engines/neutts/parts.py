@@ -1,0 +1,156 @@
+"""The engine's parts, made from its options: backbone, codec, encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vivavoce.engines.neutts import hub
+from vivavoce.engines.neutts.codec.stream import Schedule
+from vivavoce.engines.neutts.options import (
+    DEFAULT_ROWS,
+    NeuTTSOptions,
+    chunk_sizes,
+    cores,
+    models_root,
+)
+from vivavoce.errors import MissingExtra, ModelFileError, SettingsError
+
+if TYPE_CHECKING:
+    from vivavoce.engines.neutts.backbone import Backbone
+    from vivavoce.engines.neutts.codec.codec import Codec
+
+
+CHUNKS = (8, 8, 12, 15, 25, 25, 50)
+"""Sizes that keep playback fed where a token takes up to 11 ms, half of real time; found with the
+clock in the tests of ``schedule``. The first of them is the first sound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """How many threads each part gets."""
+
+    tokens: int
+    prompts: int
+    codec: int
+
+
+def threads_of(options: NeuTTSOptions, here: int | None = None) -> Threads:
+    """What was asked for; else tokens get half the cores, prompts those too but one is left.
+
+    Never all cores by default: with every core taken, one other busy process makes each token
+    wait for its slowest thread. Two cores: one for tokens, two for the short prompts, one for
+    the codec, which computes beside the tokens.
+    """
+    here = cores() if here is None else here
+    tokens = options.threads or max(1, here // 2)
+    prompts = options.batch_threads or max(tokens, min(here, 2), here - 2)
+    codec = options.codec_threads or max(1, min(4, here - tokens))
+    return Threads(tokens, prompts, codec)
+
+
+def rows_of(options: NeuTTSOptions) -> int:
+    """How many utterances speak at once."""
+    return options.capacity or DEFAULT_ROWS[options.backbone_device]
+
+
+def open_backbone(options: NeuTTSOptions) -> Backbone:
+    """The backbone, not yet loaded. Raises SetupError."""
+    path = hub.locate(options.backbone, models_root(options), hub.BACKBONE)
+    gguf = hub.find_gguf(path)
+    if gguf is not None:
+        return _gguf(gguf, options)
+    if not path.is_dir():
+        raise ModelFileError(f"{path} is no GGUF file and no folder with safetensors.")
+    return _torch(path, options)
+
+
+def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
+    if find_spec("llama_cpp") is None or find_spec("gguf") is None:
+        raise MissingExtra("A GGUF backbone", "neutts")
+    from vivavoce.engines.neutts.gguf.backbone import GgufBackbone, GgufSettings
+    from vivavoce.engines.neutts.gguf.threads import Threads as LlamaThreads
+
+    threads = threads_of(options)
+    return GgufBackbone(
+        path,
+        GgufSettings(
+            context_tokens=options.context,
+            capacity=rows_of(options),
+            threads=LlamaThreads(threads.tokens, threads.prompts),
+            gpu_layers=options.gpu_layers if options.backbone_device == "cuda" else 0,
+            prune=options.prune,
+            cache_folder=options.cache_dir,
+            exact=options.cache_precision == "float32",
+        ),
+    )
+
+
+def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
+    if find_spec("torch") is None or find_spec("tokenizers") is None:
+        raise MissingExtra("A PyTorch backbone", "neutts-torch")
+    from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
+    from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
+
+    return TorchBackbone(
+        folder,
+        TorchLmOptions(
+            device=options.backbone_device,
+            int8=options.quantize == "int8",
+            context_tokens=options.context,
+            capacity=rows_of(options),
+            threads=threads_of(options).tokens,
+            graphs=options.cuda_graphs,
+        ),
+    )
+
+
+def open_codec(options: NeuTTSOptions) -> Codec:
+    """The codec, ready to decode. Raises SetupError.
+
+    On CUDA a checkpoint runs in PyTorch, a published graph in ONNX Runtime; on a CPU both run in
+    ONNX Runtime, where it is installed.
+    """
+    path = hub.locate(options.codec_repo, models_root(options), hub.CODEC)
+    device, precision = options.codec_device, options.codec_precision
+    if precision == "auto":
+        precision = "int8" if device == "cpu" else "float32"
+    if not _is_graph(path) and (device == "cuda" or find_spec("onnxruntime") is None):
+        return _torch_codec(path, options)
+    from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
+
+    return open_onnx_codec(
+        path,
+        precision=precision,
+        device=device,
+        threads=threads_of(options).codec,
+        cache=options.cache_dir,
+    )
+
+
+def _is_graph(path: Path) -> bool:
+    return path.suffix == ".onnx" or (path / "model.onnx").is_file()
+
+
+def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
+    if find_spec("torch") is None:
+        raise MissingExtra("The codec's checkpoint on this device", "neutts-torch")
+    from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
+
+    if options.codec_precision == "int8":
+        raise SettingsError("int8 is for the codec on a CPU.", param="codec_precision")
+    around = options.lookback + options.lookforward
+    windows = tuple(around + size for size in schedule_of(options).chunks)
+    precision = None if options.codec_precision == "auto" else options.codec_precision
+    return open_torch_codec(path, device=options.codec_device, precision=precision, windows=windows)
+
+
+def schedule_of(options: NeuTTSOptions) -> Schedule:
+    """Sizes of pieces and what is decoded around them. Raises SettingsError."""
+    sizes = chunk_sizes(options, CHUNKS)
+    try:
+        return Schedule(sizes, options.lookback, options.lookforward)
+    except ValueError as error:
+        raise SettingsError(f"chunks, lookback or lookforward: {error}", param="chunks") from error

@@ -1,0 +1,23 @@
+"""One tiny random codec for all tests of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_decoder
+from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state dict as torch saves it."""
+    folder = tmp_path_factory.mktemp("codec")
+    return make_random_codec(folder / "pytorch_model.bin", tiny=True)
+
+
+@pytest.fixture(scope="session")
+def weights(checkpoint: Path) -> DecoderWeights:
+    """The decoder in it."""
+    return open_decoder(checkpoint)

@@ -1,0 +1,1 @@
+"""NeuCodec's encoders on tiny random weights."""

@@ -1,0 +1,320 @@
+"""Rows of a GGUF backbone: what they say, how they come and go."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vivavoce.engines.neutts.backbone import (
+    PREFILL_SLICE,
+    Emitted,
+    Prompt,
+    TokenSampling,
+)
+from vivavoce.engines.neutts.gguf.backbone import TEMPLATES, GgufBackbone, GgufSettings
+from vivavoce.engines.neutts.gguf.llama_library import gpu_devices
+from vivavoce.engines.neutts.gguf.threads import Threads
+from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
+
+ONE = Threads(1, 1)
+GREEDY = TokenSampling(greedy=True)
+
+
+def prompt_of(
+    backbone: GgufBackbone, codes: Sequence[int], text: str = "abd ˈæ.", *, template: bool = True
+) -> Prompt:
+    words = backbone.vocabulary
+    shared = (*words.header_ids, *words.tokenize("ʃˈiː"))
+    ids = (*shared, *words.tokenize(" " + text), *words.middle_ids, *words.speech_ids(codes))
+    return Prompt(ids, len(shared) if template else 0)
+
+
+def drain(backbone: GgufBackbone, steps: int = 2000) -> dict[int, list[Emitted]]:
+    """Step until all rows are done."""
+    said: dict[int, list[Emitted]] = {}
+    for _ in range(steps):
+        emitted = backbone.step()
+        for piece in emitted:
+            said.setdefault(piece.row, []).append(piece)
+        if not emitted and not backbone._rows:
+            return said
+    raise AssertionError("it does not end")
+
+
+def codes_of(pieces: Sequence[Emitted]) -> list[int]:
+    return [code for piece in pieces for code in piece.codes.tolist()]
+
+
+def speak(backbone: GgufBackbone, prompt: Prompt, sampling: TokenSampling, most: int) -> list[int]:
+    row = backbone.admit(prompt, sampling, most)
+    return codes_of(drain(backbone)[row])
+
+
+def held(backbone: GgufBackbone) -> list[int]:
+    """How many tokens each row holds in the context."""
+    context = backbone._open.context
+    return [context.length(row) for row in range(backbone.capacity)]
+
+
+def test_a_row_ends_at_its_limit(backbone: GgufBackbone) -> None:
+    backbone.admit(prompt_of(backbone, range(1, 40)), TokenSampling(seed=1), 12)
+    (pieces,) = drain(backbone).values()
+    assert [piece.last for piece in pieces] == [False] * 11 + [True]
+    assert pieces[-1].reason == "length"
+    assert all(piece.codes.dtype == np.int32 for piece in pieces)
+    assert all(0 <= code < 65_536 for code in codes_of(pieces))
+    assert held(backbone) == [0] * 4
+
+
+def test_a_row_ends_where_its_context_is_full(backbone: GgufBackbone) -> None:
+    prompt = prompt_of(backbone, [1] * 300)
+    room = backbone.context_tokens - len(prompt.ids)
+    sampling = TokenSampling(seed=2, min_tokens=1000)
+    row = backbone.admit(prompt, sampling, 5000)
+    pieces = drain(backbone)[row]
+    assert (len(codes_of(pieces)), pieces[-1].reason) == (room, "length")
+
+
+def test_a_prompt_that_fills_the_context_is_refused(backbone: GgufBackbone) -> None:
+    text = len(prompt_of(backbone, []).ids)
+    most = backbone.context_tokens - text
+    with pytest.raises(ContextOverflow) as caught:
+        backbone.admit(prompt_of(backbone, [1] * most), GREEDY, 10)
+    assert caught.value.prompt_tokens == backbone.context_tokens
+    assert held(backbone) == [0] * 4
+    sampling = TokenSampling(greedy=True, min_tokens=5)
+    assert len(speak(backbone, prompt_of(backbone, [1] * (most - 1)), sampling, 10)) == 1
+
+
+def test_end_first_says_nothing_and_stops(backbone: GgufBackbone) -> None:
+    backbone.admit(prompt_of(backbone, [5, 97]), TokenSampling(seed=3), 50)
+    (pieces,) = drain(backbone).values()
+    assert [(len(piece.codes), piece.last, piece.reason) for piece in pieces] == [(0, True, "stop")]
+    assert held(backbone) == [0] * 4
+
+
+def test_end_first_waits_for_the_minimum(backbone: GgufBackbone) -> None:
+    sampling = TokenSampling(seed=3, min_tokens=7)
+    assert len(speak(backbone, prompt_of(backbone, [5, 97]), sampling, 50)) >= 7
+
+
+def test_the_end_is_found_while_speaking(backbone: GgufBackbone) -> None:
+    ends = []
+    for seed in range(16):
+        row = backbone.admit(prompt_of(backbone, [5]), TokenSampling(seed=seed), 300)
+        pieces = drain(backbone)[row]
+        ends.append(pieces[-1].reason)
+        if pieces[-1].reason == "stop":
+            assert len(pieces[-1].codes) == 0
+            assert codes_of(pieces)[-1] % 97 == 0
+    assert "stop" in ends
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, TokenSampling(seed=9)])
+def test_together_rows_say_what_they_say_alone(
+    backbone: GgufBackbone, sampling: TokenSampling
+) -> None:
+    prompts = [prompt_of(backbone, range(k, 30 * k), "adˈæ " * k) for k in range(1, 5)]
+    alone = [speak(backbone, prompt, sampling, 40) for prompt in prompts]
+    rows = [backbone.admit(prompt, sampling, 40) for prompt in prompts]
+    said = drain(backbone)
+    assert [codes_of(said[row]) for row in rows] == alone
+    assert len({tuple(codes) for codes in alone}) > 1
+
+
+def test_rows_that_come_and_go_at_random_do_not_disturb_others(backbone: GgufBackbone) -> None:
+    rng = np.random.default_rng(6)
+    prompts = [prompt_of(backbone, range(k, k + 20 + 40 * k)) for k in range(1, 6)]
+    samplings = [TokenSampling(seed=seed) for seed in range(3)]
+    expected: dict[tuple[int, int], list[int]] = {}
+    live: dict[int, tuple[tuple[int, int], list[int]]] = {}
+    finished = 0
+    for _ in range(300):
+        if len(live) < 4 and rng.random() < 0.3:
+            key = int(rng.integers(5)), int(rng.integers(3))
+            live[backbone.admit(prompts[key[0]], samplings[key[1]], 25)] = key, []
+        if live and rng.random() < 0.05:
+            row = int(rng.choice(list(live)))
+            backbone.release(row)
+            del live[row]
+            assert held(backbone)[row] == 0
+        for piece in backbone.step():
+            key, codes = live[piece.row]
+            codes += piece.codes.tolist()
+            if piece.last:
+                finished += 1
+                assert expected.setdefault(key, codes) == codes
+                del live[piece.row]
+    assert finished >= 20
+    for row in live:
+        backbone.release(row)
+    for (prompt, seed), codes in expected.items():
+        assert speak(backbone, prompts[prompt], samplings[seed], 25) == codes
+    assert held(backbone) == [0] * 4
+
+
+def test_speaking_rows_go_on_while_a_prompt_is_read(backbone: GgufBackbone) -> None:
+    first = backbone.admit(prompt_of(backbone, [3]), TokenSampling(seed=4, min_tokens=500), 300)
+    while not backbone.step():
+        pass
+    second = backbone.admit(prompt_of(backbone, [2] * 300), GREEDY, 5)
+    steps = 0
+    while True:
+        pieces = backbone.step()
+        steps += 1
+        assert first in {piece.row for piece in pieces}
+        if second in {piece.row for piece in pieces}:
+            break
+    assert steps >= 300 // PREFILL_SLICE
+
+
+def test_a_step_reads_a_bounded_slice(backbone: GgufBackbone) -> None:
+    prompt = prompt_of(backbone, [2] * 300)
+    rows = [backbone.admit(prompt, GREEDY, 5) for _ in range(2)]
+    seen = [held(backbone)]
+    for _ in range(4):
+        backbone.step()
+        seen.append(held(backbone))
+        assert (
+            sum(seen[-1]) - sum(seen[-2])
+            <= PREFILL_SLICE + backbone.capacity + prompt.shared_prefix
+        )
+    for row in rows:
+        backbone.release(row)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 20])
+def test_release_in_any_state_leaves_nothing(backbone: GgufBackbone, steps: int) -> None:
+    rows = [backbone.admit(prompt_of(backbone, [2] * 200), GREEDY, 500) for _ in range(4)]
+    for _ in range(steps):
+        backbone.step()
+    backbone.release(rows[1])
+    backbone.release(rows[1])
+    assert held(backbone)[rows[1]] == 0
+    for row in rows:
+        backbone.release(row)
+    backbone.release(99)
+    assert held(backbone) == [0] * 4
+    assert backbone.step() == []
+
+
+def test_rows_are_limited_and_given_again(backbone: GgufBackbone) -> None:
+    prompt = prompt_of(backbone, [1])
+    assert [backbone.admit(prompt, GREEDY, 5) for _ in range(4)] == [0, 1, 2, 3]
+    with pytest.raises(EngineError):
+        backbone.admit(prompt, GREEDY, 5)
+    backbone.release(2)
+    assert backbone.admit(prompt, GREEDY, 5) == 2
+
+
+def test_a_template_is_read_once(backbone: GgufBackbone) -> None:
+    def first_step(prompt: Prompt) -> int:
+        row = backbone.admit(prompt, GREEDY, 5)
+        backbone.step()
+        read = held(backbone)[row]
+        backbone.release(row)
+        return read
+
+    words = backbone.vocabulary
+    shared = (*words.header_ids, *words.tokenize("ŋˈʌ" * 40))
+    one = Prompt((*shared, *words.middle_ids, *words.speech_ids([1] * 100)), len(shared))
+    other = Prompt((*shared, *words.middle_ids, *words.speech_ids([2] * 100)), len(shared))
+    fresh = [speak(backbone, Prompt(p.ids), GREEDY, 20) for p in (one, other)]
+    row = backbone.admit(one, GREEDY, 1)
+    drain(backbone)
+    assert first_step(other) > PREFILL_SLICE
+    assert [speak(backbone, p, GREEDY, 20) for p in (one, other)] == fresh
+    assert row == 0
+
+
+def test_more_voices_than_templates_still_speak(tiny_model: Callable[..., Path]) -> None:
+    settings = GgufSettings(context_tokens=128, capacity=2, threads=ONE, template_tokens=200)
+    backbone = GgufBackbone(tiny_model(), settings)
+    backbone.load()
+    words = backbone.vocabulary
+    for voice in range(TEMPLATES + 6):
+        shared = (*words.header_ids, *words.speech_ids([voice] * 10))
+        prompt = Prompt((*shared, *words.speech_ids([1] * 60)), len(shared))
+        with_template = speak(backbone, prompt, GREEDY, 10)
+        assert with_template == speak(backbone, Prompt(prompt.ids), GREEDY, 10)
+    backbone.unload()
+
+
+def test_a_token_that_was_pruned_is_spelt(tiny_model: Callable[..., Path], tmp_path: Path) -> None:
+    path = Path(shutil.copyfile(tiny_model(), tmp_path / "model.gguf"))
+    backbone = GgufBackbone(path, GgufSettings(context_tokens=128, capacity=1, threads=ONE))
+    backbone.load()
+    loaded, words = backbone._open, backbone.vocabulary
+    assert backbone.evaluated_file.name == "model.pruned.gguf"
+    (long,) = words.tokenize("abdefh")
+    parts = loaded.map.rows([long])
+    names = [words.name(int(loaded.map._kept[row])) for row in parts]
+    assert names == ["abde", "f", "h"]
+    with pytest.raises(InputError):
+        loaded.map.rows([words.rows])
+    backbone.unload()
+
+
+def test_pruned_and_whole_say_the_same(tiny_model: Callable[..., Path]) -> None:
+    said = []
+    for prune in (True, False):
+        settings = GgufSettings(context_tokens=256, capacity=1, threads=ONE, prune=prune)
+        backbone = GgufBackbone(tiny_model("air", "Q4_0"), settings)
+        backbone.load()
+        said.append(speak(backbone, prompt_of(backbone, range(50)), TokenSampling(seed=2), 60))
+        backbone.unload()
+    assert said[0] == said[1]
+
+
+def test_it_can_be_unloaded_and_loaded_again(tiny_model: Callable[..., Path]) -> None:
+    backbone = GgufBackbone(tiny_model(), GgufSettings(context_tokens=256, threads=ONE))
+    said = []
+    for _ in range(2):
+        backbone.load()
+        backbone.load()
+        backbone.admit(prompt_of(backbone, [4] * 30), GREEDY, 50)
+        said.append(speak(backbone, prompt_of(backbone, [3] * 30), GREEDY, 20))
+        backbone.unload()
+        backbone.unload()
+    assert said[0] == said[1]
+    with pytest.raises(EngineError, match="not loaded"):
+        backbone.vocabulary  # noqa: B018
+
+
+def test_an_empty_prompt_and_no_tokens_are_refused(backbone: GgufBackbone) -> None:
+    with pytest.raises(InputError):
+        backbone.admit(Prompt(()), GREEDY, 5)
+    with pytest.raises(InputError):
+        backbone.admit(prompt_of(backbone, [1]), GREEDY, 0)
+    assert held(backbone) == [0] * 4
+
+
+def test_a_gpu_that_is_not_there_is_an_error(tiny_model: Callable[..., Path]) -> None:
+    if gpu_devices():
+        pytest.skip("this llama.cpp has a GPU")
+    backbone = GgufBackbone(tiny_model(), GgufSettings(gpu_layers=-1))
+    with pytest.raises(SettingsError, match="GPU"):
+        backbone.load()
+
+
+def test_files_that_cannot_be_used_are_named(
+    tiny_model: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFileError, match="no file"):
+        GgufBackbone(tmp_path / "none.gguf").load()
+    cut = tmp_path / "cut.gguf"
+    cut.write_bytes(tiny_model().read_bytes()[:-100_000])
+    with pytest.raises(ModelFileError):
+        GgufBackbone(cut).load()
+    with pytest.raises(ModelFileError):
+        GgufBackbone(cut, GgufSettings(prune=False)).load()
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_the_cpu_says_so(backbone: GgufBackbone) -> None:
+    assert (backbone.device, backbone.capacity, backbone.context_tokens) == ("cpu", 4, 512)
+    assert backbone.family.name == "nano"
