@@ -33,6 +33,9 @@ PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
 
 
+OFF = ("", "none")
+"""Values of ``quantize`` that ask an engine without quantised weights for nothing."""
+
 PYTORCH = ("quantize", "torch_compile", "torch_compile_mode", "cuda_graphs")
 """Settings that go to the engine, which refuses what it does not have."""
 
@@ -105,9 +108,10 @@ class Settings(BaseSettings):
     qwen3: dict[str, Any] = Field({}, description="Options of the engine 'qwen3'.")
     neutts: dict[str, Any] = Field({}, description="Options of the engine 'neutts'.")
     quantize: str = Field(
-        "none",
+        "auto",
         validation_alias=_also("quantize", "QUANTIZE"),
-        description="Smaller weights, where the engine has them: none.",
+        description="Smaller weights, where the engine has them: int8, fp8, none; auto is the "
+        "engine's choice (Qwen3-TTS: int8 on CUDA, none on a CPU).",
     )
     torch_compile: bool = Field(
         False,
@@ -233,8 +237,10 @@ class Settings(BaseSettings):
             options.setdefault("models_dir", self.data_dir / "models")
         for name in PYTORCH:
             # An engine without it refuses the option: nothing is ignored silently.
-            if getattr(self, name) != type(self).model_fields[name].default:
-                options.setdefault(name, getattr(self, name))
+            value = getattr(self, name)
+            off = name == "quantize" and value in OFF and self.engine != "qwen3"
+            if value != type(self).model_fields[name].default and not off:
+                options.setdefault(name, value)
         return options
 
     @classmethod

@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 from vivavoce.engines.layers import int8_cpu
+from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.quantised import (
     FEW_ROWS,
+    QuantisedEmbedding,
     QuantisedLinear,
     WeightOnly,
     prepared,
     quantise_linears,
-    quantised_bytes,
 )
 
 SIZES = [(1, 1), (5, 7), (64, 48), (33, 129), (130, 96)]
@@ -134,6 +135,16 @@ def test_every_linear_is_swapped_and_takes_a_byte_a_weight(precision: Precision)
     weights, outputs = 64 * 96 + 96 * 32, 96 + 32
     assert weights <= quantised_bytes(model) <= weights + 12 * outputs
     assert not [name for name in model.state_dict() if name.endswith("weight")]
+
+
+def test_an_embedding_in_int8_is_within_half_a_step() -> None:
+    table = drawn(11, 24)
+    embedding = QuantisedEmbedding(table, torch.float32)
+    ids = torch.tensor([[0, 10], [3, 3]])
+    out = embedding(ids)
+    assert out.shape == (2, 2, 24)
+    half_step = table.abs().amax(1)[ids][..., None] / 127 * (0.5 + 1e-5)
+    assert (out - table[ids]).abs().le(half_step).all()
 
 
 def test_a_weight_is_handed_over_once() -> None:

@@ -459,7 +459,8 @@ def test_unload_gives_everything_back(tiny_checkpoint: Checkpoints) -> None:
 @pytest.mark.parametrize(
     ("options", "param"),
     [
-        ({"quantize": "int8"}, "quantize"),
+        ({"quantize": "int3"}, "quantize"),
+        ({"quantize": "fp8", "device": "cpu"}, "quantize"),
         ({"cuda_graphs": True, "device": "cpu"}, "cuda_graphs"),
         ({"torch_compile_mode": "max-autotune"}, "torch_compile_mode"),
         ({"nonsense": 1}, "nonsense"),

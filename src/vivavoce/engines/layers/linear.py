@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vivavoce.engines.kernels.weights import stack
+from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, prepared
+
 
 class Linear(nn.Linear):
     """``nn.Linear`` without bias that is fast for a single vector, too."""
@@ -25,10 +28,11 @@ class Joining(nn.Module):
     """Holds linear maps of one input that are computed as one, once they are joined.
 
     They keep their names and become views of the whole, so nothing is held twice. A map that gets
-    another weight (not other values) must be joined again.
+    another weight (not other values) must be joined again. Quantised maps are joined once, and have
+    no weight of their own afterwards.
     """
 
-    joined: Tensor | None = None
+    joined: Tensor | Matrix | None = None
 
     def parts(self) -> tuple[Linear, ...]:
         """The maps, in the order of their outputs."""
@@ -37,8 +41,14 @@ class Joining(nn.Module):
     def join(self) -> None:
         """Join them, after loading."""
         parts = self.parts()
-        self.joined = torch.cat([part.weight.detach() for part in parts])
-        pieces = torch.split(self.joined, [part.out_features for part in parts])
+        every: tuple[nn.Module, ...] = parts
+        quantised = [part for part in every if isinstance(part, QuantisedLinear)]
+        if quantised:
+            self.joined = prepared(stack([part.take() for part in quantised]), quantised[0].few)
+            return
+        whole = torch.cat([part.weight.detach() for part in parts])
+        self.joined = whole
+        pieces = torch.split(whole, [part.out_features for part in parts])
         for part, piece in zip(parts, pieces, strict=True):
             part.weight = nn.Parameter(piece, requires_grad=False)
 
@@ -51,17 +61,30 @@ class Joining(nn.Module):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Whatever moves or converts the maps takes them apart."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.joined is not None:
+        if isinstance(self.joined, Tensor):
             self.join()
         return self
 
 
-def apply(weight: Tensor, x: Tensor) -> Tensor:
+def apply(weight: Tensor | Matrix, x: Tensor) -> Tensor:
     """``x`` [..., inputs] through ``weight`` [outputs, inputs].
 
     A single vector goes through a matrix-vector product, which reads bfloat16 weights about a third
     faster on a CPU than the general product does.
     """
+    if not isinstance(weight, Tensor):
+        return weight(x)
     if x.numel() == weight.shape[1]:
         return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
     return functional.linear(x, weight)
+
+
+def quantised_bytes(module: nn.Module) -> int:
+    """Memory of all quantised maps below ``module``, which ``state_dict`` does not list."""
+    total = 0
+    for part in module.modules():
+        if isinstance(part, QuantisedLinear):
+            total += part.nbytes
+        elif isinstance(part, Joining) and not isinstance(part.joined, Tensor | None):
+            total += part.joined.nbytes
+    return total

@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise
+from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
 
 FEW_ROWS = 16
 """Up to so many rows a map is bound by reading its weights, and goes through a kernel."""
+
+BLOCK_ROWS = 8192
+"""How much of a table is in float32 at once."""
 
 Few = Callable[[Tensor, Weight], Tensor]
 """``kernels.Kernels.linear``: few rows [R, K] through a weight to [R, N]."""
@@ -137,6 +140,26 @@ class QuantisedLinear(nn.Module):
         return self.matrix(x)
 
 
+class QuantisedEmbedding(nn.Module):
+    """``nn.Embedding`` in int8 with a scale for each row: a table that is large and little read."""
+
+    data: Tensor
+    scale: Tensor
+
+    def __init__(self, table: Tensor, dtype: torch.dtype) -> None:
+        super().__init__()
+        blocks = torch.split(table.detach(), BLOCK_ROWS)
+        weight = stack([quantise(block, Precision.INT8) for block in blocks])
+        self.register_buffer("data", weight.data)
+        self.register_buffer("scale", weight.scale)
+        self.dtype = dtype
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids of any shape to [..., size], in the dtype that was asked for."""
+        scale = self.scale[ids][..., None]
+        return (self.data[ids].to(scale.dtype) * scale).to(self.dtype)
+
+
 def quantise_linears(module: nn.Module, precision: Precision, few: Few | None = None) -> int:
     """Swap every ``nn.Linear`` below ``module`` for its quantised form, one at a time.
 
@@ -151,8 +174,3 @@ def quantise_linears(module: nn.Module, precision: Precision, few: Few | None = 
     for owner, name, child in found:
         setattr(owner, name, QuantisedLinear.of(child, precision, few))
     return len(found)
-
-
-def quantised_bytes(module: nn.Module) -> int:
-    """Memory of all quantised maps below ``module``, which ``state_dict`` does not list."""
-    return sum(part.nbytes for part in module.modules() if isinstance(part, QuantisedLinear))

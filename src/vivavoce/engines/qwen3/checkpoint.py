@@ -38,6 +38,9 @@ DTYPES = ("BF16", "F16", "F32")
 MIN_USAGE = 1e-5
 NAMED_FAULTS = 5
 
+Swap: TypeAlias = "Callable[[str, nn.Module], Callable[[Tensor], nn.Module] | None]"
+"""From a name and the module that holds it to what makes its replacement; None leaves it."""
+
 Unused: TypeAlias = Callable[[str], bool]
 """Says of a name below the prefix that a module has no parameter for it, on purpose."""
 
@@ -97,6 +100,7 @@ class Checkpoint:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         unused: Unused | None = None,
+        swap: Swap | None = None,
     ) -> None:
         """Put the tensors below ``prefix`` in the place of ``module``'s parameters and buffers.
 
@@ -104,6 +108,9 @@ class Checkpoint:
         (``with torch.device("meta")``). Parameters ask for no gradient afterwards. Raises
         ModelFileError where module and file do not have the same names and shapes; names of the
         file for which ``unused`` is true may be without a place.
+
+        Where ``swap`` gives something for a name and the module that holds it, that module is
+        replaced with what is made of the tensor, which is as in the file and on the CPU.
         """
         wanted = module.state_dict(keep_vars=True)
         given = self.names(prefix)
@@ -113,6 +120,10 @@ class Checkpoint:
             what = _differences(missing, extra, [])
             raise ModelFileError(f"{self.folder}: {prefix}* does not fit the module: {what}")
         for name in wanted:
+            make = swap(name, _owner(module, name)) if swap else None
+            if make is not None:
+                _swap(module, name, make(self.tensor(prefix + name)))
+                continue
             loaded = self.tensor(prefix + name, dtype, device)
             _place_in(module, name, loaded, f"{self.folder}: {prefix}{name}")
 
@@ -217,8 +228,7 @@ def _torch_dtype(name: str) -> torch.dtype:
 def _place_in(module: nn.Module, name: str, loaded: Tensor, what: str) -> None:
     import torch
 
-    at, _, last = name.rpartition(".")
-    owner = module.get_submodule(at)
+    owner, last = _owner(module, name), name.rpartition(".")[2]
     old = getattr(owner, last)
     if old.shape != loaded.shape:
         raise ModelFileError(f"{what} is {list(loaded.shape)}, the module's {list(old.shape)}.")
@@ -226,3 +236,13 @@ def _place_in(module: nn.Module, name: str, loaded: Tensor, what: str) -> None:
         setattr(owner, last, torch.nn.Parameter(loaded, requires_grad=False))
     else:
         setattr(owner, last, loaded)
+
+
+def _owner(module: nn.Module, name: str) -> nn.Module:
+    return module.get_submodule(name.rpartition(".")[0])
+
+
+def _swap(module: nn.Module, name: str, part: nn.Module) -> None:
+    """Put ``part`` in the place of what holds the parameter ``name``."""
+    at, _, last = name.rpartition(".")[0].rpartition(".")
+    setattr(module.get_submodule(at), last, part)

@@ -5,23 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.options import AUTO, Qwen3Options
 from vivavoce.errors import SettingsError
 
 if TYPE_CHECKING:
     import torch
+
+    from vivavoce.engines.kernels.weights import Precision
 
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A device, a dtype, and why."""
+    """A device, a dtype, the precision of the weights, and why."""
 
     device: torch.device
     dtype: torch.dtype
     tf32: bool
     why: str
+    precision: Precision
+    precision_why: str
 
     def details(self) -> dict[str, Any]:
         """What ``info`` tells of it."""
@@ -31,6 +35,8 @@ class Place:
             "torch": torch.__version__,
             "dtype": str(self.dtype).removeprefix("torch."),
             "why": self.why,
+            "quantize": str(self.precision),
+            "quantize_why": self.precision_why,
             "tf32": self.tf32,
             "threads": torch.get_num_threads(),
         }
@@ -68,10 +74,30 @@ def choose_place(options: Qwen3Options) -> Place:
     torch.backends.cudnn.allow_tf32 = tf32
     if options.threads:
         torch.set_num_threads(options.threads)
-    return Place(device, dtype, tf32, _why(options, there))
+    precision, reason = _precision(options.quantize.lower(), device, dtype)
+    return Place(device, dtype, tf32, _why(options, there), precision, reason)
 
 
 def _why(options: Qwen3Options, there: bool) -> str:
     if options.device != "auto":
         return "asked for"
     return "PyTorch sees a CUDA device" if there else "PyTorch sees no CUDA device"
+
+
+def _precision(asked: str, device: torch.device, dtype: torch.dtype) -> tuple[Precision, str]:
+    """How weights are stored, and why. Raises SettingsError for float8 where it is not computed."""
+    from vivavoce.engines.kernels.chooser import Path, chosen, takes_fp8
+    from vivavoce.engines.kernels.weights import Precision
+
+    if asked != AUTO:
+        if asked == Precision.FP8 and not takes_fp8(device):
+            raise SettingsError(
+                "quantize='fp8' needs a CUDA device of sm_89 or newer.", param="quantize"
+            )
+        return Precision(asked or Precision.NONE), "asked for"
+    if device.type == "cpu":
+        return Precision.NONE, "the default on a CPU"
+    kernels = chosen(device, dtype)
+    if kernels.path is Path.TRITON:
+        return Precision.INT8, "the default on CUDA"
+    return Precision.NONE, f"no kernels for int8 here: {kernels.why}"

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import torch
 
+from vivavoce.engines.kernels.chooser import Path as KernelPath
+from vivavoce.engines.kernels.chooser import chosen
+from vivavoce.engines.kernels.weights import Precision
+from vivavoce.engines.layers.linear import quantised_bytes
+from vivavoce.engines.layers.quantised import Few, QuantisedLinear
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec.encoder import CodecEncoder, load_encoder
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.device import Place
+from vivavoce.engines.qwen3.quantising import Quantising
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder, load_speaker_encoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tokenizer import TextTokenizer
@@ -37,12 +43,9 @@ class Model:
         """Read a folder in the published layout. Raises ModelFileError, MissingExtra."""
         checkpoint = open_checkpoint(folder)
         tokenizer = TextTokenizer.load(folder)
-        with torch.device("meta"):
-            talker = Talker(checkpoint.config.talker)
-        checkpoint.load_into(talker, "talker.", dtype=place.dtype, device=place.device)
-        talker.join()
+        talker = load_talker(checkpoint, place.dtype, place.device, place.precision)
         codec = load_decoder(checkpoint, device=place.device)
-        return cls(checkpoint, place, talker.eval(), codec, tokenizer)
+        return cls(checkpoint, place, talker, codec, tokenizer)
 
     @property
     def config(self) -> Qwen3Config:
@@ -66,12 +69,38 @@ class Model:
     def weights_bytes(self) -> int:
         """Memory of what is loaded."""
         parts = (self.talker, self.codec, self._encoder, self._speaker)
-        return sum(
+        return quantised_bytes(self.talker) + sum(
             tensor.nbytes
             for part in parts
             if part is not None
             for tensor in part.state_dict().values()
         )
+
+
+def load_talker(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, precision: Precision
+) -> Talker:
+    """The talker, its weights quantised as they are read. Raises ModelFileError, InputError."""
+    with torch.device("meta"):
+        talker = Talker(checkpoint.config.talker)
+    checkpoint.load_into(
+        talker,
+        "talker.",
+        dtype=dtype,
+        device=device,
+        swap=Quantising(precision, dtype, device, few_kernel(device, dtype)),
+    )
+    talker.join()
+    for part in talker.modules():
+        if isinstance(part, QuantisedLinear) and part.weight is not None:
+            part.prepare()
+    return talker.eval()
+
+
+def few_kernel(device: torch.device, dtype: torch.dtype) -> Few | None:
+    """What multiplies few rows on the device, None where nothing beats PyTorch."""
+    kernels = chosen(device, dtype)
+    return kernels.linear if kernels.path is KernelPath.TRITON else None
 
 
 def give_back(device: torch.device) -> None:

@@ -13,6 +13,8 @@ from vivavoce.errors import SettingsError
 
 DEFAULT_MODEL = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
 DEFAULT_ROWS = {"cpu": 4, "cuda": 16}
+AUTO = "auto"
+QUANTIZE = (AUTO, "int8", "fp8", "none", "")
 
 Count = Annotated[int, Ge(0)]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
@@ -31,8 +33,9 @@ class Qwen3Options:
     and speech; 12.5 a second). ``text_layout`` "auto" is what the model's kind is published with.
     ``reference_silence_s`` goes to the end of a recording to clone from (None: 0.5 with a
     transcript, else none). ``guards`` False speaks without silence and loop detection.
-    ``threads`` 0 leaves PyTorch's own choice. The last four are refused where they ask for what
-    is not there.
+    ``threads`` 0 leaves PyTorch's own choice. ``quantize`` is how the weights of the talker and the
+    code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or nothing), or "auto":
+    int8 on CUDA, none on a CPU. The last three are refused where they ask for what is not there.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -47,7 +50,7 @@ class Qwen3Options:
     guards: bool = True
     threads: Count = 0
     models_dir: Path | None = None
-    quantize: str = "none"
+    quantize: str = AUTO
     torch_compile: bool = False
     torch_compile_mode: str = "default"
     cuda_graphs: bool = False
@@ -55,11 +58,13 @@ class Qwen3Options:
 
 def refuse_unsupported(options: Qwen3Options) -> None:
     """Raise SettingsError for what cannot be switched on; nothing is ignored silently."""
-    if options.quantize.lower() not in ("", "none"):
+    if options.quantize.lower() not in QUANTIZE:
         raise SettingsError(
-            f"quantize={options.quantize!r} is not supported by qwen3; only 'none' is.",
+            f"quantize={options.quantize!r} is not one of {', '.join(filter(None, QUANTIZE))}.",
             param="quantize",
         )
+    if options.quantize.lower() == "fp8" and options.device == "cpu":
+        raise SettingsError("quantize='fp8' needs device 'cuda'.", param="quantize")
     if options.cuda_graphs and options.device == "cpu":
         raise SettingsError("cuda_graphs needs device 'cuda'.", param="cuda_graphs")
     if options.cuda_graphs:

@@ -1,0 +1,50 @@
+"""Which weights of a talker are quantised, as they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vivavoce.engines.kernels.weights import Precision, quantise
+from vivavoce.engines.layers.linear import Linear
+from vivavoce.engines.layers.quantised import Few, QuantisedEmbedding, QuantisedLinear
+
+READ_BY_FRAMES = ("model.layers.", "code_predictor.")
+"""All that a frame reads but the head of code 0, which decides where speech ends, and the text's
+projection; these are 1 % of the bytes."""
+
+TEXT_TABLE = "model.text_embedding.weight"
+"""A third of all weights of 0.6B, of which a frame reads one row: int8 with any precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantising:
+    """A ``checkpoint.Swap``: one matrix at a time, so that no float copy of them is kept.
+
+    ``dtype`` is that of activations; ``few``: see ``layers.quantised.WeightOnly``.
+    """
+
+    precision: Precision
+    dtype: torch.dtype
+    device: torch.device
+    few: Few | None = None
+
+    def __call__(self, name: str, owner: nn.Module) -> Callable[[Tensor], nn.Module] | None:
+        """What makes the replacement of ``owner``, which holds the tensor ``name``."""
+        if self.precision is Precision.NONE:
+            return None
+        if name == TEXT_TABLE:
+            return self._table
+        if name.startswith(READ_BY_FRAMES) and isinstance(owner, Linear):
+            return self._map
+        return None
+
+    def _map(self, stored: Tensor) -> nn.Module:
+        return QuantisedLinear(quantise(stored.to(self.device), self.precision), self.few)
+
+    def _table(self, stored: Tensor) -> nn.Module:
+        """On the CPU, since in float32 it is more than a small GPU has to spare."""
+        return QuantisedEmbedding(stored, self.dtype).to(self.device)
