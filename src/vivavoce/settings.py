@@ -119,14 +119,14 @@ class Settings(BaseSettings):
         description="Compile the model with torch.compile, where the engine can.",
     )
     torch_compile_mode: str = Field(
-        "default",
+        "max-autotune",
         validation_alias=_also("torch_compile_mode", "TORCH_COMPILE_MODE"),
-        description="The mode of torch.compile.",
+        description="max-autotune, reduce-overhead, default or off; used on CUDA only.",
     )
     cuda_graphs: bool = Field(
-        False,
+        True,
         validation_alias=_also("cuda_graphs", "CUDA_GRAPHS"),
-        description="Replay captured CUDA graphs, where the engine can.",
+        description="Replay captured CUDA graphs, where the engine and the device can.",
     )
 
     # How much at once, and for how long.

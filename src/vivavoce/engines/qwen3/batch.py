@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from vivavoce.engines.capture.ring import Arrival
 from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.qwen3.captured import CapturedParts, Capturing, Sounded, codes_and_status
 from vivavoce.engines.qwen3.codec.state import DecoderState
+from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
 from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
@@ -72,6 +78,36 @@ class Frame:
     status: tuple[Status, ...]
 
 
+class _Tenancy(NamedTuple):
+    """Whose a row is, and how often it got text: what a frame on its way may not know of."""
+
+    tenants: int = 0
+    texts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A frame on its way to the host."""
+
+    _told: Callable[[], Codes]
+    _then: tuple[_Tenancy, ...]
+    _now: Sequence[_Tenancy]
+    _drop: Callable[[], None]
+
+    def land(self) -> Frame:
+        """Wait for it. Rows that were released since are idle; who got text since does not wait."""
+        told = self._told()
+        status = []
+        for bits, then, now in zip(told[:, -1], self._then, self._now, strict=False):
+            each = Status(int(bits)) if then.tenants == now.tenants else Status(0)
+            status.append(each if then == now else each & ~Status.WAITING)
+        return Frame(told[:, :-1], tuple(status))
+
+    def drop(self) -> None:
+        """Nobody wants it."""
+        self._drop()
+
+
 @dataclass(frozen=True, slots=True)
 class _Fixed:
     """Keys and values of a voice's first positions; ``clone`` keeps its id from being reused."""
@@ -89,27 +125,62 @@ class _Primed:
 
 
 class Batch:
-    """``rows`` rows of ``positions`` positions each, with a codec state for each."""
+    """``rows`` rows of ``positions`` positions each, with a codec state for each.
 
-    def __init__(self, model: Model, rows: int, positions: int) -> None:
+    With ``capturing`` everything is captured, and results are read while later work is under way;
+    without, each call waits for its own.
+    """
+
+    def __init__(
+        self, model: Model, rows: int, positions: int, capturing: Capturing | None = None
+    ) -> None:
         self._model = model
         self._ids = FrameIds.of(model.config)
         self._positions = positions
         self._rows = Rows(model.config.talker, rows, positions, model.talker.codec_head.weight)
-        self._codec = model.codec.init_state(rows)
+        self._captured: CapturedParts | None = None
+        if capturing is not None:
+            capturing.api.enter()
+            self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST)
+            self._captured.warm()
+            self._codec = self._captured.windows.state
+        else:
+            self._codec = model.codec.init_state(rows)
         self._at = [0] * rows
+        self._tenancies = [_Tenancy()] * rows
         self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(KEPT_PROMPTS)
         self._primed: Recent[int, _Primed] = Recent(KEPT_VOICES)
         self._first: set[int] = set()
         self._sorting: set[int] = set()
 
+    @property
+    def late(self) -> bool:
+        """Whether a frame is best read after the next was launched."""
+        return self._captured is not None
+
+    def costs(self) -> Costs | None:
+        """What its stages take on this device; None where they were not captured."""
+        return None if self._captured is None else self._captured.costs()
+
+    @property
+    def on_the_way(self) -> int:
+        """Host buffers with something nobody took yet."""
+        return 0 if self._captured is None else self._captured.in_use
+
+    def close(self) -> None:
+        """Give back what was captured; nothing can be done after it."""
+        if self._captured is not None:
+            self._captured.close()
+            self._captured = None
+
+    @torch.no_grad()
     def begin(self, row: int, words: Words, options: RowOptions) -> None:
         """Prefill and admit. Raises InputError for what leaves no room to speak."""
         speaking = words.speaking()
         laid = plan(self._model.config, speaking)
         start = self._restore_fixed(row, laid, speaking, words.clone)
         prompt = embed(self._model.talker, laid.rows[start:], speaking)
-        hidden = self._rows.prefill(self._model.talker, row, prompt, start)
+        hidden = self._prefill(row, prompt, start)
         length = len(laid.rows)
         self._begin_codec(row, words.clone)
         self._at[row] = length
@@ -121,10 +192,12 @@ class Batch:
     def extend(self, row: int, ids: Sequence[int]) -> None:
         """More text of a row that was begun open."""
         self._rows.extend(row, ids)
+        self._got_text(row)
 
     def finish(self, row: int) -> None:
         """No more text."""
         self._rows.finish(row, self._model.config.tts_eos_token_id)
+        self._got_text(row)
 
     def release(self, row: int, *, failed: bool = False) -> None:
         """Make a row idle; what a ``failed`` one leaves behind is cleared."""
@@ -132,22 +205,40 @@ class Batch:
         if failed:
             self._rows.scrub(row)
         self._at[row] = 0
+        self._tenancies[row] = _Tenancy(self._tenancies[row].tenants + 1)
         self._first.discard(row)
         self._sorting.discard(row)
 
     def frame(self, width: int) -> Frame:
         """Advance the first ``width`` rows by one frame, and wait for it."""
-        state = self._rows.first(width)
+        return self.launch(width).land()
+
+    def launch(self, width: int) -> Flight:
+        """Begin to advance the first ``width`` rows by one frame."""
         span = min(max(self._at[:width]) + 1, self._positions)
         begun = any(at > 0 and row not in self._first for row, at in enumerate(self._at[:width]))
         most = 0 if self._sorting else SHORTLIST
-        frame(self._model.talker, state, self._ids, span, step=begun, most=most)
         self._first.difference_update(range(width))
-        told = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
-        status = tuple(Status(int(bits)) for bits in told[:, -1])
         for row in range(width):
             self._at[row] += self._at[row] > 0
-        return Frame(told[:, :-1], status)
+        then = tuple(self._tenancies[:width])
+        if self._captured is not None:
+            arrival = self._captured.frame(width, span, step=begun, most=most)
+            told = _Told(arrival, width)
+            return Flight(told, then, self._tenancies, arrival.release)
+        state = self._rows.first(width)
+        frame(self._model.talker, state, self._ids, span, step=begun, most=most)
+        values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
+        return Flight(lambda: values, then, self._tenancies, _nothing)
+
+    def send(self, rows: Sequence[int], codes: Codes, *, last: bool = False) -> Sounding | Sounded:
+        """Begin to decode the next ``codes`` [len(rows), T, 16] of some rows.
+
+        ``last``: none of them goes on after it.
+        """
+        if self._captured is not None:
+            return self._captured.windows.decode(rows, codes, last=last)
+        return Sounded(self.decode(rows, codes))
 
     @torch.no_grad()
     def decode(self, rows: Sequence[int], codes: Codes) -> list[Samples]:
@@ -168,6 +259,22 @@ class Batch:
         kv = sum(buffer.keys.nbytes + buffer.values.nbytes for buffer in buffers)
         return kv + self._codec.row_bytes * self._codec.batch
 
+    def details(self) -> dict[str, int]:
+        """Counts of captures, where there are any."""
+        return {} if self._captured is None else self._captured.details()
+
+    def _prefill(self, row: int, prompt: Tensor, start: int = 0) -> Tensor:
+        hidden = None
+        if self._captured is not None:
+            hidden = self._captured.prompts.run(row, prompt, start)
+        if hidden is None:
+            hidden = self._rows.prefill(self._model.talker, row, prompt, start)
+        return hidden
+
+    def _got_text(self, row: int) -> None:
+        tenants, texts = self._tenancies[row]
+        self._tenancies[row] = _Tenancy(tenants, texts + 1)
+
     def _restore_fixed(
         self, row: int, laid: Plan, speaking: Speaking, clone: ClonedVoice | None
     ) -> int:
@@ -180,7 +287,7 @@ class Batch:
 
         def make() -> _Fixed:
             prompt = embed(self._model.talker, laid.rows[: laid.fixed], speaking)
-            self._rows.prefill(self._model.talker, row, prompt)
+            self._prefill(row, prompt)
             return _Fixed(clone, self._rows.keep(row, laid.fixed))
 
         fixed = self._fixed.get((laid.rows[: laid.fixed], id(clone)), make)
@@ -188,7 +295,7 @@ class Batch:
 
     def _begin_codec(self, row: int, clone: ClonedVoice | None) -> None:
         if clone is None or not clone.codec_state:
-            self._codec.reset(row)
+            self._start_codec(row, None)
             return
 
         def make() -> _Primed:
@@ -199,4 +306,27 @@ class Batch:
                 message = "The voice was made with another model."
                 raise InputError(message, param="voice") from error
 
-        self._codec.copy_row(row, self._primed.get(id(clone), make).state)
+        self._start_codec(row, self._primed.get(id(clone), make).state)
+
+    def _start_codec(self, row: int, state: DecoderState | None) -> None:
+        if self._captured is not None:
+            self._captured.windows.begin(row, state)
+        elif state is None:
+            self._codec.reset(row)
+        else:
+            self._codec.copy_row(row, state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Codes and status of a captured frame, once they are there."""
+
+    arrival: Arrival
+    width: int
+
+    def __call__(self) -> Codes:
+        return codes_and_status(self.arrival.take(), self.width)
+
+
+def _nothing() -> None:
+    """To drop what nobody holds."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
     from vivavoce.engines.kernels.weights import Precision
+    from vivavoce.engines.qwen3.captured import Capturing
 
 MIB = 1024 * 1024
 
@@ -76,6 +77,20 @@ def choose_place(options: Qwen3Options) -> Place:
         torch.set_num_threads(options.threads)
     precision, reason = _precision(options.quantize.lower(), device, dtype)
     return Place(device, dtype, tf32, _why(options, there), precision, reason)
+
+
+def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
+    """What captures on a place; None where nothing does, or nothing should."""
+    if place.device.type != "cuda" or options.cuda_graphs is False:
+        return None
+    from vivavoce.engines.capture.compiled import cache_folder, cache_on_disk, inductor_mode
+    from vivavoce.engines.capture.cuda import CudaGraphs
+    from vivavoce.engines.qwen3.captured import Capturing
+
+    mode = inductor_mode(options.torch_compile_mode, captured=True)
+    if mode is not None:
+        cache_on_disk(cache_folder())
+    return Capturing(CudaGraphs(place.device), mode)
 
 
 def _why(options: Qwen3Options, there: bool) -> str:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.qwen3.checks import check_described, check_utterance
-from vivavoce.engines.qwen3.chunks import by_size
+from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.languages import known_languages, language_codes
 from vivavoce.engines.qwen3.manner import row_options
 from vivavoce.engines.qwen3.options import DEFAULT_ROWS, Qwen3Options, models_root
+from vivavoce.engines.qwen3.pace import Pace, pace_for
+from vivavoce.engines.qwen3.pipeline import Pipeline, timed
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
 from vivavoce.engines.qwen3.scheduler import Phase, Scheduler
 from vivavoce.engines.qwen3.voices import (
@@ -42,13 +41,13 @@ from vivavoce.types import ReferenceAudio, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch, Frame
+    from vivavoce.engines.qwen3.captured import Capturing
     from vivavoce.engines.qwen3.model import Model
 
 STARVED_S = 0.002
 """How long a step waits when every row waits for text."""
 
 MIB = 1024 * 1024
-NO_SOUND = np.zeros(0, np.float32)
 
 FRAME_RATE_HZ = 12.5
 """Codec frames a second, in every published model."""
@@ -58,16 +57,23 @@ class Qwen3Engine(Engine):
     """A published Qwen3-TTS checkpoint behind the engine contract; a slot is a row.
 
     A step prefills at most one waiting row, advances all rows by one frame, and makes sound of
-    the rows whose next chunk is whole.
+    the rows whose next chunk is whole. Where frames are captured, a step launches one and reads
+    the one before, and sound arrives while later frames are made.
     """
 
-    def __init__(self, options: Qwen3Options | None = None) -> None:
+    def __init__(
+        self, options: Qwen3Options | None = None, capturing: Capturing | None = None
+    ) -> None:
+        """``capturing`` replaces what the device itself captures with."""
         self.options = options or Qwen3Options()
         self._config = _config_at_hand(self.options)
         self._model: Model | None = None
         self._batch: Batch | None = None
         self._rows = Scheduler(self._row_count("cpu"))
         self._speeches: dict[int, RowSpeech] = {}
+        self._capturing = capturing
+        self._pace = Pace(self._rows.rows)
+        self._pipeline = Pipeline()
         self._listed: tuple[Voice, ...] = ()
         self._info = self._describe()
 
@@ -87,21 +93,27 @@ class Qwen3Engine(Engine):
     def load(self) -> None:
         """Read the checkpoint, downloading it where ``model`` is a name. Raises SetupError."""
         from vivavoce.engines.qwen3.batch import Batch
-        from vivavoce.engines.qwen3.device import choose_place
+        from vivavoce.engines.qwen3.device import capturing_on, choose_place
         from vivavoce.engines.qwen3.model import Model
 
         place = choose_place(self.options)
         self._model = model = Model.load(_locate(self.options), place)
         self._config = model.config
         rows = self._row_count(place.device.type)
-        self._batch = Batch(model, rows, self.options.positions)
-        self._rows, self._speeches = Scheduler(rows), {}
+        capturing = self._capturing or capturing_on(place, self.options)
+        self._batch = Batch(model, rows, self.options.positions, capturing)
+        costs = self._batch.costs() if place.device.type == "cuda" else None
+        self._pace = pace_for(costs, rows, fixed=self.options.capacity > 0)
+        self._rows, self._speeches = Scheduler(self._pace.rows), {}
         self._info = self._describe()
 
     def unload(self) -> None:
         """Give the memory back."""
-        model, self._model, self._batch = self._model, None, None
         self._speeches.clear()
+        self._pipeline.settle()
+        if self._batch is not None:
+            self._batch.close()
+        model, self._model, self._batch = self._model, None, None
         if model is not None:
             from vivavoce.engines.qwen3.model import give_back
 
@@ -153,6 +165,7 @@ class Qwen3Engine(Engine):
         )
         if speech.closed and not speech.ids:
             raise EmptyInput
+        speech.ramp = ChunkRamp(self._pace.ramp)
         row = self._rows.take(utterance.deadline_s, has_text=bool(speech.ids))
         self._speeches[row] = speech
         return row
@@ -203,7 +216,7 @@ class Qwen3Engine(Engine):
         from vivavoce.engines.qwen3.wording import words_of
 
         speech, config = self._speeches[row], self._known()
-        with _timed([speech], "prefill"):
+        with timed([speech], "prefill"):
             try:
                 words = words_of(speech, config, self._loaded().tokenizer, self.options.text_layout)
                 most = speech.budget if speech.closed else self.options.positions
@@ -218,14 +231,16 @@ class Qwen3Engine(Engine):
         self._rows.began(row)
 
     def _advance(self, batch: Batch) -> bool:
-        """One frame; whether any row was there to advance."""
+        """Launch a frame, and note one that landed; whether there was either."""
         rows = [row for row in self._rows.speaking() if self._speeches[row].ended is None]
-        if not rows:
-            return False
-        with _timed([self._speeches[row] for row in rows], "frame"):
-            frame = batch.frame(max(rows) + 1)
-        for row in rows:
-            self._note(row, self._speeches[row], frame)
+        with timed([self._speeches[row] for row in rows], "frame"):
+            frame = self._pipeline.frame(batch, max(rows, default=-1) + 1)
+        if frame is None:
+            return bool(rows)
+        for row in range(len(frame.status)):
+            speech = self._speeches.get(row)
+            if speech is not None and speech.ended is None:
+                self._note(row, speech, frame)
         return True
 
     def _note(self, row: int, speech: RowSpeech, frame: Frame) -> None:
@@ -252,24 +267,18 @@ class Qwen3Engine(Engine):
             speech.take(codes)
 
     def _sound(self, batch: Batch) -> None:
-        """Decode the chunks that are whole, rows with equally long ones together."""
+        """Decode the chunks that are whole, and hear what has arrived."""
         due = {
             row: speech.chunk(stalled=self._rows.phase(row) is Phase.STALLED)
             for row, speech in self._speeches.items()
         }
-        for frames, rows in by_size(due):
-            speeches = [self._speeches[row] for row in rows]
-            with _timed(speeches, "codec"):
-                codes = np.stack([speech.pop(frames) for speech in speeches])
-                sounds = batch.decode(rows, codes)
-            for speech, samples in zip(speeches, sounds, strict=True):
-                speech.heard(samples)
+        self._pipeline.decode(batch, due, self._speeches)
+        self._pipeline.hear()
 
     def _produced(self, row: int) -> Produced | None:
         """What to hand out for a row now; the last of it frees the row."""
         speech = self._speeches[row]
-        samples = speech.sound.pop() if speech.sound else NO_SOUND
-        last = speech.ended is not None and not speech.waiting
+        samples, last = speech.take_sound(), speech.over
         if not last and not len(samples):
             return None
         if last:
@@ -291,6 +300,8 @@ class Qwen3Engine(Engine):
         self._rows.free(row)
         if began and self._batch is not None:
             self._batch.release(row, failed=speech.error is not None)
+        if not self._speeches:
+            self._pipeline.settle()
 
     def _spread(self, row: int, speech: RowSpeech, ids: list[int]) -> None:
         """Newly settled tokens go to the device once the row has begun."""
@@ -357,16 +368,8 @@ class Qwen3Engine(Engine):
                 "weights_mb": model.weights_bytes() // MIB,
                 "buffers_mb": batch.memory_bytes() // MIB,
             }
+            told |= batch.details()
         return told
-
-
-@contextmanager
-def _timed(speeches: Sequence[RowSpeech], stage: str) -> Iterator[None]:
-    began_s = time.perf_counter()
-    yield
-    spent_ms = (time.perf_counter() - began_s) * 1000
-    for speech in speeches:
-        speech.spent(stage, spent_ms)
 
 
 def _capabilities(config: Qwen3Config | None) -> Capabilities:

@@ -18,6 +18,7 @@ QUANTIZE = (AUTO, "int8", "fp8", "none", "")
 
 Count = Annotated[int, Ge(0)]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
+CompileMode: TypeAlias = Literal["max-autotune", "reduce-overhead", "default", "off"]
 TextLayout: TypeAlias = Literal["auto", "streaming", "whole"]
 
 
@@ -35,7 +36,9 @@ class Qwen3Options:
     transcript, else none). ``guards`` False speaks without silence and loop detection.
     ``threads`` 0 leaves PyTorch's own choice. ``quantize`` is how the weights of the talker and the
     code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or nothing), or "auto":
-    int8 on CUDA, none on a CPU. The last three are refused where they ask for what is not there.
+    int8 on CUDA, none on a CPU. On CUDA frames, prompts and sound are captured unless
+    ``cuda_graphs`` is False, and the codec is compiled in ``torch_compile_mode`` ("off": not at
+    all). What asks for what is not there is refused.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -52,8 +55,8 @@ class Qwen3Options:
     models_dir: Path | None = None
     quantize: str = AUTO
     torch_compile: bool = False
-    torch_compile_mode: str = "default"
-    cuda_graphs: bool = False
+    torch_compile_mode: CompileMode = "max-autotune"
+    cuda_graphs: bool | None = None
 
 
 def refuse_unsupported(options: Qwen3Options) -> None:
@@ -67,12 +70,8 @@ def refuse_unsupported(options: Qwen3Options) -> None:
         raise SettingsError("quantize='fp8' needs device 'cuda'.", param="quantize")
     if options.cuda_graphs and options.device == "cpu":
         raise SettingsError("cuda_graphs needs device 'cuda'.", param="cuda_graphs")
-    if options.cuda_graphs:
-        raise SettingsError("cuda_graphs is not supported by qwen3 yet.", param="cuda_graphs")
-    if options.torch_compile:
-        raise SettingsError("torch_compile is not supported by qwen3 yet.", param="torch_compile")
-    if options.torch_compile_mode not in ("", "default"):
-        raise SettingsError("torch_compile_mode needs torch_compile.", param="torch_compile_mode")
+    if options.torch_compile and options.device == "cpu":
+        raise SettingsError("torch_compile needs device 'cuda'.", param="torch_compile")
 
 
 def models_root(options: Qwen3Options) -> Path:

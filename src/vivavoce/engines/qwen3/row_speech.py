@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.qwen3.chunks import ChunkRamp
-from vivavoce.engines.qwen3.guards import LoopGuard, SilenceGuard, frame_budget
+from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, SilenceGuard, frame_budget
 from vivavoce.engines.qwen3.manner import Manner
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
 
 SAMPLE_RATE_HZ = 24_000
+NO_SOUND = np.zeros(0, np.float32)
 
 FrameCodes = NDArray[np.int64]
 """The codes of one frame [16]."""
@@ -24,7 +25,8 @@ FrameCodes = NDArray[np.int64]
 class RowSpeech:
     """What the host knows of a row. ``waiting`` are frames that are not yet sound.
 
-    ``sound`` holds what was decoded in this step, at most one chunk. ``recorded``, where it is a
+    ``sound`` holds what arrived in this step; ``travelling`` chunks are being decoded, and
+    ``sent`` frames were given to the codec so far. ``recorded``, where it is a
     list, gets every frame.
     """
 
@@ -37,6 +39,9 @@ class RowSpeech:
     frames: int = 0
     waiting: list[FrameCodes] = field(default_factory=list)
     sound: list[Samples] = field(default_factory=list)
+    sent: int = 0
+    travelling: int = 0
+    audible: bool = False
     ramp: ChunkRamp = field(default_factory=ChunkRamp)
     ended: FinishReason | None = None
     error: VivavoceError | None = None
@@ -97,6 +102,7 @@ class RowSpeech:
 
     def heard(self, samples: Samples) -> None:
         """Its next sound; may end it as silent."""
+        self.audible = True
         if not np.isfinite(samples).all():
             self.fail(EngineError("The codec gave numbers that are not finite."))
             return
@@ -121,7 +127,25 @@ class RowSpeech:
     def pop(self, frames: int) -> FrameCodes:
         """The first waiting frames [frames, 16]."""
         taken, self.waiting = self.waiting[:frames], self.waiting[frames:]
+        self.sent += frames
         return np.stack(taken)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it is to come."""
+        if self.ended is None:
+            return False
+        return self.error is not None or not (self.waiting or self.travelling)
+
+    @property
+    def dry_s(self) -> float:
+        """When playback runs dry of what was given to the codec (monotonic clock)."""
+        return self.utterance.deadline_s + self.sent * FRAME_S
+
+    def take_sound(self) -> Samples:
+        """All that arrived in this step."""
+        sound, self.sound = self.sound, []
+        return sound[0] if len(sound) == 1 else np.concatenate([NO_SOUND, *sound])
 
     def spent(self, stage: str, milliseconds: float) -> None:
         """Note time; told with the next sound."""
