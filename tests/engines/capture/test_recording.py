@@ -71,8 +71,8 @@ WRONG: dict[str, tuple[Work, str]] = {
     "writes to another": (OUTSIDE[:2].zero_, "no static one"),
     "asks for a value": (lambda: INSIDE.add_(INSIDE.sum().item()), "host"),
     "branches on a value": (lambda: INSIDE.add_(1) if INSIDE.sum() > 0 else None, "host"),
-    "copies to the host": (lambda: INSIDE.cpu(), "host"),
-    "a shape from data": (lambda: INSIDE.nonzero(), "depends on data"),
+    "copies to the host": (INSIDE.cpu, "host"),
+    "a shape from data": (INSIDE.nonzero, "depends on data"),
     "picks by a mask": (lambda: INSIDE[INSIDE > 0], "mask"),
     "draws": (INSIDE.uniform_, "random"),
 }  # fmt: skip
@@ -115,9 +115,7 @@ def test_a_weight_that_moved_is_found() -> None:
 def test_a_pool_belongs_to_one_stream() -> None:
     api, x = RecordingGraphs(eager=True), torch.zeros(1)
     pool, statics = api.pool(), Statics().buffers((x,))
-    first, second = (
-        api.capture(name, lambda: x.add_(1), statics, pool) for name in ("a", "b")
-    )
+    first, second = (api.capture(name, lambda: x.add_(1), statics, pool) for name in ("a", "b"))
     first()
     with pytest.raises(CaptureFailed, match="two streams"):
         api.stream("other").run(second)

@@ -1,4 +1,4 @@
-"""The kernels run in Triton's interpreter, on the CPU; what needs it is left out where it is not."""
+"""The kernels run in Triton's interpreter, on the CPU; without Triton its tests are left out."""
 
 from __future__ import annotations
 

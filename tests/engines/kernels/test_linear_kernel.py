@@ -41,8 +41,8 @@ def limit(dtype: torch.dtype) -> float:
     return 2 * torch.finfo(dtype).eps
 
 
-# Outputs and inputs of the models' projections, cut short in the outputs for the interpreter's sake,
-# and sizes that fill no tile.
+# Outputs and inputs of the models' projections, cut short in the outputs for the interpreter, and
+# sizes that fill no tile.
 SIZES = [(64, 1024), (40, 2048), (24, 3072), (16, 6144), (37, 1000), (5, 70)]
 
 

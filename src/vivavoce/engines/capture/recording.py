@@ -39,8 +39,9 @@ class RecordedStream:
             self.drain(self.sent)
 
     def wait(self, event: Event) -> None:
-        """Come behind an event."""
-        self.run(event.wait)
+        """Come behind an event as it is now: where it is recorded again, that is another one."""
+        assert isinstance(event, RecordedEvent)
+        self.run(event.reached())
 
     def synchronise(self) -> None:
         """Run all of it."""
@@ -80,8 +81,12 @@ class RecordedEvent:
 
     def wait(self) -> None:
         """Run the stream up to the mark."""
-        if self._stream is not None:
-            self._stream.drain(self._mark)
+        self.reached()()
+
+    def reached(self) -> Work:
+        """What runs the stream up to where the mark is now."""
+        stream, mark = self._stream, self._mark
+        return lambda: None if stream is None else stream.drain(mark)
 
 
 @dataclass(slots=True)

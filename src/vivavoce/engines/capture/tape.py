@@ -134,7 +134,7 @@ class _Recorder(TorchDispatchMode):
             return
         quiet = not _argument(func, args, named, "dropout_p")
         for tag in func.tags:
-            if tag is torch.Tag.nondeterministic_seeded and _draws_by_dropout(func) and quiet:
+            if tag == torch.Tag.nondeterministic_seeded and _draws_by_dropout(func) and quiet:
                 continue
             if tag in _REFUSED:
                 raise CaptureFailed(f"{self._name}: {func}: {_REFUSED[tag]}.")

@@ -178,7 +178,10 @@ def _attention(
         overlap=overlap,
     )
     scratch = ("*fp32", "*i32") if splits > 1 else ("constexpr", "constexpr")
-    types = attention_triton.Operands(*["*bf16"] * 7, "*i64", *scratch, "*bf16")
+    bf16 = "*bf16"
+    types = attention_triton.Operands(
+        bf16, bf16, bf16, bf16, bf16, bf16, bf16, "*i64", scratch[0], scratch[1], bf16
+    )
     suffix = " overlapped" if overlap else ""
     return Case(name + suffix, attention_triton.attend_kernel, types, plan, 4, {})
 

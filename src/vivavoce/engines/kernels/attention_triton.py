@@ -80,7 +80,7 @@ def _turned(
 ) -> tl.tuple:
     """Halves ``x`` [Q, D / 2] of vectors at positions [Q], normalised and rotated.
 
-    It rounds wherever the reference does.
+    It rounds wherever ``layers.rope.rotate`` does: the second product only with the sum.
     """
     like: tl.constexpr = x[0].dtype
     half: tl.constexpr = how.size // 2
@@ -92,9 +92,9 @@ def _turned(
     high = times(narrow(high * inverse, like), tl.load(norm + half + d)[None, :], like)
     angle = position[:, None] * how.size + d[None, :]
     cos, sin = tl.load(at.cos + angle), tl.load(at.sin + angle)
-    first = times(low, cos, like).to(tl.float32) - times(high, sin, like).to(tl.float32)
+    first = times(low, cos, like).to(tl.float32) + high.to(tl.float32) * sin.to(tl.float32)
     cos, sin = tl.load(at.cos + angle + half), tl.load(at.sin + angle + half)
-    second = times(high, cos, like).to(tl.float32) + times(low, sin, like).to(tl.float32)
+    second = times(high, cos, like).to(tl.float32) + low.to(tl.float32) * sin.to(tl.float32)
     return narrow(first, like), narrow(second, like)
 
 

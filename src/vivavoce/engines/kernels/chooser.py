@@ -29,8 +29,8 @@ class Path(enum.StrEnum):
 class Kernels:
     """One implementation of all of them; signatures and meanings are those of the plain ones.
 
-    ``linear``, ``gated``, ``normalise``: ``kernels.linear``; ``attend``: ``kernels.attention``; ``sample``,
-    ``embed_sum``: ``kernels.sampler``. ``why`` says in words why it was chosen.
+    ``linear``, ``gated``, ``normalise``: ``kernels.linear``; ``attend``: ``kernels.attention``;
+    ``sample``, ``embed_sum``: ``kernels.sampler``. ``why`` says in words why it was chosen.
     """
 
     path: Path

@@ -1,7 +1,8 @@
 # mypy: allow-untyped-decorators
 """From scores to a code and its embedding in one Triton kernel: one program for each row.
 
-Nothing is sorted: the top-k and top-p limits are found bit by bit in the scores' order, by counting.
+Nothing is sorted: the limits of top-k and top-p are found bit by bit in the scores' order, by
+counting.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ _TILE = 16384  # weights that a program of 4 warps has at once: 128 in a thread
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """Weights [parts, block_n, block_k] that a program takes at a time, the parts beside each other.
+    """Weights [parts, block_n, block_k] that a program takes at a time, parts beside each other.
 
     ``dot``: by tensor cores, else by sums of products.
     """

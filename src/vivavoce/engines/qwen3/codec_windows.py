@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,6 @@ KEPT = 64
 
 SLOTS = 4
 """Chunks on their way to the host at a time, before the ring grows."""
-
 
 COMPILED_ROWS = 2
 """Each size is compiled by itself, which takes a while: those of the first sounds are."""
@@ -77,7 +76,8 @@ class CodecWindows:
         self._main, self._ready = api.main, api.event()
         self._begun: deque[DecoderState] = deque(maxlen=KEPT)
         self.state = decoder.init_state(rows + 1)
-        self._decode, self._spare = decoder.decode, rows
+        self._decode: Callable[..., Tensor] = decoder.decode
+        self._spare = rows
         self._compiled = None if mode is None else Compiled("The codec", decoder.decode, mode)
         self._batches = buckets_to(rows, BATCH_BUCKETS)
         device, groups = self.state.positions.device, decoder.config.num_quantizers

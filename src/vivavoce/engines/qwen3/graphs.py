@@ -105,6 +105,7 @@ class PromptBuffers:
         """``like`` [..., H] gives the width, the dtype and the device."""
         width = like.shape[-1]
         row, start, length = like.new_zeros(3, 1, dtype=torch.int64).unbind()
+        length.fill_(1)  # what is captured looks at the last position
         return cls(like.new_zeros(longest, width), row, start, length, like.new_zeros(width))
 
 

@@ -121,7 +121,7 @@ def _outside_top_p(ascending: Tensor, tail: Tensor) -> Tensor:
     """Of ascending scores, those whose summed probability is within the tail; never the last."""
     limit = tail[:, None].to(ascending.dtype)
     removed = (ascending.softmax(-1).cumsum(-1) <= limit) & (limit > 0)
-    removed[:, -1] = False
+    removed[:, -1].zero_()
     return removed
 
 
