@@ -64,13 +64,13 @@ def check(qkv: Tensor, heads: Heads, cache: Cache, scratch: Scratch | None = Non
 @pytest.mark.parametrize("span", [2, 3, 9, 16, 17])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_the_short_cache_of_a_frame(span: int, rows: int) -> None:
-    heads = heads_of(16, 8, 128)
+    heads = heads_of(4, 2, 128)
     cache = cache_of(heads, [span - 1] * rows, span)
     check(torch.randn(rows, 1, heads.width).to(BF16), heads, cache)
 
 
 def test_the_first_two_tokens_together() -> None:
-    heads = heads_of(16, 8, 128)
+    heads = heads_of(4, 2, 128)
     check(torch.randn(2, 2, heads.width).to(BF16), heads, cache_of(heads, [0, 0], 2))
 
 

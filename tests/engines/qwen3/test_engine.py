@@ -418,16 +418,17 @@ def test_a_row_that_breaks_ends_alone(speakers: Qwen3Engine) -> None:
 def test_a_code_outside_the_codebook_never_reaches_the_codec(
     speakers: Qwen3Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slot = speakers.admit(saying(speakers))
-    assert speakers._batch is not None
-    real = speakers._batch.frame
+    from vivavoce.engines.qwen3.batch import Flight
 
-    def spoilt(width: int) -> Any:
-        frame = real(width)
+    slot = speakers.admit(saying(speakers))
+    real = Flight.land
+
+    def spoilt(flight: Flight) -> Any:
+        frame = real(flight)
         frame.codes[:, 3] = 2048
         return frame
 
-    monkeypatch.setattr(speakers._batch, "frame", spoilt)
+    monkeypatch.setattr(Flight, "land", spoilt)
     (last,) = run(speakers, [slot])[slot]
     assert isinstance(last.error, EngineError) and len(last.samples) == 0
 
