@@ -11,6 +11,13 @@ import pytest
 
 collect_ignore_glob: list[str] = []
 
+
+def pytest_report_header() -> str | None:
+    """Says what is left out."""
+    missing = [name for name in ("torch", "safetensors", "triton") if find_spec(name) is None]
+    return f"kernels: without {', '.join(missing)} their tests are left out" if missing else None
+
+
 if find_spec("torch") is None or find_spec("safetensors") is None:
     collect_ignore_glob = ["test_*.py"]
 elif find_spec("triton") is None:

@@ -51,7 +51,9 @@ def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None
 
 @torch.no_grad()
 @pytest.mark.parametrize("path", list(Path))
-@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
+@pytest.mark.parametrize(
+    "precision", [Precision.INT8, pytest.param(Precision.FP8, marks=pytest.mark.slow)]
+)
 def test_quantised_weights_come_close(path: Path, precision: Precision) -> None:
     decoder = decoder_of(torch.bfloat16)
     kernels = chosen(CPU, torch.bfloat16, path)

@@ -43,10 +43,10 @@ def limit(dtype: torch.dtype) -> float:
 
 # Outputs and inputs of the models' projections, cut short in the outputs for the interpreter, and
 # sizes that fill no tile.
-SIZES = [(64, 1024), (40, 2048), (24, 3072), (16, 6144), (37, 1000), (5, 70)]
+SIZES = [(48, 1024), (24, 2048), (8, 6144), (37, 1000), (5, 70)]
 
 
-@pytest.mark.parametrize("rows", [1, 3, 5, 16])
+@pytest.mark.parametrize("rows", [1, 3, 16])
 @pytest.mark.parametrize(("n", "k"), SIZES)
 @pytest.mark.parametrize("precision", list(Precision))
 def test_a_product_is_as_good_as_one_rounding(
@@ -60,8 +60,8 @@ def test_a_product_is_as_good_as_one_rounding(
     assert error(plain.linear(x, weight), wanted) < limit(BF16)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 7])
-@pytest.mark.parametrize(("n", "k"), [(48, 1024), (20, 2048), (19, 333)])
+@pytest.mark.parametrize("rows", [1, 7])
+@pytest.mark.parametrize(("n", "k"), [(20, 2048), (19, 333)])
 @pytest.mark.parametrize("precision", [Precision.NONE, Precision.INT8])
 def test_norm_and_residual_are_the_reference_s(
     n: int, k: int, rows: int, precision: Precision
@@ -76,7 +76,7 @@ def test_norm_and_residual_are_the_reference_s(
 
 
 @pytest.mark.parametrize("rows", [1, 4, 9])
-@pytest.mark.parametrize(("n", "k"), [(24, 1024), (11, 2048), (13, 100)])
+@pytest.mark.parametrize(("n", "k"), [(11, 1024), (13, 100)])
 @pytest.mark.parametrize("precision", list(Precision))
 def test_gate_and_up(n: int, k: int, rows: int, precision: Precision) -> None:
     x, weight, norm = torch.randn(rows, k).to(BF16), matrix(2 * n, k, precision), norm_of(k)

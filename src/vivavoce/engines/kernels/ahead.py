@@ -73,7 +73,7 @@ def cases() -> Iterator[Case]:
     for rows in (1, 4, 8, 16):
         for kind in ("*bf16", "*i8", "*fp8e4nv"):
             yield from _projections(rows, kind)
-    for rows in (32, 128):
+    for rows in (32, 64):
         yield from _projections(rows, "*i8")
     for overlap in (False, True):
         yield _attention("attend frame", stored=16, part=16, overlap=overlap)

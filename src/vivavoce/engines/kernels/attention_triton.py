@@ -21,7 +21,7 @@ from vivavoce.engines.kernels.device_math import narrow, times
 from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.errors import InputError
 
-_BLOCK = 16  # 32 spill registers
+_BLOCK = 16  # with 32, registers spill
 
 
 class Operands(NamedTuple):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 MOST_ROWS = 32
-MOST_ROWS_QUANTISED = 128  # over the other, a library's product is faster, but knows float only
+MOST_ROWS_QUANTISED = 64  # over the other, a library's product is faster, but knows float only
 _VECTOR_ROWS = 4  # over it, tensor cores need fewer instructions than sums of products
 _WARP_BYTES = 512  # what one load of a whole warp brings, at 16 bytes a thread
 _WARPS = 4
 _STEP = 2048  # columns at once
 _TILE = 16384  # weights that a program of 4 warps has at once: 128 in a thread
+_LONG = 4096  # over so many columns, half of it: with four rows' sums, more would spill
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,12 @@ def choose_tile(rows: int, n: int, k: int, itemsize: int, *, gated: bool = False
     ``itemsize``: bytes of one weight.
     """
     if rows > _VECTOR_ROWS:
-        return _dot_tile(rows, n, gated)
+        return _dot_tile(rows, n, gated=gated, narrow=itemsize == 1 or k <= 1024)
     block_k = min(_WARP_BYTES // itemsize, _power(k))
     step = max(block_k, min(_STEP, k & -k if k % 1024 == 0 else _power(k)))
-    block_n = min(4 if n <= 1024 else 16, max(_WARPS, _TILE // step // (2 if gated else 1)))
+    # Not by rows: how a row is summed must not depend on how many there are.
+    most = _TILE // (2 if gated or k > _LONG else 1)
+    block_n = min(4 if n <= 1024 else 16, max(_WARPS, most // step))
     return Tile(block_n, block_k, _WARPS, parts=step // block_k)
 
 
@@ -46,10 +49,16 @@ def takes(rows: int, *, quantised: bool) -> bool:
     return rows <= (MOST_ROWS_QUANTISED if quantised else MOST_ROWS)
 
 
-def _dot_tile(rows: int, n: int, gated: bool) -> Tile:
+def _dot_tile(rows: int, n: int, *, gated: bool, narrow: bool) -> Tile:
+    """``narrow``: of one byte a weight, or of few columns."""
     block_n = 8 if n <= 1024 or gated else 16
+    if rows > 32:
+        parts, block_n = (1, 16) if gated else (2, block_n)
+        return Tile(block_n, block_k=64, warps=8, stages=3, parts=parts, dot=True)
     if rows > 16:
         return Tile(block_n, block_k=64, warps=4, stages=3, parts=2, dot=True)
+    if not narrow:
+        return Tile(block_n, block_k=64, warps=4, stages=5, parts=2, dot=True)
     return Tile(block_n, block_k=64, warps=4, stages=4, parts=4, dot=True)
 
 
