@@ -10,6 +10,8 @@ import pytest
 HERE = Path(__file__).parent
 TORCH = ("torch", "safetensors")
 NEEDED = {
+    "engines/capture": TORCH,
+    "engines/kernels": (*TORCH, "triton"),
     "engines/layers": TORCH,
     "engines/qwen3": TORCH,
     "interop/qwen_tts": TORCH,

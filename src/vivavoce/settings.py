@@ -36,7 +36,13 @@ CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
 OFF = ("", "none")
 """Values of ``quantize`` that ask an engine without quantised weights for nothing."""
 
-PYTORCH = ("quantize", "torch_compile", "torch_compile_mode", "cuda_graphs")
+PYTORCH = (
+    "quantize",
+    "torch_compile",
+    "torch_compile_mode",
+    "cuda_graphs",
+    "gpu_memory_budget_mb",
+)
 """Settings that go to the engine, which refuses what it does not have."""
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -127,6 +133,13 @@ class Settings(BaseSettings):
         True,
         validation_alias=_also("cuda_graphs", "CUDA_GRAPHS"),
         description="Replay captured CUDA graphs, where the engine and the device can.",
+    )
+    gpu_memory_budget_mb: int = Field(
+        0,
+        ge=0,
+        validation_alias=_also("gpu_memory_budget_mb", "GPU_MEMORY_BUDGET_MB"),
+        description="Memory of the GPU that the engine may take, in MB, without CUDA's own "
+        "context; 0 means all that is free.",
     )
 
     # How much at once, and for how long.

@@ -26,6 +26,7 @@ SEED_NAMES = {
     "LOG_LEVEL": ("log_level", "debug", "DEBUG"),
     "MODEL_ID": ("model_id", "a/b", "a/b"),
     "PROMETHEUS_ENABLED": ("metrics", "false", False),
+    "GPU_MEMORY_BUDGET_MB": ("gpu_memory_budget_mb", "4096", 4096),
 }
 
 

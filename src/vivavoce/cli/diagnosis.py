@@ -179,6 +179,8 @@ def _engine_used(synthesizer: Synthesizer) -> Finding:
         else f"{info.name} ({info.model}) on {info.device}"
     )
     summary += f", because {why}" if why else ""
+    if attention := info.details.get("attention"):
+        summary += f"; attention of {attention}"
     summary += f"; voice {voice}, {info.sample_rate_hz} Hz"
     facts = {
         "engine": info.name,

@@ -28,6 +28,9 @@ QUEUE_S = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 FACTORS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 
+GRAPHS = ("captured", "failed", "replayed", "eager")
+"""Of an engine that captures: graphs that were, and were not; runs with one, and without."""
+
 router = APIRouter(tags=["health"])
 
 
@@ -48,6 +51,10 @@ class PrometheusObserver(SpeechObserver):
             model=info.model,
             python=platform.python_version(),
         ).set(1)
+        for state in GRAPHS:
+            count = info.details.get(f"graphs_{state}")
+            if count is not None:
+                self._graphs.labels(state=state).set(count)
 
     def buffered(self, size_bytes: int) -> None:
         """Sound that waits for its consumers now."""
@@ -98,6 +105,12 @@ class PrometheusObserver(SpeechObserver):
         )
         self._requests = Counter(
             "tts_requests", "Requests that ended.", ["outcome", "transport"], registry=own
+        )
+        self._graphs = Gauge(
+            "tts_engine_graphs",
+            "Captured GPU graphs: captured and failed ones, runs replayed and run without.",
+            ["state"],
+            registry=own,
         )
         self._running = Gauge("tts_requests_running", "Requests in slots.", registry=own)
         self._waiting = Gauge("tts_requests_waiting", "Requests in the queue.", registry=own)

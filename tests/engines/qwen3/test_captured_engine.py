@@ -232,8 +232,10 @@ def test_what_cannot_be_captured_is_counted_and_speaks(
     assert len(caplog.records) == 3  # frames, prompts, chunks
     assert engine.info.details["graphs_captured"] == 0
     assert engine.info.details["graphs_failed"] > 20
+    assert engine.info.details["graphs_eager"] == 0
     each = saying(plain, LONG, 9)
     np.testing.assert_array_equal(spoken(engine, each)[0], spoken(plain, each)[0])
+    assert engine.info.details["graphs_eager"] > 9 > engine.info.details["graphs_replayed"] == 0
     engine.unload()
 
 

@@ -465,6 +465,7 @@ def test_unload_gives_everything_back(tiny_checkpoint: Checkpoints) -> None:
         ({"cuda_graphs": True, "device": "cpu"}, "cuda_graphs"),
         ({"torch_compile_mode": "fastest"}, "torch_compile_mode"),
         ({"torch_compile": True, "device": "cpu"}, "torch_compile"),
+        ({"gpu_memory_budget_mb": 4096, "device": "cpu"}, "gpu_memory_budget_mb"),
         ({"nonsense": 1}, "nonsense"),
         ({"dtype": "float8"}, "dtype"),
     ],

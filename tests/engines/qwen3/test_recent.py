@@ -26,3 +26,21 @@ def test_what_could_not_be_made_is_not_kept() -> None:
         except ZeroDivisionError:
             continue
         raise AssertionError("it was kept")
+
+
+def test_no_more_is_kept_than_there_is_room_for() -> None:
+    made: list[str] = []
+
+    def ask(key: str) -> str:
+        return recent.get(key, lambda: made.append(key) or key)  # type: ignore[func-returns-value]
+
+    recent: Recent[str, str] = Recent(9, 5, len)
+    for key in ("aa", "bb", "aa", "ccc"):  # the last drops "bb"
+        ask(key)
+    assert recent.held == 5
+    assert [ask("too large"), ask("too large")] == ["too large"] * 2
+    assert recent.held == 5
+    ask("aa")
+    ask("bb")
+    assert made == ["aa", "bb", "ccc", "too large", "too large", "bb"]
+    assert recent.held == 4

@@ -10,10 +10,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.attention import SDPBackend
 
 from vivavoce.engines.capture.ring import Arrival
+from vivavoce.engines.capture.statics import tensors_in
 from vivavoce.engines.layers.kv import KVBuffer
-from vivavoce.engines.qwen3.captured import CapturedParts, Capturing, Sounded, codes_and_status
+from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES, Footprint
+from vivavoce.engines.qwen3.captured import (
+    PROMPT,
+    CapturedParts,
+    Capturing,
+    Sounded,
+    codes_and_status,
+)
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
@@ -21,7 +30,7 @@ from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
-from vivavoce.engines.qwen3.rows import RowOptions, Rows
+from vivavoce.engines.qwen3.rows import RowOptions, Rows, RowState
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.types import Samples
@@ -29,9 +38,9 @@ from vivavoce.types import Samples
 SHORTLIST = 64
 """Where every row keeps so few codes by top-k, choosing needs no sort; published models keep 50."""
 
-KEPT_PROMPTS = 32
-KEPT_VOICES = 16
-"""How many beginnings of prompts (2 MB each) and codec states (5 MB each) stay on the device."""
+KEPT_PROMPTS = 64
+KEPT_VOICES = 64
+"""How many beginnings of prompts and codec states stay on the device, within ``budget``'s bytes."""
 
 Codes = NDArray[np.int64]
 
@@ -148,8 +157,12 @@ class Batch:
             self._codec = model.codec.init_state(rows)
         self._at = [0] * rows
         self._tenancies = [_Tenancy()] * rows
-        self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(KEPT_PROMPTS)
-        self._primed: Recent[int, _Primed] = Recent(KEPT_VOICES)
+        self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(
+            KEPT_PROMPTS, KEPT_PROMPTS_BYTES, lambda kept: kept.kv.keys.nbytes * 2
+        )
+        self._primed: Recent[int, _Primed] = Recent(
+            KEPT_VOICES, KEPT_VOICES_BYTES, lambda kept: kept.state.row_bytes
+        )
         self._first: set[int] = set()
         self._sorting: set[int] = set()
 
@@ -253,11 +266,21 @@ class Batch:
         return [np.array(each, np.float32) for each in samples]
 
     def memory_bytes(self) -> int:
-        """Memory of keys, values and codec states."""
-        state = self._rows.state
-        buffers = (state.kv, state.predictor.kv)
-        kv = sum(buffer.keys.nbytes + buffer.values.nbytes for buffer in buffers)
-        return kv + self._codec.row_bytes * self._codec.batch
+        """Memory of the rows: keys, values, buffers and codec states."""
+        return _nbytes(self._rows.state) + self._codec.row_bytes * self._codec.batch
+
+    def attention(self) -> str:
+        """What PyTorch computes the attention of prompts and of frames with on this device."""
+        return f"prompts: {self._attention(PROMPT)}; frames: {self._attention(1)} (PyTorch's own)"
+
+    def _attention(self, steps: int) -> str:
+        kv, shape = self._rows.state.kv, self._model.config.talker
+        keys = kv.keys[0, :1]
+        groups = shape.num_attention_heads // shape.num_key_value_heads
+        query = keys[:, :, :1].expand(-1, -1, groups * steps, -1)
+        mask = query.new_zeros(1, 1, groups * steps, keys.shape[2])
+        chosen = torch._fused_sdp_choice(query, keys, keys, attn_mask=mask)
+        return SDPBackend(chosen).name.lower()
 
     def details(self) -> dict[str, int]:
         """Counts of captures, where there are any."""
@@ -326,6 +349,19 @@ class _Told:
 
     def __call__(self) -> Codes:
         return codes_and_status(self.arrival.take(), self.width)
+
+
+def footprint(model: Model, positions: int) -> Footprint:
+    """What a loaded model takes, and a row of a ``Batch`` of it."""
+    like = model.talker.codec_head.weight.to("meta")
+    one, two = (
+        _nbytes(RowState.build(model.config.talker, rows, positions, like)) for rows in (1, 2)
+    )
+    return Footprint(model.weights_bytes(), two - one + model.codec.init_state(1).row_bytes)
+
+
+def _nbytes(state: object) -> int:
+    return sum(tensor.nbytes for tensor in tensors_in(state))
 
 
 def _nothing() -> None:

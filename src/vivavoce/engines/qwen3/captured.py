@@ -120,6 +120,8 @@ class CapturedParts:
         return {
             "graphs_captured": sum(each.counts.captured for each in all_captures),
             "graphs_failed": sum(each.counts.failed for each in all_captures),
+            "graphs_replayed": sum(each.counts.replayed for each in all_captures),
+            "graphs_eager": sum(each.counts.eager for each in all_captures),
             "graphs_mb": sum(each.size_bytes for each in all_captures) // 2**20,
         }
 

@@ -43,12 +43,14 @@ class Place:
         }
         if self.device.type == "cuda":
             told["gpu_name"] = torch.cuda.get_device_name(self.device)
-            told |= self.memory()
         return told
 
     def memory(self) -> dict[str, int]:
-        """The CUDA device's memory as it is now, in MiB."""
+        """The CUDA device's memory as it is now, in MiB; nothing on a CPU."""
         import torch
+
+        if self.device.type != "cuda":
+            return {}
 
         return {
             "gpu_allocated_mb": torch.cuda.memory_allocated(self.device) // MIB,
@@ -91,6 +93,20 @@ def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
     if mode is not None:
         cache_on_disk(cache_folder())
     return Capturing(CudaGraphs(place.device), mode)
+
+
+def budget_bytes(place: Place, options: Qwen3Options) -> int | None:
+    """Memory the engine may take on a GPU: what is free, or less if so set; None on a CPU.
+
+    To be asked before anything is loaded.
+    """
+    import torch
+
+    if place.device.type != "cuda":
+        return None
+    free = int(torch.cuda.mem_get_info(place.device)[0])
+    asked = options.gpu_memory_budget_mb * MIB
+    return min(free, asked) if asked else free
 
 
 def _why(options: Qwen3Options, there: bool) -> str:

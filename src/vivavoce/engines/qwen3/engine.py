@@ -9,13 +9,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.base import Engine, EngineInfo, Produced
+from vivavoce.engines.qwen3.about import (
+    capabilities,
+    config_at_hand,
+    known_details,
+    loaded_details,
+    locate,
+)
+from vivavoce.engines.qwen3.budget import rows_within
 from vivavoce.engines.qwen3.checks import check_described, check_utterance
 from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.languages import known_languages, language_codes
 from vivavoce.engines.qwen3.manner import row_options
-from vivavoce.engines.qwen3.options import DEFAULT_ROWS, Qwen3Options, models_root
+from vivavoce.engines.qwen3.options import DEFAULT_ROWS, Qwen3Options
 from vivavoce.engines.qwen3.pace import Pace, pace_for
 from vivavoce.engines.qwen3.pipeline import Pipeline, timed
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
@@ -32,7 +40,6 @@ from vivavoce.errors import (
     EmptyInput,
     EngineError,
     InputError,
-    ModelFileError,
     Unavailable,
     Unsupported,
     VivavoceError,
@@ -46,11 +53,6 @@ if TYPE_CHECKING:
 
 STARVED_S = 0.002
 """How long a step waits when every row waits for text."""
-
-MIB = 1024 * 1024
-
-FRAME_RATE_HZ = 12.5
-"""Codec frames a second, in every published model."""
 
 
 class Qwen3Engine(Engine):
@@ -66,7 +68,7 @@ class Qwen3Engine(Engine):
     ) -> None:
         """``capturing`` replaces what the device itself captures with."""
         self.options = options or Qwen3Options()
-        self._config = _config_at_hand(self.options)
+        self._config = config_at_hand(self.options)
         self._model: Model | None = None
         self._batch: Batch | None = None
         self._rows = Scheduler(self._row_count("cpu"))
@@ -79,10 +81,11 @@ class Qwen3Engine(Engine):
 
     @property
     def info(self) -> EngineInfo:
-        """Who this engine is; complete after ``load``. With CUDA, memory is as of now."""
-        if self._model is None or self._model.place.device.type != "cuda":
+        """Who this engine is; complete after ``load``. Captures, and memory on CUDA, as of now."""
+        if self._model is None or self._batch is None:
             return self._info
-        details = {**self._info.details, **self._model.place.memory()}
+        now = {**self._batch.details(), **self._model.place.memory()}
+        details = {**self._info.details, **now}
         return replace(self._info, details=MappingProxyType(details))
 
     @property
@@ -91,19 +94,26 @@ class Qwen3Engine(Engine):
         return self._rows.rows
 
     def load(self) -> None:
-        """Read the checkpoint, downloading it where ``model`` is a name. Raises SetupError."""
-        from vivavoce.engines.qwen3.batch import Batch
-        from vivavoce.engines.qwen3.device import capturing_on, choose_place
+        """Read the checkpoint, downloading it where ``model`` is a name.
+
+        Raises SetupError, with the sum, for rows that do not fit into the GPU's memory.
+        """
+        from vivavoce.engines.qwen3.batch import Batch, footprint
+        from vivavoce.engines.qwen3.device import budget_bytes, capturing_on, choose_place
         from vivavoce.engines.qwen3.model import Model
 
         place = choose_place(self.options)
-        self._model = model = Model.load(_locate(self.options), place)
+        budget = budget_bytes(place, self.options)
+        self._model = model = Model.load(locate(self.options), place)
         self._config = model.config
-        rows = self._row_count(place.device.type)
+        rows, fixed = self._row_count(place.device.type), self.options.capacity > 0
+        if budget is not None:
+            needs = footprint(model, self.options.positions)
+            rows = rows_within(needs, budget, rows, fixed=fixed)
         capturing = self._capturing or capturing_on(place, self.options)
         self._batch = Batch(model, rows, self.options.positions, capturing)
         costs = self._batch.costs() if place.device.type == "cuda" else None
-        self._pace = pace_for(costs, rows, fixed=self.options.capacity > 0)
+        self._pace = pace_for(costs, rows, fixed=fixed)
         self._rows, self._speeches = Scheduler(self._pace.rows), {}
         self._info = self._describe()
 
@@ -334,7 +344,7 @@ class Qwen3Engine(Engine):
             name=ENGINE,
             model=Path(self.options.model).name,
             sample_rate_hz=SAMPLE_RATE_HZ,
-            capabilities=_capabilities(config),
+            capabilities=capabilities(config),
             languages=language_codes(names),
             device="cpu" if model is None else str(model.place.device),
             default_voice=self._listed[0].id if self._listed else "",
@@ -356,48 +366,8 @@ class Qwen3Engine(Engine):
         return self._model
 
     def _details(self) -> dict[str, Any]:
-        model, batch, config = self._model, self._batch, self._config
-        told: dict[str, Any] = {"loaded": model is not None, "frame_rate_hz": FRAME_RATE_HZ}
-        if config is not None:
-            told |= {"kind": config.kind, "size": config.size}
+        model, batch = self._model, self._batch
+        told = known_details(self._config, model)
         if model is not None and batch is not None:
-            told |= model.place.details()
-            told |= {
-                "rows": self.capacity,
-                "positions": self.options.positions,
-                "weights_mb": model.weights_bytes() // MIB,
-                "buffers_mb": batch.memory_bytes() // MIB,
-            }
-            told |= batch.details()
+            told |= loaded_details(model, batch, self.capacity, self.options.positions)
         return told
-
-
-def _capabilities(config: Qwen3Config | None) -> Capabilities:
-    """Instructions go to every CustomVoice model, so that the 0.6B one refuses them aloud."""
-    return Capabilities(
-        cloning=config is not None and config.kind == "base",
-        incremental_text=True,
-        seed=True,
-        sampling=True,
-        instructions=config is not None and config.kind != "base",
-    )
-
-
-def _config_at_hand(options: Qwen3Options) -> Qwen3Config | None:
-    """What a local folder says, so that voices are known before it is loaded."""
-    folder = Path(options.model)
-    if not folder.is_dir():
-        return None
-    try:
-        return Qwen3Config.load(folder)
-    except ModelFileError:
-        return None  # load will say what is wrong
-
-
-def _locate(options: Qwen3Options) -> Path:
-    folder = Path(options.model).expanduser()
-    if folder.is_dir():
-        return folder
-    from vivavoce.engines.qwen3.hub import download_model
-
-    return download_model(str(options.model), models_root(options))

@@ -38,7 +38,8 @@ class Qwen3Options:
     code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or nothing), or "auto":
     int8 on CUDA, none on a CPU. On CUDA frames, prompts and sound are captured unless
     ``cuda_graphs`` is False, and the codec is compiled in ``torch_compile_mode`` ("off": not at
-    all). What asks for what is not there is refused.
+    all). Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there),
+    CUDA's own context not counted. What asks for what is not there is refused.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -57,6 +58,7 @@ class Qwen3Options:
     torch_compile: bool = False
     torch_compile_mode: CompileMode = "max-autotune"
     cuda_graphs: bool | None = None
+    gpu_memory_budget_mb: Count = 0
 
 
 def refuse_unsupported(options: Qwen3Options) -> None:
@@ -70,6 +72,10 @@ def refuse_unsupported(options: Qwen3Options) -> None:
         raise SettingsError("quantize='fp8' needs device 'cuda'.", param="quantize")
     if options.cuda_graphs and options.device == "cpu":
         raise SettingsError("cuda_graphs needs device 'cuda'.", param="cuda_graphs")
+    if options.gpu_memory_budget_mb and options.device == "cpu":
+        raise SettingsError(
+            "gpu_memory_budget_mb needs device 'cuda'.", param="gpu_memory_budget_mb"
+        )
     if options.torch_compile and options.device == "cpu":
         raise SettingsError("torch_compile needs device 'cuda'.", param="torch_compile")
 

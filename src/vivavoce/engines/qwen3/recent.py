@@ -11,17 +11,31 @@ Value = TypeVar("Value")
 
 
 class Recent(Generic[Key, Value]):
-    """The ``most`` values that were asked for last, each made once."""
+    """The ``most`` values that were asked for last, each made once.
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    With ``size`` also no more than ``most_size`` of them together: what is larger by itself is
+    made each time.
+    """
+
+    def __init__(
+        self, most: int, most_size: int = 0, size: Callable[[Value], int] | None = None
+    ) -> None:
+        self._most, self._most_size, self._size = most, most_size, size
         self._kept: OrderedDict[Key, Value] = OrderedDict()
+        self.held = 0
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
         """The value of ``key``, made where it is not kept; drops the one not used for longest."""
         if key not in self._kept:
-            self._kept[key] = make()
+            made = make()
+            if self._sized(made) > self._most_size and self._size is not None:
+                return made
+            self._kept[key] = made
+            self.held += self._sized(made)
         self._kept.move_to_end(key)
-        if len(self._kept) > self._most:
-            self._kept.popitem(last=False)
+        while len(self._kept) > self._most or self.held > self._most_size:
+            self.held -= self._sized(self._kept.popitem(last=False)[1])
         return self._kept[key]
+
+    def _sized(self, value: Value) -> int:
+        return 0 if self._size is None else self._size(value)

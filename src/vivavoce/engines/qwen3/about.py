@@ -1,0 +1,71 @@
+"""What the engine says of itself, and where its model is, before and after it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vivavoce.engines.base import Capabilities
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.options import Qwen3Options, models_root
+from vivavoce.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from vivavoce.engines.qwen3.batch import Batch
+    from vivavoce.engines.qwen3.model import Model
+
+MIB = 1024 * 1024
+
+FRAME_RATE_HZ = 12.5
+"""Codec frames a second, in every published model."""
+
+
+def capabilities(config: Qwen3Config | None) -> Capabilities:
+    """Instructions go to every CustomVoice model, so that the 0.6B one refuses them aloud."""
+    return Capabilities(
+        cloning=config is not None and config.kind == "base",
+        incremental_text=True,
+        seed=True,
+        sampling=True,
+        instructions=config is not None and config.kind != "base",
+    )
+
+
+def config_at_hand(options: Qwen3Options) -> Qwen3Config | None:
+    """What a local folder says, so that voices are known before it is loaded."""
+    folder = Path(options.model)
+    if not folder.is_dir():
+        return None
+    try:
+        return Qwen3Config.load(folder)
+    except ModelFileError:
+        return None  # load will say what is wrong
+
+
+def locate(options: Qwen3Options) -> Path:
+    """The checkpoint's folder, downloaded where it is a name. Raises SetupError."""
+    folder = Path(options.model).expanduser()
+    if folder.is_dir():
+        return folder
+    from vivavoce.engines.qwen3.hub import download_model
+
+    return download_model(str(options.model), models_root(options))
+
+
+def known_details(config: Qwen3Config | None, model: Model | None) -> dict[str, Any]:
+    """What is known without rows."""
+    told: dict[str, Any] = {"loaded": model is not None, "frame_rate_hz": FRAME_RATE_HZ}
+    if config is not None:
+        told |= {"kind": config.kind, "size": config.size}
+    return told
+
+
+def loaded_details(model: Model, batch: Batch, rows: int, positions: int) -> dict[str, Any]:
+    """Of a loaded model and its rows."""
+    return model.place.details() | {
+        "attention": batch.attention(),
+        "rows": rows,
+        "positions": positions,
+        "weights_mb": model.weights_bytes() // MIB,
+        "buffers_mb": batch.memory_bytes() // MIB,
+    }

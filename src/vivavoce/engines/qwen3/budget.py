@@ -1,0 +1,74 @@
+"""How many rows fit into a GPU's memory, and the sum that says so.
+
+Everything a call needs is taken before the first one: weights, rows, what is kept of voices, and
+room for the rest. Nothing is left to fail in a call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vivavoce.errors import SetupError
+
+MIB = 1024 * 1024
+
+KEPT_PROMPTS_BYTES = 64 * MIB
+"""Beginnings of prompts that stay on the device."""
+
+KEPT_VOICES_BYTES = 64 * MIB
+"""Codec states of cloned voices that stay on the device."""
+
+WORK_BYTES = 320 * MIB
+"""For graphs, libraries and prompts longer than any bucket: assumed, not measured on a GPU yet."""
+
+WORK_ROW_BYTES = 8 * MIB
+"""What these take more for each row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes: of all weights, and of one row of keys, values, codec state and buffers."""
+
+    weights: int
+    row: int
+
+    @property
+    def fixed(self) -> int:
+        """What is there without a row."""
+        return self.weights + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + WORK_BYTES
+
+    def total(self, rows: int) -> int:
+        """With ``rows`` of them."""
+        return self.fixed + rows * (self.row + WORK_ROW_BYTES)
+
+    def sum(self, rows: int) -> str:
+        """In words, in MB of 1024 * 1024 bytes."""
+        parts = (
+            f"weights {_mb(self.weights)}",
+            f"voices and prompts kept {_mb(KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES)}",
+            f"graphs and work {_mb(WORK_BYTES)}",
+            f"{rows} x {_mb(self.row + WORK_ROW_BYTES)} for rows",
+        )
+        return f"{' + '.join(parts)} = {_mb(self.total(rows))} MB"
+
+
+def rows_within(footprint: Footprint, budget_bytes: int, most: int, *, fixed: bool) -> int:
+    """How many rows, at most ``most``, fit; exactly so many where that is ``fixed``.
+
+    Raises SetupError, with the sum, where one row (or the fixed number) does not fit.
+    """
+    room = budget_bytes - footprint.fixed
+    rows = min(most, room // (footprint.row + WORK_ROW_BYTES))
+    least = most if fixed else 1
+    if rows >= least:
+        return rows
+    raise SetupError(
+        f"{footprint.sum(least)}, more than the {_mb(budget_bytes)} MB there are. "
+        "Fewer rows (capacity), fewer positions, smaller weights (QUANTIZE=int8) or a smaller "
+        "model need less.",
+        param="gpu_memory_budget_mb",
+    )
+
+
+def _mb(size_bytes: int) -> int:
+    return -(-size_bytes // MIB)

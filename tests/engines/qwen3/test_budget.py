@@ -1,0 +1,78 @@
+"""Rows by the memory there is, and a refusal that adds up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vivavoce.engines.qwen3 import device
+from vivavoce.engines.qwen3.batch import Batch, footprint
+from vivavoce.engines.qwen3.budget import MIB, Footprint, rows_within
+from vivavoce.engines.qwen3.device import budget_bytes, choose_place
+from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.errors import SetupError
+
+Checkpoints = Callable[[str], Path]
+SMALL = Footprint(weights=1500 * MIB, row=122 * MIB)
+sizes = st.integers(1, 3000).map(lambda mb: mb * MIB)
+
+
+@given(st.builds(Footprint, sizes, sizes), sizes.map(lambda size: 8 * size), st.integers(1, 64))
+def test_rows_are_as_many_as_fit(needs: Footprint, budget: int, most: int) -> None:
+    try:
+        rows = rows_within(needs, budget, most, fixed=False)
+    except SetupError:
+        assert needs.total(1) > budget
+        return
+    assert 1 <= rows <= most and needs.total(rows) <= budget
+    assert rows == most or needs.total(rows + 1) > budget
+
+
+def test_rows_that_were_asked_for_fit_or_are_refused() -> None:
+    assert rows_within(SMALL, SMALL.total(4), 4, fixed=True) == 4
+    with pytest.raises(SetupError, match="4 x 130 for rows"):
+        rows_within(SMALL, SMALL.total(4) - 1, 4, fixed=True)
+
+
+def test_the_sum_adds_up() -> None:
+    numbers = [int(number) for number in re.findall(r"\d+", SMALL.sum(3))]
+    weights, kept, work, rows, row, total = numbers
+    assert weights + kept + work + rows * row == total
+    assert total * MIB == SMALL.total(3)
+
+
+def test_a_row_takes_what_is_said(tiny_checkpoint: Checkpoints) -> None:
+    options = Qwen3Options(device="cpu")
+    model = Model.load(tiny_checkpoint("0.6B-CustomVoice"), choose_place(options))
+    needs = footprint(model, 128)
+    two, five = (Batch(model, rows, 128).memory_bytes() for rows in (2, 5))
+    assert five - two == 3 * needs.row
+    assert needs.weights == model.weights_bytes()
+    assert footprint(model, 256).row > needs.row
+
+
+def test_an_engine_has_the_rows_that_fit_or_does_not_start(
+    tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_checkpoint("0.6B-CustomVoice")
+    options = Qwen3Options(model=folder, device="cpu", positions=128)
+    place = choose_place(options)
+    assert budget_bytes(place, options) is None  # a CPU's memory is not counted
+    needs = footprint(Model.load(folder, place), 128)
+    for budget, rows in ((needs.total(2), 2), (needs.total(2) - 1, 1), (needs.total(1) - 1, 0)):
+        monkeypatch.setattr(device, "budget_bytes", lambda *_, size=budget: size)
+        engine = Qwen3Engine(options)
+        if rows:
+            engine.load()
+            assert engine.capacity == engine.info.details["rows"] == rows
+            engine.unload()
+        else:
+            with pytest.raises(SetupError, match="weights .* = "):
+                engine.load()
