@@ -336,9 +336,8 @@ def predictor_frames(device: Any, copy_gb_s: float) -> list[dict[str, Any]]:
         for batch in BATCHES:
             ms, nbytes = predictor_frame(precision, batch, device)
             floor = nbytes / copy_gb_s / 1e6
-            print(
-                f"predictor frame {precision:5} rows {batch:2} {ms:6.3f} ms, {floor / ms:.1%} of copy"
-            )
+            share = f"{floor / ms:.1%} of copy"
+            print(f"predictor frame {precision:5} rows {batch:2} {ms:6.3f} ms, {share}")
             row = {"precision": str(precision), "batch": batch, "ms": ms, "floor_ms": floor}
             rows.append(row)
     return rows

@@ -10,6 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 TORCH = ("torch", "safetensors")
 NEEDED = {
+    "bench/engine": TORCH,
     "engines/capture": TORCH,
     "engines/kernels": (*TORCH, "triton"),
     "engines/layers": TORCH,

@@ -36,6 +36,12 @@ def test_callers_call_again_until_the_end_and_leave_nothing() -> None:
     assert engine.step() == []
 
 
+def test_a_run_tells_of_its_own_calls_only() -> None:
+    load = load_on(fake(capacity=2))
+    assert load.open_loop(100.0, 0.05, seed=3)["calls"] > 1
+    assert load.open_loop(0.001, 0.01)["calls"] == 0
+
+
 def test_a_stall_is_counted() -> None:
     engine = fake(capacity=1, step_ms=30.0, chunk_ms=10.0)
     told = load_on(engine, "Hello there, everybody.").open_loop(100.0, 0.02, seed=1)

@@ -89,12 +89,14 @@ class EngineLoad:
                 self._gone.append(self._live.pop(piece.slot))
 
     def _told(self, wall_s: float) -> dict[str, Any]:
-        clocks = [caller.playback for caller in self._gone]
-        firsts = [(c.first_s - c.came_s) * 1000 for c in self._gone if c.first_s is not None]
-        sound_s = sum(c.samples for c in self._gone) / self._engine.info.sample_rate_hz
+        """Of this run's calls, which are forgotten then."""
+        gone, self._gone = self._gone, []
+        clocks = [caller.playback for caller in gone]
+        firsts = [(c.first_s - c.came_s) * 1000 for c in gone if c.first_s is not None]
+        sound_s = sum(c.samples for c in gone) / self._engine.info.sample_rate_hz
         first_ms = {name: round(ms, 2) for name, ms in spread(firsts).items()} if firsts else {}
         return {
-            "calls": len(self._gone),
+            "calls": len(gone),
             "first_sound_ms": first_ms,
             "audio_s_per_s": round(sound_s / wall_s, 2),
             "calls_with_underruns": sum(clock.underruns > 0 for clock in clocks),

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+
 @contextmanager
 def interpreted() -> Iterator[None]:
     """What is imported meanwhile is interpreted, for good; nothing else of the process is."""

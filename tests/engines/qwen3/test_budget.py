@@ -74,5 +74,5 @@ def test_an_engine_has_the_rows_that_fit_or_does_not_start(
             assert engine.capacity == engine.info.details["rows"] == rows
             engine.unload()
         else:
-            with pytest.raises(SetupError, match="weights .* = "):
+            with pytest.raises(SetupError, match=r"weights .* = "):
                 engine.load()

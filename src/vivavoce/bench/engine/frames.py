@@ -1,0 +1,135 @@
+"""Frames: milliseconds by rows and by stage, first sound, throughput, memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from itertools import pairwise
+
+import torch
+
+from vivavoce.bench.engine.clock import copy_gb_s
+from vivavoce.bench.engine.setting import (
+    POSITIONS,
+    Setting,
+    Told,
+    memory_mb,
+    release_memory,
+    utterance,
+)
+from vivavoce.bench.engine.stages import Stages, frame_bytes
+from vivavoce.bench.stats import spread
+from vivavoce.engines.base import Engine
+from vivavoce.engines.options import parse_options
+from vivavoce.engines.qwen3.batch import Batch, Words
+from vivavoce.engines.qwen3.device import capturing_on, choose_place
+from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.pace import FRAME_MS
+from vivavoce.engines.qwen3.rows import RowOptions
+
+WARM_UP = 5
+FIRST_SOUNDS = 20
+
+
+def measure_frames(setting: Setting) -> Told:
+    """Of each precision; beside what was predicted from the bandwidth before."""
+    device = torch.device(setting.device)
+    bandwidth = copy_gb_s(device, tiny=setting.tiny)
+    told: Told = {"copy_gb_s": bandwidth}
+    for precision in setting.precisions:
+        told[precision] = _of_precision(setting, precision, bandwidth)
+        release_memory()
+    return told
+
+
+def _of_precision(setting: Setting, precision: str, bandwidth: float) -> Told:
+    options = parse_options(Qwen3Options, "qwen3", setting.options(precision))
+    place = choose_place(options)
+    began_s = time.perf_counter()
+    model = Model.load(setting.folder, place)
+    told: Told = {"load_s": round(time.perf_counter() - began_s, 2), **place.details()}
+    floor_ms = frame_bytes(model.talker) / bandwidth / 1e6
+    told["floor"] = {
+        "mb_a_frame": round(frame_bytes(model.talker) / 1e6, 1),
+        "ms": round(floor_ms, 3),
+    }
+    told["predicted_ms"] = predicted_ms(floor_ms, bandwidth, precision, setting.rows)
+    batch = Batch(model, max(setting.rows), POSITIONS, capturing_on(place, options))
+    loops = {rows: loop_ms(batch, model, rows, setting.rounds) for rows in setting.rows}
+    told |= {
+        "ms": loops,
+        "share_of_floor": {rows: round(floor_ms / ms, 3) for rows, ms in loops.items()},
+        "audio_s_per_s": {rows: round(rows * FRAME_MS / ms, 1) for rows, ms in loops.items()},
+        "attention": batch.attention(),
+        "weights_mb": model.weights_bytes() // 2**20,
+        "rows_mb": batch.memory_bytes() // 2**20,
+        "memory_mb": memory_mb(place.device),
+        **batch.details(),
+    }
+    batch.close()
+    del batch
+    told["stages_ms"] = {rows: _stages_ms(model, rows, loops[rows], setting) for rows in loops}
+    del model
+    release_memory()
+    told["first_sound_ms"] = first_sound_ms(setting, precision)
+    return told
+
+
+def _stages_ms(model: Model, rows: int, loop: float, setting: Setting) -> dict[str, float]:
+    """``host`` is what a loop that reads one frame late takes over the frame itself."""
+    stages = Stages(model, rows).measured_ms(max(3, setting.rounds // 4))
+    return stages | {"host": round(max(0.0, loop - stages["frame"]), 4)}
+
+
+def loop_ms(batch: Batch, model: Model, rows: int, rounds: int) -> float:
+    """The median from one frame of ``rows`` rows to the next, without sound."""
+    speaker = next(iter(model.config.talker.spk_id))
+    for row in range(rows):
+        words = Words([31, 7, 250, 611, 48], "english", speaker=speaker)
+        batch.begin(row, words, RowOptions(seed=row, max_frames=POSITIONS // 2))
+    flight, marks_s = batch.launch(rows), []
+    for _ in range(rounds + WARM_UP):
+        following = batch.launch(rows)
+        flight.land()
+        flight = following
+        marks_s.append(time.perf_counter())
+    flight.land()
+    for row in range(rows):
+        batch.release(row)
+    marks_s = marks_s[WARM_UP:]
+    gaps_s = [after - before for before, after in pairwise(marks_s)]
+    return round(statistics.median(gaps_s) * 1000, 3)
+
+
+def first_sound_ms(setting: Setting, precision: str) -> Told:
+    """From ``admit`` to the first samples, one call at a time."""
+    engine = setting.engine(precision, 1)
+    times_ms = [
+        _first_sound_ms(engine, seed) for seed in range(3 if setting.tiny else FIRST_SOUNDS)
+    ]
+    engine.unload()
+    return {name: round(value, 2) for name, value in spread(times_ms).items()}
+
+
+def _first_sound_ms(engine: Engine, seed: int) -> float:
+    began_s = time.perf_counter()
+    slot = engine.admit(utterance(engine, 12, seed))
+    while not any(len(piece.samples) for piece in engine.step()):
+        pass
+    took_ms = (time.perf_counter() - began_s) * 1000
+    engine.release(slot)
+    return took_ms
+
+
+def predicted_ms(
+    floor_ms: float, bandwidth: float, precision: str, rows: tuple[int, ...]
+) -> dict[int, float]:
+    """Before measuring: small matrices reach less of a fast memory than of a slow one.
+
+    40 % of it over 2 TB/s, 55 % over 0.8 TB/s, 75 % below; int8 and fp8 a tenth less; each row more
+    takes one per cent more.
+    """
+    share = 0.40 if bandwidth > 2000 else 0.55 if bandwidth > 800 else 0.75
+    one_ms = floor_ms / (share if precision == "none" else share * 0.9)
+    return {count: round(one_ms * (0.99 + 0.01 * count), 2) for count in rows}

@@ -1,0 +1,126 @@
+"""``vivavoce bench engine``: how fast the Qwen3-TTS engine itself is on this device."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+Option = typer.Option
+
+
+def bench_engine(
+    *,
+    part: Annotated[
+        list[str] | None,
+        Option(help="correct, kernels, frames, load or peer; may be given many times. All of them "
+               "by default."),
+    ] = None,
+    size: Annotated[Literal["0.6B", "1.7B"], Option(help="Which model.")] = "0.6B",
+    tiny: Annotated[bool, Option("--tiny", help="A tiny model, to try it out.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where.")] = "auto",
+    rows: Annotated[
+        list[int] | None, Option(min=1, help="Rows at a time; may be given many times.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        Option(help="Weights: none, int8, fp8; may be given many times.  [default: none, int8]"),
+    ] = None,
+    seconds: Annotated[float, Option(min=0.1, help="Length of each load run.")] = 20.0,
+    checkpoint: Annotated[
+        Path | None, Option(help="A CustomVoice checkpoint instead of random weights.")
+    ] = None,
+    keep: Annotated[
+        Path | None, Option(help="Keep the random weights in this folder, for the next part.")
+    ] = None,
+    json: Annotated[
+        Path | None, Option("--json", help="Put what is found into this file.")
+    ] = None,
+) -> None:  # fmt: skip
+    """Measure the Qwen3-TTS engine on this device, with random weights of true size.
+
+    Each part is a run of its own and takes minutes; a file keeps the other parts' results.
+    """
+    from vivavoce.bench.engine.parts import NO_CUDA, PARTS, merge, run_part
+    from vivavoce.bench.engine.setting import Setting, default_rows, make_checkpoint
+
+    parts = _known(part or [*PARTS], PARTS)
+    found = _device(device)
+    if found == "cpu":
+        print(NO_CUDA)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = checkpoint or make_checkpoint(size, keep or Path(temporary), tiny=tiny)
+        setting = Setting(
+            folder,
+            size,
+            found,
+            tuple(sorted(set(rows or default_rows(found, tiny=tiny)))),
+            tuple(precision or ("none", "int8")),
+            seconds,
+            tiny,
+        )
+        for each in parts:
+            told = run_part(each, setting)
+            print(f"\n{setting.name}, {each} ({told['took_s']} s)")
+            print(_lines(each, told))
+            if json is not None:
+                merge(json, setting.name, each, told)
+
+
+def _known(parts: list[str], known: Mapping[str, str]) -> list[str]:
+    for each in parts:
+        if each not in known:
+            raise typer.BadParameter(f"{each!r} is none of {', '.join(known)}.")
+    return parts
+
+
+def _device(asked: str) -> str:
+    from vivavoce.engines.qwen3.device import choose_place
+    from vivavoce.engines.qwen3.options import Qwen3Options
+
+    return str(choose_place(Qwen3Options(device=asked)).device.type)  # type: ignore[arg-type]
+
+
+def _lines(part: str, told: Mapping[str, Any]) -> str:
+    """The short of it; the JSON has the rest."""
+    if "failed" in told:
+        return f"  failed: {told['failed']}"
+    if part == "kernels":
+        return "\n".join(_kernel(row) for row in told["rows"])
+    if part == "frames":
+        return "\n".join(
+            f"  {name}: {_frames(each)}" for name, each in told.items() if _measured(each, "ms")
+        )
+    return "\n".join(
+        f"  {name}: {each}" for name, each in told.items() if name not in ("took_s", "where")
+    )
+
+
+def _measured(each: Any, field: str) -> bool:
+    return isinstance(each, Mapping) and field in each
+
+
+def _frames(told: Mapping[str, Any]) -> str:
+    by_rows = ", ".join(
+        f"{rows} rows {ms} ms ({told['share_of_floor'][rows]:.0%} of the floor, predicted "
+        f"{told['predicted_ms'][rows]} ms)"
+        for rows, ms in told["ms"].items()
+    )
+    stages = next(iter(told["stages_ms"].values()))
+    apart = ", ".join(f"{name} {ms}" for name, ms in stages.items())
+    first = told["first_sound_ms"]
+    return (
+        f"a frame of {by_rows}\n    by stage, ms: {apart}\n    first sound p50 {first['p50']} ms, "
+        f"p95 {first['p95']} ms; weights {told['weights_mb']} MB; memory {told['memory_mb']}"
+    )
+
+
+def _kernel(row: Mapping[str, Any]) -> str:
+    plain = f", plain {row['plain_ms']} ms" if "plain_ms" in row else ""
+    return (
+        f"  {row['name']:16} {row['precision']:5} {row['rows']:3} rows {row['ms']:9.4f} ms "
+        f"{row['of_copy']:6.1%} of a copy's bandwidth, error {row['error']:.1e}{plain}"
+    )

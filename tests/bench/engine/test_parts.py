@@ -1,0 +1,200 @@
+"""``vivavoce bench engine`` on a tiny model: every part tells what it should, into one file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from vivavoce.bench.engine import parts, peer
+from vivavoce.bench.engine.frames import predicted_ms
+from vivavoce.bench.engine.setting import Setting, make_checkpoint
+from vivavoce.bench.engine.stages import frame_bytes
+from vivavoce.cli.bench_engine import bench_engine
+from vivavoce.engines.qwen3.catalogue import published
+from vivavoce.engines.qwen3.checkpoint import open_checkpoint
+from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
+from vivavoce.engines.qwen3.published_config import (
+    SMALL_FILES,
+    codec_config,
+    model_config,
+    small_file,
+)
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import SettingsError
+
+app = typer.Typer()
+app.command()(bench_engine)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint("0.6B", tmp_path_factory.mktemp("made"), tiny=True)
+
+
+def setting_of(folder: Path, **how: Any) -> Setting:
+    usual: dict[str, Any] = {"rows": (1, 2), "precisions": ("none",), "seconds": 0.3}
+    return Setting(folder, "0.6B", "cpu", tiny=True, **(usual | how))
+
+
+def test_the_command_puts_each_part_into_the_same_file(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    usual = ["--tiny", "--device", "cpu", "--rows", "1", "--precision", "none", "--seconds", "0.2"]
+    for part in ("kernels", "load", "peer"):
+        where = ["--checkpoint", str(folder), "--json", str(path)]
+        ran = CliRunner().invoke(app, [*usual, *where, "--part", part], catch_exceptions=False)
+        assert ran.exit_code == 0 and "No CUDA device: this measures the CPU." in ran.output
+    told = json.loads(path.read_text())["models"]["0.6B tiny"]
+    assert list(told) == ["kernels", "load", "peer"]
+    assert all("failed" not in each for each in told.values())
+    assert told["load"]["where"]["versions"]["python"] and told["load"]["where"]["on"] == "cpu"
+    assert told["load"]["none"]["1 callers"]["calls"] > 0
+
+
+def test_a_part_that_is_none_is_a_usage_error() -> None:
+    ran = CliRunner().invoke(app, ["--part", "wheels"])
+    assert ran.exit_code == 2
+
+
+def test_frames_by_rows_and_by_stage(folder: Path) -> None:
+    told = parts.run_part("frames", setting_of(folder))["none"]
+    assert set(told["ms"]) == set(told["predicted_ms"]) == {1, 2}
+    for rows, stages in told["stages_ms"].items():
+        assert set(stages) == {"talker", "code predictor", "sampling", "frame", "codec", "host"}
+        assert all(ms > 0 for name, ms in stages.items() if name != "host")
+        # Its stages are what a frame is made of; the rest of it is embedding and bookkeeping.
+        apart = stages["talker"] + stages["code predictor"] + stages["sampling"]
+        assert 0.4 < apart / stages["frame"] < 2.5, rows
+    assert told["floor"]["mb_a_frame"] > 1 and told["first_sound_ms"]["count"] == 3
+    assert told["memory_mb"]["peak_resident"] > 100
+    assert told["weights_mb"] > 0 and "flash" in told["attention"]
+
+
+def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
+    told = parts.run_part("kernels", setting_of(folder, precisions=("none", "int8")))
+    assert told["path"] == "torch" and "cpu" in told["why"]
+    names = {row["name"] for row in told["rows"]}
+    assert names == {
+        f"{model} {part}"
+        for model in ("talker", "predictor")
+        for part in ("qkv", "out", "gate", "down", "head")
+    }
+    assert all(row["error"] < 1e-5 and row["ms"] > 0 for row in told["rows"])
+
+
+def test_rows_in_company_are_as_alone(folder: Path) -> None:
+    told = parts.run_part("correct", setting_of(folder))
+    assert told["alone = in company"] == {1: True, 2: True}
+    assert "captured = eager" not in told  # nothing is captured here
+
+
+def test_a_part_that_fails_says_so_and_the_next_goes_on(tmp_path: Path) -> None:
+    told = parts.run_part("frames", setting_of(tmp_path / "nothing"))
+    assert "ModelFileError" in told["failed"] and told["took_s"] >= 0
+
+
+def test_other_parts_are_kept_and_other_files_refused(tmp_path: Path) -> None:
+    path = tmp_path / "all.json"
+    parts.merge(path, "0.6B", "frames", {"ms": 1})
+    parts.merge(path, "1.7B", "frames", {"ms": 2})
+    whole = parts.merge(path, "0.6B", "load", {"calls": 3})
+    assert whole == json.loads(path.read_text())
+    assert whole["models"] == {
+        "0.6B": {"frames": {"ms": 1}, "load": {"calls": 3}},
+        "1.7B": {"frames": {"ms": 2}},
+    }
+    for other in ('{"mine": 1}', "not JSON"):
+        path.write_text(other)
+        with pytest.raises(SettingsError, match=path.name):
+            parts.merge(path, "0.6B", "load", {})
+        assert path.read_text() == other
+
+
+def test_without_the_other_package_it_says_how_to_get_it(folder: Path) -> None:
+    if peer.find_spec(peer.MODULE) is not None:
+        pytest.skip("it is installed")
+    assert "pip install" in parts.run_part("peer", setting_of(folder))["missing"]
+
+
+class StandIn:
+    """Streams chunks of silence as faster-qwen3-tts does."""
+
+    asked: list[dict[str, Any]] = []  # noqa: RUF012
+
+    @classmethod
+    def from_pretrained(cls, folder: str, device: str) -> StandIn:
+        assert Path(folder, "config.json").is_file() and device == "cpu"
+        return cls()
+
+    def generate_custom_voice_streaming(
+        self, *, max_new_tokens: int, chunk_size: int = 12, **asked: Any
+    ) -> Iterator[tuple[np.ndarray, int, dict[str, float]]]:
+        self.asked.append({"chunk_size": chunk_size, **asked})
+        for _ in range(max_new_tokens // chunk_size):
+            yield np.zeros(chunk_size * 1920, np.float32), 24_000, {}
+
+
+def test_the_other_package_speaks_as_long_and_in_both_chunks(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType(peer.MODULE)
+    module.FasterQwen3TTS = StandIn  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, peer.MODULE, module)
+    monkeypatch.setattr(peer, "find_spec", lambda name: name)
+    monkeypatch.setattr(peer, "FRAMES", 12)
+    told = parts.run_part("peer", setting_of(folder))
+    assert {each["chunk_size"] for each in StandIn.asked} == {1, 12}
+    assert set(told["theirs"]) == set(told["times_quicker"]) == set(peer.CHUNKS)
+    ours, theirs = told["ours"]["none"], told["theirs"]["one frame"]
+    assert ours["ms_a_frame"] > theirs["ms_a_frame"] > 0  # a stand-in computes nothing
+    quicker = told["times_quicker"]["one frame"]["first_sound_ms"]
+    assert quicker == round(theirs["first_sound_ms"] / ours["first_sound_ms"], 2)
+
+
+def true_size(name: str, folder: Path) -> TalkerConfig:
+    model = published(f"Qwen3-TTS-12Hz-{name}-CustomVoice")
+    for file in SMALL_FILES:
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text(small_file(file))
+    (folder / "config.json").write_text(json.dumps(model_config(model)))
+    (folder / "speech_tokenizer" / "config.json").write_text(json.dumps(codec_config()))
+    return Qwen3Config.load(folder).talker
+
+
+@pytest.mark.parametrize(("name", "megabytes"), [("0.6B", 3309), ("1.7B", 5253)])
+def test_the_floor_is_that_of_the_published_models(
+    name: str, megabytes: int, tmp_path: Path
+) -> None:
+    """Bytes of bfloat16 as counted by hand, without the norms: 0.01 %."""
+    with torch.device("meta"):
+        talker = Talker(true_size(name, tmp_path)).bfloat16()
+    assert frame_bytes(talker) / 1e6 == pytest.approx(megabytes, rel=5e-4)
+
+
+def test_a_frame_s_bytes_are_counted_from_the_weights(folder: Path) -> None:
+    config = open_checkpoint(folder).config.talker
+    talker = Talker(config).bfloat16()
+    layers = sum(p.nbytes for p in talker.model.layers.parameters())
+    again = sum(p.nbytes for p in talker.code_predictor.model.layers.parameters())
+    heads = sum(p.nbytes for p in talker.code_predictor.lm_head.parameters())
+    heads += talker.codec_head.weight.nbytes
+    norms = talker.model.norm.weight.nbytes + 15 * talker.code_predictor.model.norm.weight.nbytes
+    assert frame_bytes(talker) == layers + 15 * again + heads + norms
+    talker.join()
+    assert frame_bytes(talker) == layers + 15 * again + heads + norms
+    assert frame_bytes(talker.to(torch.float32)) == 2 * (layers + 15 * again + heads + norms)
+
+
+def test_predictions_are_slower_than_the_floor_and_grow_with_rows() -> None:
+    told = predicted_ms(1.0, 3000.0, "none", (1, 11))
+    assert told == {1: 2.5, 11: 2.75}
+    assert predicted_ms(1.0, 250.0, "int8", (1,))[1] == 1.48
