@@ -33,7 +33,11 @@ def test_it_follows_the_schema() -> None:
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("restart: unless-stopped", "restart: [1]"), ("image:", "imagine:"), ("capabilities: [gpu]", "gpus: 1")],
+    [
+        ("restart: unless-stopped", "restart: [1]"),
+        ("image:", "imagine:"),
+        ("capabilities: [gpu]", "gpus: 1"),
+    ],
 )
 def test_the_schema_finds_what_is_wrong(right: str, wrong: str, tmp_path: Path) -> None:
     text = COMPOSE.read_text(encoding="utf-8")
