@@ -181,6 +181,8 @@ def _engine_used(synthesizer: Synthesizer) -> Finding:
     summary += f", because {why}" if why else ""
     if attention := info.details.get("attention"):
         summary += f"; attention of {attention}"
+    if kernels := info.details.get("kernels"):
+        summary += f"; frames by {kernels}"
     summary += f"; voice {voice}, {info.sample_rate_hz} Hz"
     facts = {
         "engine": info.name,

@@ -64,6 +64,7 @@ def loaded_details(model: Model, batch: Batch, rows: int, positions: int) -> dic
     """Of a loaded model and its rows."""
     return model.place.details() | {
         "attention": batch.attention(),
+        "kernels": batch.kernels(),
         "rows": rows,
         "positions": positions,
         "weights_mb": model.weights_bytes() // MIB,

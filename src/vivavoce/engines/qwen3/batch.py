@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend
 
 from vivavoce.engines.capture.ring import Arrival
 from vivavoce.engines.capture.statics import tensors_in
+from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES, Footprint
 from vivavoce.engines.qwen3.captured import (
@@ -26,6 +27,7 @@ from vivavoce.engines.qwen3.captured import (
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
+from vivavoce.engines.qwen3.fused import fused_talker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
@@ -141,8 +143,14 @@ class Batch:
     """
 
     def __init__(
-        self, model: Model, rows: int, positions: int, capturing: Capturing | None = None
+        self,
+        model: Model,
+        rows: int,
+        positions: int,
+        capturing: Capturing | None = None,
+        kernels: Kernels | None = None,
     ) -> None:
+        """``kernels`` replaces those that the device gets."""
         self._model = model
         self._ids = FrameIds.of(model.config)
         self._positions = positions
@@ -150,7 +158,11 @@ class Batch:
         self._captured: CapturedParts | None = None
         if capturing is not None:
             capturing.api.enter()
-            self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST)
+        kernels = kernels or chosen(model.place.device, model.place.dtype)
+        self._fused = fused_talker(model.talker, kernels, self._rows.state)
+        self._kernels = kernels.why if self._fused or kernels.path is Path.TORCH else "they failed"
+        if capturing is not None:
+            self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST, self._fused)
             self._captured.warm()
             self._codec = self._captured.windows.state
         else:
@@ -240,7 +252,7 @@ class Batch:
             told = _Told(arrival, width)
             return Flight(told, then, self._tenancies, arrival.release)
         state = self._rows.first(width)
-        frame(self._model.talker, state, self._ids, span, step=begun, most=most)
+        frame(self._model.talker, state, self._ids, span, step=begun, most=most, draw=self._fused)
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         return Flight(lambda: values, then, self._tenancies, _nothing)
 
@@ -268,6 +280,10 @@ class Batch:
     def memory_bytes(self) -> int:
         """Memory of the rows: keys, values, buffers and codec states."""
         return _nbytes(self._rows.state) + self._codec.row_bytes * self._codec.batch
+
+    def kernels(self) -> str:
+        """What computes a frame, and why."""
+        return f"{'triton' if self._fused else 'torch'} ({self._kernels})"
 
     def attention(self) -> str:
         """What PyTorch computes the attention of prompts and of frames with on this device."""

@@ -16,6 +16,7 @@ from vivavoce.engines.capture.ring import Arrival, HostRing
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.frame import FrameIds
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
@@ -59,11 +60,18 @@ class Capturing:
 class CapturedParts:
     """Captures over the rows of a batch, and what brings their results to the host."""
 
-    def __init__(self, capturing: Capturing, model: Model, rows: Rows, shortlist: int) -> None:
+    def __init__(
+        self,
+        capturing: Capturing,
+        model: Model,
+        rows: Rows,
+        shortlist: int,
+        fused: FusedTalker | None = None,
+    ) -> None:
         """``shortlist``: what ``frame``'s ``most`` is where no row needs sorting."""
         api, state, ids = capturing.api, rows.state, FrameIds.of(model.config)
         self.api, self._state, self._shortlist = api, state, shortlist
-        self.frames = FrameGraphs(api, model.talker, state, ids, shortlist)
+        self.frames = FrameGraphs(api, model.talker, state, ids, shortlist, fused)
         pool = self.frames.captures.pool
         self.prompts = PrefillGraphs(api, model.talker, state, pool)
         self.windows = CodecWindows(api, model.codec, len(state.status), capturing.mode)

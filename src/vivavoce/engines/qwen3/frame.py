@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -50,13 +51,62 @@ class FrameIds:
         return cls(config.talker.codec_eos_token_id, config.tts_pad_token_id)
 
 
+@runtime_checkable
+class Passes(Protocol):
+    """The passes of a frame through the model, and the choices between them."""
+
+    def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
+        """As ``Talker.step`` at the rows' positions."""
+        ...
+
+    def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
+        """Code 0 of every row, int64 [B]; ``end`` is none where ``no_end`` bool [B]."""
+        ...
+
+    def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes 1 to 15 [B, 15], and the sum of all 16 embeddings [B, H].
+
+        ``first`` [B] is code 0, ``embedded`` [B, H] its embedding.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainPasses:
+    """By the modules themselves; ``draw`` and ``most`` as ``frame`` takes them."""
+
+    talker: Talker
+    draw: Draw
+    most: int = 0
+
+    def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
+        """Through the talker."""
+        return self.talker.step(x, rows.positions, rows.kv, rows.rope, span)
+
+    def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
+        """Penalty, end ban, suppression, choice."""
+        scores = penalise(widen(self.talker.codec_head(rows.hidden)), rows.seen, rows.penalty)
+        code = torch.arange(scores.shape[-1], device=scores.device)
+        is_end = code == end
+        control = (code >= scores.shape[-1] - CONTROL_CODES) & ~is_end
+        scores = scores.masked_fill(control | (is_end & no_end[:, None]), -torch.inf)
+        return choose(scores, rows.talker_sampler, 0, self.draw, self.most)
+
+    def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Through the code predictor."""
+        rest, others = self.talker.code_predictor.predict(
+            rows.hidden, embedded, rows.predictor, rows.code_sampler, self.draw, self.most
+        )
+        return rest, torch.stack((embedded, *others), 1).sum(1)
+
+
 @torch.no_grad()
 def frame(
     talker: Talker,
     rows: RowState,
     ids: FrameIds,
     span: int,
-    draw: Draw | None = None,
+    draw: Draw | Passes | None = None,
     *,
     step: bool = True,
     most: int = 0,
@@ -64,24 +114,25 @@ def frame(
     """Advance every row that can; results in ``rows.codes`` and ``rows.status``.
 
     ``span``: positions that attention reads, more than any active row's position. ``draw`` replaces
-    the rows' own seeded noise. Without ``step`` only rows in their first frame advance, which need
-    no talker step; it is the sooner for that, and the others stay as they are. ``most`` is a
-    promise about the rows' options that spares sorting: see ``sampling.restrict``.
+    the rows' own seeded noise, or the modules by other passes, which draw that noise. Without
+    ``step`` only rows in their first frame advance, which need no talker step; it is the sooner for
+    that, and the others stay as they are. ``most`` is a promise about the rows' options that spares
+    sorting: see ``sampling.restrict``.
     """
-    draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
+    if isinstance(draw, Passes):
+        passes = draw
+    else:
+        draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
+        passes = PlainPasses(talker, draw, most)
     live = rows.active & rows.primed
     if step:
-        live = live | _step(talker, rows, ids, span)
+        live = live | _step(talker, rows, ids, span, passes)
     rows.primed.logical_and_(~live)
     failed = live & ~rows.hidden.isfinite().all(-1)
-    first = choose(_first_scores(talker, rows, ids), rows.talker_sampler, 0, draw, most)
-    embedded = talker.embed_code(first)
-    rest, others = talker.code_predictor.predict(
-        rows.hidden, embedded, rows.predictor, rows.code_sampler, draw, most
-    )
+    first = passes.first(rows, _no_end(rows), ids.codec_end)
+    rest, total = passes.rest(rows, first, talker.embed_code(first))
     ended = live & ~failed & (first == ids.codec_end)
     emitted = live & ~failed & ~ended
-    total = torch.stack((embedded, *others), 1).sum(1)
     rows.pending.copy_(torch.where(emitted[:, None], total, rows.pending))
     _note(rows, torch.cat((first[:, None], rest), 1), emitted)
     limited = emitted & (rows.frames >= rows.limit)
@@ -96,7 +147,7 @@ def _sizes(talker: Talker) -> list[int]:
     return [talker.config.vocab_size] + [predictor.vocab_size] * (predictor.num_code_groups - 1)
 
 
-def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int) -> Tensor:
+def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int, passes: Passes) -> Tensor:
     """From the frame before to new hidden states, in the rows returned, bool [B].
 
     A row whose prompt was just read has one already; a row without its next text stays.
@@ -106,22 +157,17 @@ def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int) -> Tensor:
     slot = rows.cursor.clamp(max=rows.text.shape[1] - 1)[:, None]
     token = torch.where(has_text, rows.text.gather(1, slot)[:, 0], ids.text_pad)
     x = rows.pending + talker.embed_text(token)
-    hidden = talker.step(x, rows.positions, rows.kv, rows.rope, span)
+    hidden = passes.step(x, rows, span)
     rows.hidden.copy_(torch.where(step[:, None], hidden, rows.hidden))
     rows.positions.add_(step)
     rows.cursor.add_(step & has_text)
     return step
 
 
-def _first_scores(talker: Talker, rows: RowState, ids: FrameIds) -> Tensor:
-    """Scores of code 0 [B, V]: penalty, end ban, suppression."""
-    scores = penalise(widen(talker.codec_head(rows.hidden)), rows.seen, rows.penalty)
+def _no_end(rows: RowState) -> Tensor:
+    """Where speech must not end yet, bool [B]."""
     used_up = rows.closed & (rows.cursor >= rows.written)
-    no_end = (rows.frames < _MIN_FRAMES) | (rows.holding & ~used_up)
-    code = torch.arange(scores.shape[-1], device=scores.device)
-    is_end = code == ids.codec_end
-    control = (code >= scores.shape[-1] - CONTROL_CODES) & ~is_end
-    return scores.masked_fill(control | (is_end & no_end[:, None]), -torch.inf)
+    return (rows.frames < _MIN_FRAMES) | (rows.holding & ~used_up)
 
 
 def _note(rows: RowState, codes: Tensor, emitted: Tensor) -> None:

@@ -20,6 +20,7 @@ from vivavoce.engines.capture.captures import Captures, Job
 from vivavoce.engines.capture.statics import Statics, tensors_in
 from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 
@@ -54,15 +55,24 @@ class FrameGraphs:
     """
 
     def __init__(
-        self, api: GraphApi, talker: Talker, state: RowState, ids: FrameIds, shortlist: int
+        self,
+        api: GraphApi,
+        talker: Talker,
+        state: RowState,
+        ids: FrameIds,
+        shortlist: int,
+        fused: FusedTalker | None = None,
     ) -> None:
-        """``shortlist`` is ``most`` where nothing needs to be sorted."""
+        """``shortlist`` is ``most`` where nothing needs to be sorted; ``fused``: kernels."""
         rows, positions = state.text.shape
         self._talker, self._ids, self._shortlist = talker, ids, shortlist
         self._batches = buckets_to(rows, BATCH_BUCKETS)
         self._spans = buckets_to(positions, SPAN_BUCKETS)
         self._views = {count: state.rows(0, count) for count in self._batches}
+        self._fused = fused
         statics = statics_of(talker, state)
+        if fused is not None:
+            statics.constants(tensors_in(fused)).buffers(tensors_in(fused.scratch))
         self.captures: Captures[FrameKey] = Captures("frame", api, statics)
 
     def warm(self) -> None:
@@ -86,8 +96,15 @@ class FrameGraphs:
         self.captures.run(key, self._work(key))
 
     def _work(self, key: FrameKey) -> Work:
-        view, step = self._views[key.rows], key.span != NO_STEP
-        return lambda: frame(self._talker, view, self._ids, key.span, step=step, most=key.most)
+        view, how = self._views[key.rows], {"step": key.span != NO_STEP, "most": key.most}
+        return lambda: frame(
+            self._talker,
+            view,
+            self._ids,
+            key.span,
+            draw=self._fused,
+            **how,  # type: ignore[arg-type]
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,218 @@
+"""A frame's passes made of kernels: five launches a layer, two a code, and one for their sum.
+
+It shares the memory of the modules' weights. On a device that gets kernels it takes their place,
+once it was seen to compute what they compute.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vivavoce.engines.kernels.attention import Heads, Scratch
+from vivavoce.engines.kernels.chooser import Kernels, Path
+from vivavoce.engines.kernels.decoder import FusedDecoder, LayerWeights, Place, norm_of
+from vivavoce.engines.kernels.sampler import Noise, Rules
+from vivavoce.engines.kernels.weights import Weight
+from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
+from vivavoce.engines.layers.linear import Joining
+from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, WeightOnly
+from vivavoce.engines.qwen3.code_predictor import CodePredictor
+from vivavoce.engines.qwen3.config import CONTROL_CODES
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import InputError
+
+log = logging.getLogger(__name__)
+
+SPLITS, LONG_SPAN, FEW_ROWS = 8, 256, 8
+"""A few rows' long pasts are read in so many parts at once: their heads alone are few programs."""
+
+LEAST_COSINE = 0.99
+"""Between hidden states of the modules and of the kernels; they round alike but for sums' order."""
+
+
+@dataclass(frozen=True, slots=True)
+class FusedTalker:
+    """``frame.Passes`` for up to as many rows as ``places`` [groups + 1, B] has columns.
+
+    ``tables`` are what the predictor reads of each further code, ``others`` [15, V, H] what the
+    next frame does; they are the same where both are equally wide.
+    """
+
+    kernels: Kernels
+    model: FusedDecoder
+    predictor: FusedDecoder
+    head: Weight
+    heads: tuple[Weight, ...]
+    projection: Weight | None
+    first_table: Tensor
+    others: Tensor
+    tables: tuple[Tensor, ...]
+    places: Tensor
+    scratch: Scratch
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, talker: Talker, kernels: Kernels, rows: int) -> FusedTalker:
+        """Of a loaded talker. Raises InputError for weights in a form of the CPU's own."""
+        predictor, device = talker.code_predictor, talker.codec_head.weight.device
+        model, others = _decoder(talker.model, kernels), _stacked(predictor)
+        projection, tables = _projected(predictor, others)
+        groups = len(predictor.lm_head) + 1
+        return cls(
+            kernels,
+            model,
+            _decoder(predictor.model, kernels),
+            _weight(talker.codec_head),
+            tuple(_weight(head) for head in predictor.lm_head),
+            projection,
+            talker.model.codec_embedding.weight.detach(),
+            others,
+            tables,
+            torch.arange(groups, device=device)[:, None].repeat(1, rows).contiguous(),
+            Scratch.build(model.layers[0].heads, rows, SPLITS, device),
+        )
+
+    def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
+        """As ``Talker.step``."""
+        split = span > LONG_SPAN and x.shape[0] <= FEW_ROWS
+        place = Place(rows.rope, rows.kv, rows.positions, span, self.scratch if split else None)
+        flat = self.model.step(x[:, None].contiguous(), place)[:, 0]
+        return self.kernels.normalise(flat, self.model.norm)
+
+    def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
+        """Code 0 of every row, int64 [B]."""
+        scores = self.kernels.linear(rows.hidden, self.head)
+        control = scores.shape[1] - CONTROL_CODES
+        rules = Rules(rows.seen, rows.penalty, no_end, end, control)
+        noise = Noise(rows.seeds, rows.frames)
+        return self.kernels.sample(scores, rows.talker_sampler, noise, 0, rules)[0]
+
+    def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes 1 to 15 [B, 15], and the sum of all 16 embeddings [B, H]."""
+        noise, codes = Noise(rows.seeds, rows.frames), [first]
+        state = self.prologue(rows, embedded)
+        for group, (head, table) in enumerate(zip(self.heads, self.tables, strict=True), start=1):
+            scores = self.kernels.linear(state, head, self.predictor.norm)
+            code, x = self.kernels.sample(scores, rows.code_sampler, noise, group, None, table)
+            codes.append(code)
+            if group < len(self.heads):
+                assert x is not None
+                state = self._pass(x[:, None], rows, group + 1)
+        whole = torch.stack(codes, 1)
+        return whole[:, 1:], self.kernels.embed_sum(whole, self.first_table, self.others)
+
+    def prologue(self, rows: RowState, embedded: Tensor) -> Tensor:
+        """The predictor's first two tokens at once: its state [B, H'] before the last norm."""
+        both = torch.stack((rows.hidden, embedded), 1)
+        if self.projection is not None:
+            flat = self.kernels.linear(both.flatten(0, 1), self.projection)
+            both = flat.view(*both.shape[:2], -1)
+        return self._pass(both, rows, 0)
+
+    def _pass(self, x: Tensor, rows: RowState, position: int) -> Tensor:
+        buffers, count, steps = rows.predictor, x.shape[0], x.shape[1]
+        place = Place(buffers.rope, buffers.kv, self.places[position, :count], position + steps)
+        return self.predictor.step(x, place)[:, -1].contiguous()
+
+
+def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalker | None:
+    """Where the device gets kernels and they compute what the modules do; else None, and why is
+    logged.
+    """
+    if kernels.path is not Path.TRITON:
+        return None
+    from triton.errors import TritonError
+
+    try:
+        fused = FusedTalker.of(talker, kernels, len(state.status))
+        cosine = agreement(fused, talker, state)
+    except (TritonError, RuntimeError, InputError) as error:
+        log.warning("No kernels for frames: %s", error)
+        return None
+    if cosine < LEAST_COSINE:
+        log.warning("No kernels for frames: they agree with the modules by %.4f only.", cosine)
+        return None
+    return fused
+
+
+@torch.no_grad()
+def agreement(fused: FusedTalker, talker: Talker, state: RowState) -> float:
+    """The least cosine between both ways' hidden states, on idle rows."""
+    x = torch.randn_like(state.hidden)
+    buffers, span = state.predictor, state.text.shape[1]
+    wanted = talker.step(x, state.positions, state.kv, state.rope, span)
+    pairs = [(fused.step(x, state, span), wanted)]
+    wanted = talker.code_predictor(state.hidden, x, buffers)[:, 0]
+    got = fused.kernels.normalise(fused.prologue(state, x), fused.predictor.norm)
+    pairs.append((got, wanted))
+    cosines = [nn.functional.cosine_similarity(a.float(), b.float(), dim=-1) for a, b in pairs]
+    return float(torch.stack([each.min() for each in cosines]).nan_to_num(-1.0).min())
+
+
+def _decoder(decoder: Decoder, kernels: Kernels) -> FusedDecoder:
+    layers = []
+    for layer in decoder.layers:
+        assert isinstance(layer, DecoderLayer)
+        layers.append(_layer(layer))
+    return FusedDecoder(kernels, tuple(layers), norm_of(decoder.norm))
+
+
+def _layer(layer: DecoderLayer) -> LayerWeights:
+    attention, mlp, shape = layer.self_attn, layer.mlp, layer.self_attn.shape
+    norms = norm_of(attention.q_norm), norm_of(attention.k_norm)
+    return LayerWeights(
+        Heads(shape.heads, shape.kv_heads, shape.head_dim, *norms),
+        norm_of(layer.input_layernorm),
+        _joined(attention),
+        _weight(attention.o_proj),
+        norm_of(layer.post_attention_layernorm),
+        _joined(mlp),
+        _weight(mlp.down_proj),
+    )
+
+
+def _joined(part: Joining) -> Weight:
+    if part.joined is None:
+        part.join()
+    assert part.joined is not None
+    return Weight(part.joined) if isinstance(part.joined, Tensor) else _held(part.joined)
+
+
+def _weight(part: nn.Module) -> Weight:
+    if isinstance(part, QuantisedLinear):
+        part.prepare()
+        assert part.matrix is not None
+        return _held(part.matrix)
+    assert isinstance(part, nn.Linear)
+    bias = None if part.bias is None else part.bias.detach()
+    return Weight(part.weight.detach(), bias=bias)
+
+
+def _held(matrix: Matrix) -> Weight:
+    if not isinstance(matrix, WeightOnly):
+        raise InputError("These weights are packed for a CPU's own kernels.", param="quantize")
+    return matrix.weight
+
+
+def _stacked(predictor: CodePredictor) -> Tensor:
+    """The tables of codes 1 to 15 as one [15, V, H], of which they become views."""
+    tables = [table for table in predictor.model.codec_embedding if isinstance(table, nn.Embedding)]
+    stacked = torch.stack([table.weight.detach() for table in tables])
+    for table, view in zip(tables, stacked, strict=True):
+        table.weight = nn.Parameter(view, requires_grad=False)
+    return stacked
+
+
+def _projected(
+    predictor: CodePredictor, others: Tensor
+) -> tuple[Weight | None, tuple[Tensor, ...]]:
+    """Tables as wide as the predictor: what would be projected each time is projected once."""
+    if isinstance(predictor.small_to_mtp_projection, nn.Identity):
+        return None, tuple(others.unbind())
+    made = tuple(predictor.small_to_mtp_projection(table) for table in others)
+    return _weight(predictor.small_to_mtp_projection), made
