@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vivavoce.engines.capture.sent import sent
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported
@@ -118,16 +119,18 @@ def embed(talker: Talker, rows: Sequence[Row], speaking: Speaking) -> Tensor:
     """The prompt's vectors [rows, hidden], in the talker's dtype and on its device."""
     weight = talker.codec_head.weight
     out = weight.new_zeros(len(rows), weight.shape[1])
+    device = out.device
     at, ids = _side(row.text for row in rows)
-    out[at] += talker.embed_text(ids.to(out.device))
+    out[sent(at, device)] += talker.embed_text(sent(ids, device))
     at, ids = _side(row.code for row in rows)
-    out[at] += talker.embed_code(ids.to(out.device))
+    out[sent(at, device)] += talker.embed_code(sent(ids, device))
     at, ids = _side(row.frame for row in rows)
     if speaking.reference is not None:
-        out[at] += talker.embed_frames(speaking.reference.codes.cpu()[ids].to(out.device))
+        codes = speaking.reference.codes.cpu()[ids]
+        out[sent(at, device)] += talker.embed_frames(sent(codes, device))
     if speaking.x_vector is not None:
         at, _ = _side(1 if row.x_vector else None for row in rows)
-        out[at] += speaking.x_vector.to(out)
+        out[sent(at, device)] += sent(speaking.x_vector, device).to(out)
     return out
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vivavoce.engines.capture.sent import sent
 from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.qwen3.code_predictor import PredictorBuffers, decoder_shape
@@ -142,7 +143,7 @@ class Rows:
         length = prompt.shape[0]
         self._check_room(start + length)
         kv = self.state.kv.rows(row, row + 1)
-        lengths = torch.tensor([length], device=prompt.device)
+        lengths = sent(torch.tensor([length]), prompt.device)
         return talker.prefill(prompt[None], lengths, kv, self.state.rope, start)[0]
 
     def keep(self, row: int, length: int) -> KVBuffer:
@@ -201,7 +202,7 @@ class Rows:
             )
         if text:
             state = self.state
-            state.text[row, start:stop] = torch.tensor(text, device=state.text.device)
+            state.text[row, start:stop] = sent(torch.tensor(text), state.text.device)
             state.written[row] = stop
             self._written[row] = stop
 
