@@ -41,7 +41,7 @@ def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None
     for steps in (2, 1, 1):
         x = torch.randn(3, steps, SHAPE.hidden).to(dtype)
         positions = torch.arange(position, position + steps).repeat(3, 1)
-        wanted = decoder(x, Placement.causal(rope, positions, position + steps), one)
+        wanted = decoder(x, Placement.each(rope, positions, position + steps), one)
         at = Place(rope, other, positions[:, 0].contiguous(), position + steps)
         flat = fused.step(x, at).flatten(0, 1)
         got = fused.kernels.normalise(flat, fused.norm).view_as(wanted)
