@@ -20,7 +20,27 @@ from vivavoce.engines.kernels.weights import Weight
 ENGINE = "fbgemm"
 _MOST = 127
 _ZERO_POINT = 128
-_LEAST = 1e-30
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """RMSNorm as it stands before a matrix: x * ``weight`` / hypot(|x|, ``floor``), |x| Euclidean.
+
+    ``weight`` [K] is the norm's own times sqrt(K), ``floor`` (no dimensions) sqrt(K eps).
+    """
+
+    weight: Tensor
+    floor: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, eps: float) -> Before:
+        """From the weight [..., K] and eps of an ``RMSNorm``."""
+        size = weight.shape[-1]
+        return cls(weight.detach() * size**0.5, torch.tensor((size * eps) ** 0.5))
+
+    def length(self, x: Tensor) -> Tensor:
+        """What ``x`` [..., K] is divided by: [..., 1]."""
+        return torch.hypot(torch.linalg.vector_norm(x, 2, -1, keepdim=True), self.floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +67,20 @@ class DynamicInt8:
     def __call__(self, x: Tensor) -> Tensor:
         """``x`` [..., K] to [..., N], in the dtype of ``x``."""
         wide = x.to(torch.float32)
-        largest = torch.linalg.vector_norm(wide, torch.inf, -1, keepdim=True).clamp_(min=_LEAST)
+        largest = _largest(wide)
         out = _multiply(wide / largest, self.packed).mul_(largest)
         return (out if self.bias is None else out.add_(self.bias)).to(x.dtype)
+
+    def normed(self, x: Tensor, norm: Before) -> Tensor:
+        """``self(norm(x))`` without bias, float32: the norm only scales a row, so it can wait."""
+        weighted = x * norm.weight
+        largest = _largest(weighted)
+        return _multiply(weighted / largest, self.packed).mul_(largest / norm.length(x))
+
+    def added(self, x: Tensor, residual: Tensor) -> Tensor:
+        """``residual + self(x)`` without bias, float32."""
+        largest = _largest(x)
+        return torch.addcmul(residual, _multiply(x / largest, self.packed), largest)
 
 
 @cache
@@ -57,6 +88,11 @@ def available() -> bool:
     """Whether this PyTorch has the kernels and this CPU sums 8-bit products without saturation."""
     there = hasattr(torch.ops.quantized, "linear_with_input_q_dq_qweight_dq_output_fp32")
     return there and ENGINE in torch.backends.quantized.supported_engines and _sums_exactly()
+
+
+def _largest(x: Tensor) -> Tensor:
+    """Of each row, [..., 1]. Zeros do no harm: what 0 / 0 is rounded to is then scaled by 0."""
+    return x.abs().amax(-1, keepdim=True)
 
 
 def _sums_exactly() -> bool:
@@ -85,6 +121,6 @@ def _pack(values: Tensor, scales: Tensor) -> Any:
 
 def _multiply(x: Tensor, packed: Any) -> Tensor:
     """``x`` float32 within -1 and 1; the input is rounded to steps of 1/127."""
-    operator = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+    operator = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32.default
     out: Tensor = operator(x, 1 / _MOST, _ZERO_POINT, packed)
     return out

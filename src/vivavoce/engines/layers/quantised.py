@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
+from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 
 FEW_ROWS = 16
 """Up to so many rows a map is bound by reading its weights, and goes through a kernel."""
@@ -99,7 +99,16 @@ def prepared(weight: Weight, few: Few | None = None) -> Matrix:
     return WeightOnly(weight, few)
 
 
-class QuantisedLinear(nn.Module):
+class Unlisted(nn.Module):
+    """Holds weights that ``state_dict`` does not list."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory they take."""
+        raise NotImplementedError
+
+
+class QuantisedLinear(Unlisted):
     """``nn.Linear`` over a quantised weight. Nothing of it is in ``state_dict``."""
 
     def __init__(self, weight: Weight, few: Few | None = None) -> None:
@@ -148,11 +157,14 @@ class QuantisedEmbedding(nn.Module):
 
     def __init__(self, table: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        blocks = torch.split(table.detach(), BLOCK_ROWS)
-        weight = stack([quantise(block, Precision.INT8) for block in blocks])
-        self.register_buffer("data", weight.data)
-        self.register_buffer("scale", weight.scale)
+        self.register_buffer("data", torch.empty(table.shape, dtype=torch.int8))
+        self.register_buffer("scale", torch.empty(len(table)))
         self.dtype = dtype
+        for start in range(0, len(table), BLOCK_ROWS):
+            block = slice(start, start + BLOCK_ROWS)
+            weight = quantise(table[block].detach(), Precision.INT8)
+            assert weight.scale is not None
+            self.data[block], self.scale[block] = weight.data, weight.scale
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids of any shape to [..., size], in the dtype that was asked for."""

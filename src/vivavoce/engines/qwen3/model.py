@@ -12,6 +12,7 @@ import torch
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.kernels.weights import Precision
+from vivavoce.engines.layers.int8_decoder import shorten
 from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.quantised import Few, QuantisedLinear
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
@@ -94,6 +95,8 @@ def load_talker(
     for part in talker.modules():
         if isinstance(part, QuantisedLinear) and part.weight is not None:
             part.prepare()
+    for decoder in (talker.model, talker.code_predictor.model):
+        shorten(decoder)
     return talker.eval()
 
 
