@@ -20,9 +20,6 @@ from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 FEW_ROWS = 16
 """Up to so many rows a map is bound by reading its weights, and goes through a kernel."""
 
-BLOCK_ROWS = 8192
-"""How much of a table is in float32 at once."""
-
 Few = Callable[[Tensor, Weight], Tensor]
 """``kernels.Kernels.linear``: few rows [R, K] through a weight to [R, N]."""
 
@@ -157,14 +154,10 @@ class QuantisedEmbedding(nn.Module):
 
     def __init__(self, table: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        self.register_buffer("data", torch.empty(table.shape, dtype=torch.int8))
-        self.register_buffer("scale", torch.empty(len(table)))
+        weight = quantise(table.detach(), Precision.INT8)
+        self.register_buffer("data", weight.data)
+        self.register_buffer("scale", weight.scale)
         self.dtype = dtype
-        for start in range(0, len(table), BLOCK_ROWS):
-            block = slice(start, start + BLOCK_ROWS)
-            weight = quantise(table[block].detach(), Precision.INT8)
-            assert weight.scale is not None
-            self.data[block], self.scale[block] = weight.data, weight.scale
 
     def forward(self, ids: Tensor) -> Tensor:
         """Ids of any shape to [..., size], in the dtype that was asked for."""
