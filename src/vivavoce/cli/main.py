@@ -17,8 +17,19 @@ from typer.core import TyperGroup
 from vivavoce import __version__
 from vivavoce.errors import Conflict, InputError, NotFound, SetupError, VivavoceError
 
-COMMANDS = ("serve", "say", "voices", "models", "text", "doctor", "profile", "bench")
-"""Each is the function (or the group of commands) of that name in the module of that name."""
+COMMANDS = (
+    "serve",
+    "say",
+    "voices",
+    "models",
+    "text",
+    "doctor",
+    "profile",
+    "bench",
+    "bench quality",
+)
+"""Each is the function (or the group of commands) of that name, with ``_`` for a space, in the
+module of that name."""
 
 FAILED, WRONG_INPUT, WRONG_SETUP, INTERRUPTED, UNREAD = 1, 2, 3, 130, 141
 
@@ -34,12 +45,20 @@ class LazyCommands(TyperGroup):
         """The command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        function = getattr(import_module(f"vivavoce.cli.{cmd_name}"), cmd_name)
+        name = cmd_name.replace(" ", "_")
+        function = getattr(import_module(f"vivavoce.cli.{name}"), name)
         if isinstance(function, typer.Typer):
             return typer.main.get_command(function)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
         single.command(cmd_name)(function)
         return typer.main.get_command(single)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the first two words name, or the first."""
+        two = " ".join(args[:2])
+        if len(args) > 1 and two in COMMANDS:
+            return two, self.get_command(ctx, two), args[2:]
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors of vivavoce and of the system become one line each."""
