@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
+from vivavoce.engines.layers.quantised import Unlisted
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.model import load_talker
 
@@ -101,11 +102,10 @@ def without_integer_kernels(wanted: bool) -> Iterator[None]:
         yield
 
 
-class Int4(nn.Module):
+class Int4:
     """4 bits in groups of 32, symmetric, bfloat16 activations; PyTorch's own kernel."""
 
     def __init__(self, weight: Tensor) -> None:
-        super().__init__()
         self.shape = outputs, inputs = weight.shape
         grouped = weight.detach().float().view(outputs, -1, GROUP)
         scales = grouped.abs().amax(-1).clamp(min=1e-12) / 7
@@ -115,10 +115,31 @@ class Int4(nn.Module):
         pairs = torch.stack((scales, torch.zeros_like(scales)), -1).transpose(0, 1)
         self._scales = pairs.contiguous().bfloat16()
 
-    def forward(self, x: Tensor) -> Tensor:
+    @property
+    def nbytes(self) -> int:
+        """Memory of values and scales."""
+        return self.shape[0] * self.shape[1] // 2 + self._scales.nbytes
+
+    def __call__(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, self.shape[1])
         out = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, self._packed, GROUP, self._scales)
         return out.view(*x.shape[:-1], self.shape[0])
+
+
+class Int4Linear(Unlisted):
+    """In the place of a map."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self._matrix = Int4(weight)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the matrix."""
+        return self._matrix.nbytes
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._matrix(x)
 
 
 def to_int4(talker: nn.Module) -> None:
@@ -128,7 +149,7 @@ def to_int4(talker: nn.Module) -> None:
             module.joined = Int4(module.joined)
             for part in module.parts():
                 part.weight = None
-    _swap(talker, Int4)
+    _swap(talker, Int4Linear)
 
 
 def to_llm_int8(talker: nn.Module) -> None:
