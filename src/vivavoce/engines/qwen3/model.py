@@ -76,7 +76,7 @@ class Model:
             tensor.nbytes
             for part in parts
             if part is not None
-            for tensor in part.state_dict().values()
+            for tensor in (*part.parameters(), *part.buffers())
         )
 
 

@@ -20,6 +20,10 @@ TEXT_TABLE = "model.text_embedding.weight"
 """A third of all weights of 0.6B, of which a frame reads one row: int8 with any precision."""
 
 
+SCALE_BYTES = 4
+"""One for each row of a matrix."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quantising:
     """A ``checkpoint.Swap``: one matrix at a time, so that no float copy of them is kept.
@@ -48,3 +52,15 @@ class Quantising:
     def _table(self, stored: Tensor) -> nn.Module:
         """On the CPU, since in float32 it is more than a small GPU has to spare."""
         return QuantisedEmbedding(stored, self.dtype).to(self.device)
+
+
+def weights_bytes(talker: nn.Module, quantising: Quantising) -> int:
+    """Memory that a talker's weights will take on a GPU; it may be on the meta device."""
+    total = 0
+    for name, tensor in talker.state_dict(keep_vars=True).items():
+        owner = talker.get_submodule(name.rpartition(".")[0])
+        if quantising(name, owner) is None:
+            total += tensor.numel() * quantising.dtype.itemsize
+        else:
+            total += tensor.numel() + SCALE_BYTES * len(tensor)
+    return total
