@@ -27,6 +27,7 @@ COMMANDS = (
     "profile",
     "bench",
     "bench engine",
+    "bench quality",
 )
 """Each is the function (or the group of commands) of that name, with ``_`` for a space, in the
 module of that name."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vivavoce.engines.kernels.attention import Cache, Heads, Scratch
 from vivavoce.engines.kernels.chooser import Kernels
@@ -16,8 +15,11 @@ from vivavoce.engines.kernels.linear import Norm
 from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
 from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
 from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.layers.linear import Joining
+from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, WeightOnly
 from vivavoce.engines.layers.rms_norm import RMSNorm
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +36,20 @@ class LayerWeights:
 
     @classmethod
     def of(cls, layer: DecoderLayer, precision: Precision) -> LayerWeights:
-        """Copies of a layer's matrices, quantised one at a time; its norms as they are."""
+        """A layer's matrices and norms, in its own memory where nothing is left to do.
+
+        What is quantised already stays as it is. Raises InputError for what is packed for a CPU.
+        """
         attention, mlp, shape = layer.self_attn, layer.mlp, layer.self_attn.shape
-
-        def joined(*parts: torch.nn.Linear) -> Weight:
-            return stack([quantise(part.weight.detach(), precision) for part in parts])
-
         q_norm, k_norm = norm_of(attention.q_norm), norm_of(attention.k_norm)
         return cls(
             Heads(shape.heads, shape.kv_heads, shape.head_dim, q_norm, k_norm),
             norm_of(layer.input_layernorm),
-            joined(attention.q_proj, attention.k_proj, attention.v_proj),
-            joined(attention.o_proj),
+            joined_weight(attention, precision),
+            weight_of(attention.o_proj, precision),
             norm_of(layer.post_attention_layernorm),
-            joined(mlp.gate_proj, mlp.up_proj),
-            joined(mlp.down_proj),
+            joined_weight(mlp, precision),
+            weight_of(mlp.down_proj, precision),
         )
 
     @property
@@ -83,7 +84,7 @@ class FusedDecoder:
 
     @classmethod
     def of(cls, decoder: Decoder, kernels: Kernels, precision: Precision) -> FusedDecoder:
-        """``decoder`` may be dropped afterwards."""
+        """``decoder`` may be dropped afterwards. See ``LayerWeights.of``."""
         layers = tuple(LayerWeights.of(layer, precision) for layer in decoder.layers)
         return cls(kernels, layers, norm_of(decoder.norm))
 
@@ -116,3 +117,26 @@ class FusedDecoder:
 def norm_of(norm: RMSNorm) -> Norm:
     """The norm of a module, sharing its weight."""
     return Norm(norm.weight.detach(), norm.eps)
+
+
+def joined_weight(part: Joining, precision: Precision) -> Weight:
+    """The maps of one input as one matrix, as they were joined or joined here."""
+    if part.joined is None:
+        return stack([weight_of(each, precision) for each in part.parts()])
+    if isinstance(part.joined, Tensor):
+        return quantise(part.joined, precision)
+    return _held(part.joined)
+
+
+def weight_of(part: nn.Module, precision: Precision) -> Weight:
+    """The matrix of a map, which may be quantised or not."""
+    if isinstance(part, QuantisedLinear):
+        return part.weight if part.weight is not None else _held(part.matrix)
+    assert isinstance(part, nn.Linear)
+    return quantise(part.weight.detach(), precision)
+
+
+def _held(matrix: Matrix | None) -> Weight:
+    if not isinstance(matrix, WeightOnly):
+        raise InputError("These weights are packed for a CPU's own kernels.", param="quantize")
+    return matrix.weight

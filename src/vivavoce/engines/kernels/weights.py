@@ -12,8 +12,8 @@ from torch import Tensor
 from vivavoce.errors import InputError
 
 FP8 = torch.float8_e4m3fn
-_INT8_MOST = 127.0
-_FP8_MOST = 448.0
+_AT_ONCE = 1 << 20
+"""How many weights are in float32 at a time."""
 
 
 class Precision(enum.StrEnum):
@@ -22,6 +22,10 @@ class Precision(enum.StrEnum):
     NONE = "none"
     INT8 = "int8"
     FP8 = "fp8"
+
+
+STORED = {Precision.INT8: torch.int8, Precision.FP8: FP8}
+_MOST = {Precision.INT8: 127.0, Precision.FP8: 448.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +60,23 @@ def quantise(weight: Tensor, precision: Precision, bias: Tensor | None = None) -
     """
     if precision is Precision.NONE:
         return Weight(weight.contiguous(), bias=bias)
+    data = torch.empty_like(weight, dtype=STORED[precision], memory_format=torch.contiguous_format)
+    scale = torch.empty(len(weight), device=weight.device)
+    rows = max(1, _AT_ONCE // max(1, weight.shape[1]))
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        _round(weight[part], data[part], scale[part], _MOST[precision])
+    return Weight(data, scale, bias)
+
+
+def _round(weight: Tensor, data: Tensor, scale: Tensor, most: float) -> None:
     wide = weight.float()
     largest = wide.abs().amax(-1)
     if not bool(largest.isfinite().all()):
         raise InputError("A weight that is not finite can not be quantised.", param="quantize")
-    most = _INT8_MOST if precision is Precision.INT8 else _FP8_MOST
-    scale = torch.where(largest > 0, largest / most, torch.ones_like(largest))
-    steps = (wide / scale[:, None]).clamp(-most, most)
-    data = steps.round().to(torch.int8) if precision is Precision.INT8 else steps.to(FP8)
-    return Weight(data.contiguous(), scale, bias)
+    scale.copy_(torch.where(largest > 0, largest / most, torch.ones_like(largest)))
+    steps = (wide / scale[:, None]).clamp_(-most, most)
+    data.copy_(steps if data.dtype.is_floating_point else steps.round_())
 
 
 def stack(weights: Sequence[Weight]) -> Weight:

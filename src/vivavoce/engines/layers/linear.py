@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vivavoce.engines.kernels.weights import stack
-from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, prepared
+from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, Unlisted, prepared
 
 
 class Linear(nn.Linear):
@@ -83,7 +83,7 @@ def quantised_bytes(module: nn.Module) -> int:
     """Memory of all quantised maps below ``module``, which ``state_dict`` does not list."""
     total = 0
     for part in module.modules():
-        if isinstance(part, QuantisedLinear):
+        if isinstance(part, Unlisted):
             total += part.nbytes
         elif isinstance(part, Joining) and not isinstance(part.joined, Tensor | None):
             total += part.joined.nbytes

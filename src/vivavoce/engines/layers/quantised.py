@@ -15,13 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
+from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 
 FEW_ROWS = 16
 """Up to so many rows a map is bound by reading its weights, and goes through a kernel."""
-
-BLOCK_ROWS = 8192
-"""How much of a table is in float32 at once."""
 
 Few = Callable[[Tensor, Weight], Tensor]
 """``kernels.Kernels.linear``: few rows [R, K] through a weight to [R, N]."""
@@ -99,7 +96,16 @@ def prepared(weight: Weight, few: Few | None = None) -> Matrix:
     return WeightOnly(weight, few)
 
 
-class QuantisedLinear(nn.Module):
+class Unlisted(nn.Module):
+    """Holds weights that ``state_dict`` does not list."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory they take."""
+        raise NotImplementedError
+
+
+class QuantisedLinear(Unlisted):
     """``nn.Linear`` over a quantised weight. Nothing of it is in ``state_dict``."""
 
     def __init__(self, weight: Weight, few: Few | None = None) -> None:
@@ -148,8 +154,7 @@ class QuantisedEmbedding(nn.Module):
 
     def __init__(self, table: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        blocks = torch.split(table.detach(), BLOCK_ROWS)
-        weight = stack([quantise(block, Precision.INT8) for block in blocks])
+        weight = quantise(table.detach(), Precision.INT8)
         self.register_buffer("data", weight.data)
         self.register_buffer("scale", weight.scale)
         self.dtype = dtype

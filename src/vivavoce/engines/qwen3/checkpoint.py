@@ -119,7 +119,8 @@ class Checkpoint:
         if missing or extra:
             what = _differences(missing, extra, [])
             raise ModelFileError(f"{self.folder}: {prefix}* does not fit the module: {what}")
-        for name in wanted:
+        # The largest first: for a moment it is in memory twice, when there is nothing else yet.
+        for name in sorted(wanted, key=lambda each: -wanted[each].numel()):
             make = swap(name, _owner(module, name)) if swap else None
             if make is not None:
                 _swap(module, name, make(self.tensor(prefix + name)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +14,8 @@ import torch
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.kernels.weights import Precision
-from vivavoce.engines.layers.linear import quantised_bytes
+from vivavoce.engines.layers.int8_decoder import shorten
+from vivavoce.engines.layers.linear import Joining, quantised_bytes
 from vivavoce.engines.layers.quantised import Few, QuantisedLinear
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
@@ -73,7 +76,7 @@ class Model:
             tensor.nbytes
             for part in parts
             if part is not None
-            for tensor in part.state_dict().values()
+            for tensor in (*part.parameters(), *part.buffers())
         )
 
 
@@ -90,10 +93,14 @@ def load_talker(
         device=device,
         swap=Quantising(precision, dtype, device, few_kernel(device, dtype)),
     )
-    talker.join()
     for part in talker.modules():
-        if isinstance(part, QuantisedLinear) and part.weight is not None:
+        if isinstance(part, Joining):
+            part.join()
+            trim_memory()
+        elif isinstance(part, QuantisedLinear) and part.weight is not None:
             part.prepare()
+    for decoder in (talker.model, talker.code_predictor.model):
+        shorten(decoder)
     return talker.eval()
 
 
@@ -108,3 +115,13 @@ def give_back(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    else:
+        trim_memory()
+
+
+def trim_memory() -> None:
+    """Where the C library is GNU's: it keeps what was freed between blocks that are still held."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

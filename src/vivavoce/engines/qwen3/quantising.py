@@ -14,10 +14,14 @@ from vivavoce.engines.layers.quantised import Few, QuantisedEmbedding, Quantised
 
 READ_BY_FRAMES = ("model.layers.", "code_predictor.")
 """All that a frame reads but the head of code 0, which decides where speech ends, and the text's
-projection; these are 1 % of the bytes."""
+projection (and, of 1.7B, the small one before the code predictor): 1 to 3 % of the bytes."""
 
 TEXT_TABLE = "model.text_embedding.weight"
 """A third of all weights of 0.6B, of which a frame reads one row: int8 with any precision."""
+
+
+SCALE_BYTES = 4
+"""One for each row of a matrix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,5 +50,22 @@ class Quantising:
         return QuantisedLinear(quantise(stored.to(self.device), self.precision), self.few)
 
     def _table(self, stored: Tensor) -> nn.Module:
-        """On the CPU, since in float32 it is more than a small GPU has to spare."""
+        """On the CPU: whole, it is more than a small GPU has to spare."""
         return QuantisedEmbedding(stored, self.dtype).to(self.device)
+
+
+def weights_bytes(talker: nn.Module, quantising: Quantising, prefix: str = "") -> int:
+    """Memory that a talker's weights below ``prefix`` take on a GPU; it may be on the meta device.
+
+    Scratch of kernels and what an allocator rounds up to are not in it.
+    """
+    total = 0
+    for name, tensor in talker.state_dict(keep_vars=True).items():
+        if not name.startswith(prefix):
+            continue
+        owner = talker.get_submodule(name.rpartition(".")[0])
+        if quantising(name, owner) is None:
+            total += tensor.numel() * quantising.dtype.itemsize
+        else:
+            total += tensor.numel() + SCALE_BYTES * len(tensor)
+    return total
