@@ -21,7 +21,8 @@ PATHS = {
     "/", "/livez", "/readyz", "/health", "/metrics", "/cache/clear", "/v1/info", "/v1/models",
     "/v1/models/{model_id}", "/v1/audio/models", "/v1/audio/voices",
     "/v1/audio/voices/{voice_id}", "/v1/audio/speech", "/v1/audio/speech/stream",
-    "/v1/audio/speech/stream/pcm", "/v1/audio/speech/clone",
+    "/v1/audio/speech/stream/pcm", "/v1/audio/speech/clone", "/v1/audio/play",
+    "/v1/audio/play/skip", "/v1/audio/play/stop",
 }  # fmt: skip
 
 
@@ -49,11 +50,14 @@ def test_keys_are_described_where_they_are_needed(serve) -> None:
     assert set(schema["components"]["securitySchemes"]) == {"bearer", "header"}
     assert "401" in schema["paths"]["/v1/audio/speech"]["post"]["responses"]
     assert "security" not in schema["paths"]["/livez"]["get"]
+    assert "security" not in schema["paths"]["/"]["get"]
+    assert "security" in schema["paths"]["/"]["post"]
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(serve, tmp_path: Path) -> None:
-    server = serve(max_input_chars=200)
+@pytest.mark.parametrize("playback", ["off", "null"])
+def test_schemathesis_finds_nothing(serve, tmp_path: Path, playback: str) -> None:
+    server = serve(max_input_chars=200, playback=playback, output_dir=tmp_path / "out")
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     found = subprocess.run(
         [
