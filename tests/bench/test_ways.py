@@ -56,7 +56,7 @@ def test_the_command_shows_and_stores_it(desk: ServerProcess, tmp_path: Path) ->
         ["--url", desk.url, "--compare-playback", "-n", "1", "--text", "Hi.", "--json", str(path)],
     )
     assert ran.exit_code == 0, ran.output
-    assert "a caller waits" in ran.output and "when it was played" in ran.output
+    assert "a caller waits" in ran.output and "when played" in ran.output
     stored: dict[str, Any] = json.loads(path.read_text())
     assert stored["kind"] == "playback"
     assert set(stored["waited_ms"]) == set(WAYS)

@@ -23,10 +23,10 @@ from vivavoce.errors import Unavailable
 
 STREAM = "stream"
 WAYS: Mapping[str, str] = {
-    "played": "when it was played",
-    "done": "when it is made",
-    "start": "at the first sound",
-    STREAM: "with a stream",
+    "played": "when played",
+    "done": "when made",
+    "start": "at first sound",
+    STREAM: "as a stream",
 }
 
 
