@@ -37,13 +37,6 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
     return True if collection_path in [HERE / room for room in LEFT_OUT] else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Engine neutts is unfinished: its tests belong to the slow ones until it is measured."""
-    for item in items:
-        if item.path.is_relative_to(HERE / "engines" / "neutts"):
-            item.add_marker(pytest.mark.slow)
-
-
 def pytest_report_header() -> list[str]:
     """Say what is left out, and why."""
     return [f"left out: {room}, for want of {', '.join(why)}" for room, why in LEFT_OUT.items()]
