@@ -12,6 +12,7 @@ TORCH = ("torch", "safetensors")
 NEEDED = {
     "engines/layers": TORCH,
     "engines/qwen3": TORCH,
+    "interop/neucodec": TORCH,
     "interop/qwen_tts": TORCH,
     "interop/qwen_tts_codec": TORCH,
     "engines/neutts/torch_lm": (*TORCH, "tokenizers", "gguf"),
