@@ -1,7 +1,7 @@
 """With the same random weights, the semantic models say what transformers' own say.
 
-QWEN_TTS_PYTHON names a Python interpreter that has transformers (see ../qwen_tts); without one these
-tests are skipped.
+QWEN_TTS_PYTHON names a Python interpreter that has transformers (see ../qwen_tts); without one
+these tests are skipped.
 """
 
 from __future__ import annotations
