@@ -138,6 +138,12 @@ def seed_that_ends(served: Served, **fields: Any) -> dict[str, Any]:
     raise AssertionError("no seed ends")
 
 
+def test_a_request_may_say_how_many_codes_it_takes(served: Served) -> None:
+    sound = served.client.post(SPEECH, json=HELLO | {"options": {"max_codes": 25}})
+    assert sound.status_code == 200
+    assert 0 < len(sound.content) <= 25 * 480 * 2
+
+
 def test_it_speaks_in_every_openai_voice_and_format(served: Served) -> None:
     body = seed_that_ends(served)
     for voice in ("alloy", "someone"):
