@@ -6,9 +6,9 @@ whole vocabulary with text in and text out, codes found with a regular expressio
 after 30 codes, windows of 82 codes for every 25 (overlap-add over all windows), backbone and codec
 in one thread. The codec is the same graph for both, for the published algorithm in float32 and in
 int8. Reference of 3.5 s, 5 s of speech. Every setting runs in a process of its own, so that memory
-is its own. "ours" begins with pieces that this machine can go on feeding, "quickest" always with the
-smallest. ``read_gb_s`` is what one core reads from memory: a token reads all weights, so that times
-on machines with another figure do not compare; the ratios do.
+is its own. "ours" begins with pieces that this machine can go on feeding, "quickest" always with
+the smallest. ``read_gb_s`` is what one core reads from memory: a token reads all weights, so that
+times on machines with another figure do not compare; the ratios do.
 """
 
 from __future__ import annotations
