@@ -15,6 +15,7 @@ NEEDED = {
     "engines/kernels": (*TORCH, "triton"),
     "engines/layers": TORCH,
     "engines/qwen3": TORCH,
+    "interop/neucodec": TORCH,
     "interop/qwen_tts": TORCH,
     "interop/qwen_tts_codec": TORCH,
     "engines/neutts/torch_lm": (*TORCH, "tokenizers", "gguf"),
@@ -38,13 +39,6 @@ def anyio_backend() -> str:
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the rooms that need what is not installed."""
     return True if collection_path in [HERE / room for room in LEFT_OUT] else None
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Engine neutts is unfinished: its tests belong to the slow ones until it is measured."""
-    for item in items:
-        if item.path.is_relative_to(HERE / "engines" / "neutts"):
-            item.add_marker(pytest.mark.slow)
 
 
 def pytest_report_header() -> list[str]:

@@ -199,6 +199,17 @@ class Settings(BaseSettings):
         description="Where saved voices live.",
     )
 
+    # What a server on a desktop plays on its own loudspeaker.
+    playback: Literal["off", "device", "null"] = Field(
+        "off", description="Play on this machine: device, or null: as if, without a sound."
+    )
+    playback_queue: int = Field(
+        16, ge=1, le=1_000, description="Utterances that may wait to be played, or be playing."
+    )
+    output_dir: Path | None = Field(
+        None, description="Folder below which POST / may write files; without it, nowhere."
+    )
+
     # Text.
     text_normalize: bool = Field(
         True,

@@ -147,6 +147,29 @@ def test_stop_falls_silent_at_once(devices: SimpleNamespace) -> None:
     assert player.queued_s == 0
 
 
+def test_dropping_lets_finish_end(devices: SimpleNamespace) -> None:
+    player = Player(HZ)
+    player.push(chunk(100.0))
+    device = devices.opened[0]
+    waiting = threading.Thread(target=player.finish)
+    waiting.start()
+    player.drop()
+    device.play(10)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert not np.concatenate(device.heard).any()
+
+
+def test_a_device_that_was_pulled_out_may_refuse_to_close(
+    devices: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: FakeDevice) -> None:
+        raise DeviceFault("Device unavailable")
+
+    monkeypatch.setattr(FakeDevice, "close", fail)
+    Player(HZ).stop()
+
+
 def test_stopping_and_finishing_again_do_no_harm(devices: SimpleNamespace) -> None:
     player = Player(HZ)
     player.stop()
@@ -214,6 +237,13 @@ def test_the_null_sink_stops_at_once() -> None:
     sink.push(chunk(100.0))
     sink.stop()
     sink.stop()
+    assert sink.played_samples < 100 * HZ
+
+
+def test_the_null_sink_may_be_dropped_from_outside() -> None:
+    with NullSink(HZ) as sink:
+        sink.push(chunk(100.0))
+        sink.drop()
     assert sink.played_samples < 100 * HZ
 
 

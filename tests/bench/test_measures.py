@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vivavoce.bench.breakdown import ServerTimes
 from vivavoce.bench.measures import Failure, Listening, Measure, Playback, Recorder
 from vivavoce.bench.summary import summarise
 
@@ -125,3 +126,26 @@ def test_clean_means_all_good_and_no_stall_with_the_first_buffer() -> None:
     assert not summarise([good, stalling()], 1.0).clean
     assert not summarise([good, failed(Failure("busy", 429))], 1.0).clean
     assert not summarise([], 1.0).clean
+
+
+def test_the_parts_of_the_time_to_the_first_byte() -> None:
+    rec = recorder(due_s=9.5, sent_s=10.0)
+    rec.told(ServerTimes(queue_ms=10.0, first_ms=40.0))
+    rec.pcm(10.05, pcm(100))
+    parts = rec.finish(10.2).breakdown
+    assert parts is not None
+    assert (parts.queue_ms, parts.inference_ms, parts.playback_ms) == (10.0, 30.0, 0.0)
+    assert parts.network_ms == pytest.approx(10.0)
+
+
+def test_a_summary_holds_the_parts_of_good_requests_alone() -> None:
+    rec = recorder()
+    rec.told(ServerTimes(queue_ms=10.0, first_ms=40.0))
+    rec.pcm(10.05, pcm(100))
+    failed = recorder()
+    failed.told(ServerTimes(queue_ms=999.0, first_ms=999.0))
+    failed.first_byte(11.0)
+    summary = summarise([rec.finish(10.1), failed.finish(11.0), stalling()], 1.0)
+    assert summary.queue_ms is not None and summary.network_ms is not None
+    assert (summary.queue_ms.count, summary.queue_ms.max) == (1, 10.0)
+    assert summary.network_ms.p50 == pytest.approx(10.0)

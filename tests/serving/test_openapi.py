@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from vivavoce.audio.containers import ENCODINGS
+from vivavoce.audio.play import NullSink
+from vivavoce.serving import playing
 from vivavoce.serving.speech_body import ResponseFormat
 
 CONFIGURATION = """
@@ -21,7 +24,8 @@ PATHS = {
     "/", "/livez", "/readyz", "/health", "/metrics", "/cache/clear", "/v1/info", "/v1/models",
     "/v1/models/{model_id}", "/v1/audio/models", "/v1/audio/voices",
     "/v1/audio/voices/{voice_id}", "/v1/audio/speech", "/v1/audio/speech/stream",
-    "/v1/audio/speech/stream/pcm", "/v1/audio/speech/clone",
+    "/v1/audio/speech/stream/pcm", "/v1/audio/speech/clone", "/v1/audio/play",
+    "/v1/audio/play/skip", "/v1/audio/play/stop",
 }  # fmt: skip
 
 
@@ -49,19 +53,27 @@ def test_keys_are_described_where_they_are_needed(serve) -> None:
     assert set(schema["components"]["securitySchemes"]) == {"bearer", "header"}
     assert "401" in schema["paths"]["/v1/audio/speech"]["post"]["responses"]
     assert "security" not in schema["paths"]["/livez"]["get"]
+    assert "security" not in schema["paths"]["/"]["get"]
+    assert "security" in schema["paths"]["/"]["post"]
 
 
 @pytest.mark.slow
-def test_schemathesis_finds_nothing(serve, tmp_path: Path) -> None:
-    server = serve(max_input_chars=200)
+@pytest.mark.timeout(660)
+@pytest.mark.parametrize(("playback", "paths"), [("off", "."), ("null", "^/(v1/audio/play.*)?$")])
+def test_schemathesis_finds_nothing(
+    serve, tmp_path: Path, playback: str, paths: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(playing, "NullSink", partial(NullSink, real_time=False))
+    server = serve(max_input_chars=200, playback=playback, output_dir=tmp_path / "out")
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     found = subprocess.run(
         [
             str(Path(sys.executable).with_name("schemathesis")),
             "run", f"{server.url}/openapi.json",
             "--checks", "all", "--max-examples", "20", "--seed", "1", "--no-color",
+            "--include-path-regex", paths,
         ],
-        cwd=tmp_path, capture_output=True, text=True, timeout=110, check=False,
+        cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert found.returncode == 0, found.stdout[-4_000:]
     assert server.idle

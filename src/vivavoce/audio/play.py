@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -63,6 +64,10 @@ class Sink(ABC):
         half = int(self._max_queued_s / 2 * self._output_hz)
         return self._queue.wait_until_at_most(half, timeout_s)
 
+    def drop(self) -> None:
+        """Forget what is queued and what comes, so that ``finish`` ends; from any thread."""
+        self._queue.drop()
+
     @abstractmethod
     def finish(self) -> None:
         """Wait until everything was played, then close."""
@@ -111,6 +116,12 @@ class NullSink(Sink):
         super().push(chunk)
         self._more.set()
 
+    def drop(self) -> None:
+        """Take no more."""
+        super().drop()
+        self._stopped.set()
+        self._more.set()
+
     def finish(self) -> None:
         """Wait until everything was taken."""
         self._queue.end()
@@ -119,9 +130,7 @@ class NullSink(Sink):
 
     def stop(self) -> None:
         """Drop what is queued."""
-        self._stopped.set()
-        self._queue.drop()
-        self._more.set()
+        self.drop()
         self._thread.join()
 
     def _play(self) -> None:
@@ -183,8 +192,10 @@ class Player(Sink):
     def _close(self) -> None:
         self._closed = True
         self._done.set()
-        # Closing twice does nothing; aborting a closed stream would fail.
-        self._stream.close()
+        # Closing twice does nothing; aborting a closed stream would fail. So may closing a device
+        # that was pulled out, and then there is nothing left to close.
+        with suppress(self._sounddevice.PortAudioError):
+            self._stream.close()
 
     def _convert(self, samples: Samples) -> Samples:
         return self._resampler.push(samples)

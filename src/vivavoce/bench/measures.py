@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vivavoce.bench.breakdown import Breakdown, ServerTimes, break_down
 from vivavoce.bench.playback import AudibleDetector, PlaybackClock
 
 
@@ -36,7 +37,8 @@ class Measure:
 
     ``lag_ms`` is that wait. ``first_byte_ms`` is the first byte of the body, ``first_playable_ms``
     the first whole sample, ``audible_ms`` when a listener hears the first sound. ``work_s`` is the
-    time from sending to the last sample.
+    time from sending to the last sample. ``breakdown`` parts the time from sending to the first
+    byte, where the server tells of it.
     """
 
     characters: int
@@ -52,6 +54,7 @@ class Measure:
     chunks: int = 0
     gaps_ms: tuple[float, ...] = ()
     playback: tuple[Playback, ...] = ()
+    breakdown: Breakdown | None = None
 
     @property
     def ok(self) -> bool:
@@ -90,6 +93,7 @@ class Recorder:
         self._arrivals_s: list[float] = []
         self._samples = 0
         self._half = b""
+        self._server: ServerTimes | None = None
 
     @property
     def plays_until_s(self) -> float | None:
@@ -104,6 +108,10 @@ class Recorder:
         """Bytes of the body are there; later calls change nothing."""
         if self._first_byte_s is None:
             self._first_byte_s = at_s
+
+    def told(self, server: ServerTimes | None) -> None:
+        """What the server said about the time to its first sound."""
+        self._server = server
 
     def format(self, sample_rate_hz: int) -> None:
         """The sample rate of what follows; needed before the first ``pcm``."""
@@ -146,7 +154,13 @@ class Recorder:
             chunks=len(arrivals),
             gaps_ms=_gaps_ms(arrivals),
             playback=tuple(Playback(c.buffer_ms, c.underruns, c.stalled_ms) for c in self._clocks),
+            breakdown=self._breakdown(),
         )
+
+    def _breakdown(self) -> Breakdown | None:
+        if self._server is None or self._first_byte_s is None:
+            return None
+        return break_down((self._first_byte_s - self._sent_s) * 1000, self._server)
 
     def _audible_at_s(self) -> float | None:
         return None if self._detector is None else self._detector.audible_at_s

@@ -30,6 +30,7 @@ LATENCIES = (
     "schedule_lag_ms",
     "loop_lag_ms",
 )
+PARTS = ("queue_ms", "inference_ms", "network_ms")
 _TOTALS = ("ok_share", "audio_s_per_s", "requests_per_s", "max_calls")
 # Figures from runs that differ in one of these say nothing about each other.
 _MUST_MATCH = ("device.cpu", "device.usable_cores", "device.gpus", "target.transport", "load")
@@ -131,7 +132,7 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
 
 def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     summary = report.get("summary", {})
-    for name in LATENCIES:
+    for name in (*LATENCIES, *PARTS):
         for quantile in QUANTILES:
             value = (summary.get(name) or {}).get(quantile)
             if value is not None:

@@ -36,7 +36,8 @@ class Summary:
     """One run. Latencies are over good requests only, and count from when each was due.
 
     ``loop_lag_ms`` is how late this program itself ran: where it is not small, the figures
-    describe the client.
+    describe the client. ``queue_ms``, ``inference_ms`` and ``network_ms`` are the parts of the time
+    from sending to the first byte.
     """
 
     requests: int
@@ -56,6 +57,9 @@ class Summary:
     schedule_lag_ms: Distribution | None
     loop_lag_ms: Distribution | None
     playback: tuple[BufferSummary, ...]
+    queue_ms: Distribution | None = None
+    inference_ms: Distribution | None = None
+    network_ms: Distribution | None = None
 
     @property
     def clean(self) -> bool:
@@ -69,6 +73,7 @@ def summarise(
 ) -> Summary:
     """The figures of one run over all its requests."""
     good = [measure for measure in measures if measure.ok]
+    parts = [measure.breakdown for measure in good if measure.breakdown is not None]
     audio_s = math.fsum(measure.audio_s for measure in good)
     return Summary(
         requests=len(measures),
@@ -88,6 +93,9 @@ def summarise(
         schedule_lag_ms=Distribution.of(m.lag_ms for m in measures),
         loop_lag_ms=Distribution.of(loop_lags_ms),
         playback=_playback(good),
+        queue_ms=Distribution.of(part.queue_ms for part in parts),
+        inference_ms=Distribution.of(part.inference_ms for part in parts),
+        network_ms=Distribution.of(part.network_ms for part in parts),
     )
 
 

@@ -8,7 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from vivavoce.bench.report import LATENCIES, QUANTILES, Change
+from vivavoce.bench.measures import Measure
+from vivavoce.bench.report import LATENCIES, PARTS, QUANTILES, Change
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.summary import Summary
 
@@ -21,6 +22,9 @@ _LABELS = {
     "rtf": "real-time factor",
     "schedule_lag_ms": "sent later than due, ms",
     "loop_lag_ms": "this client's own lag, ms",
+    "queue_ms": "queue, ms",
+    "inference_ms": "inference, ms",
+    "network_ms": "network and HTTP, ms",
 }
 
 
@@ -34,8 +38,17 @@ def number(value: float | None) -> str:
 
 
 def summary_view(summary: Summary) -> Group:
-    """One run: latencies, playback, totals."""
-    return Group(_latencies(summary), _playback(summary), _totals(summary))
+    """One run: latencies, their parts where the server tells of them, playback, totals."""
+    parts = (_parts(summary),) if summary.network_ms is not None else ()
+    return Group(_latencies(summary), *parts, _playback(summary), _totals(summary))
+
+
+def each_table(measures: Sequence[Measure]) -> Table:
+    """Where the time of every request went, in the order in which they ended."""
+    columns = ("request", "queue", "inference", "network", "first byte", "to the end", "sound, s")
+    return figure_table(
+        "Each request, ms", columns, [_each_row(*pair) for pair in enumerate(measures, 1)]
+    )
 
 
 def figure_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
@@ -67,6 +80,21 @@ def _ratio(change: Change) -> str:
 def _latencies(summary: Summary) -> Table:
     rows = [distribution_row(_LABELS[name], getattr(summary, name)) for name in LATENCIES]
     return figure_table("Latency, from when each request was due", ("", *QUANTILES), rows)
+
+
+def _parts(summary: Summary) -> Table:
+    rows = [distribution_row(_LABELS[name], getattr(summary, name)) for name in PARTS]
+    return figure_table("The parts of the time to the first byte", ("", *QUANTILES), rows)
+
+
+def _each_row(number_of: int, measure: Measure) -> list[object]:
+    if measure.failure is not None:
+        return [f"{number_of}: {measure.failure.code}", *[None] * 6]
+    parts = measure.breakdown
+    told = [None] * 3 if parts is None else [parts.queue_ms, parts.inference_ms, parts.network_ms]
+    first_ms = measure.first_byte_ms or 0.0
+    rest_ms = measure.total_ms - first_ms
+    return [str(number_of), *told, first_ms - measure.lag_ms, rest_ms, measure.audio_s]
 
 
 def _playback(summary: Summary) -> Table:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from vivavoce.bench.clients import Target
     from vivavoce.bench.report import Setup
     from vivavoce.bench.runner import ClosedLoop, OpenLoop
     from vivavoce.bench.session import Outcome, Session
@@ -82,6 +83,11 @@ FindMax: TypeAlias = Annotated[
     Option("--find-max", help="Find how many calls at once all succeed without an underrun.",
            rich_help_panel=_LOAD),
 ]  # fmt: skip
+ComparePlayback: TypeAlias = Annotated[
+    bool,
+    Option("--compare-playback", help="What a caller waits when the server plays before it "
+           "answers, beside other ways; needs a server with playback.", rich_help_panel=_LOAD),
+]  # fmt: skip
 MaxCalls: TypeAlias = Annotated[
     int, Option(min=1, help="Where --find-max stops.", rich_help_panel=_LOAD)
 ]
@@ -110,8 +116,9 @@ JsonFile: TypeAlias = Annotated[
     Path | None, Option("--json", help="Write the report here.", rich_help_panel=_OUT)
 ]
 Each: TypeAlias = Annotated[
-    bool, Option("--each", help="Put every request into the JSON.", rich_help_panel=_OUT)
-]
+    bool, Option("--each", help="Show every request, and put it into the JSON.",
+                 rich_help_panel=_OUT)
+]  # fmt: skip
 Compare: TypeAlias = Annotated[
     Path | None, Option(help="An earlier JSON to compare with.", rich_help_panel=_OUT)
 ]
@@ -120,6 +127,7 @@ _DEFAULT_BUFFERS_MS = (0.0, 40.0, 100.0)
 _DEFAULT_OPEN_S = 30.0
 _DEFAULT_REQUESTS_EACH = 10
 _DEFAULT_TURNS = 3
+_DEFAULT_ROUNDS = 5
 
 
 def bench(
@@ -144,6 +152,7 @@ def bench(
     warmup: WarmUp = 2,
     find_max: FindMax = False,
     max_calls: MaxCalls = 256,
+    compare_playback: ComparePlayback = False,
     text: Texts = None,
     texts: TextFile = None,
     repeat_texts: RepeatTexts = False,
@@ -165,12 +174,17 @@ def bench(
     choice = _LoadChoice(rps, concurrency, requests, duration, find_max)
     buffers_ms = tuple(buffer_ms) if buffer_ms else _DEFAULT_BUFFERS_MS
     key = api_key.partition(",")[0].strip() if api_key else None
+    source = _text_source(text, texts, repeat=repeat_texts)
+    target = Target(url, transport, path, response_format, sample_rate, voice, model, key, timeout)
+    if compare_playback:
+        _compare_playback(target, source, requests or _DEFAULT_ROUNDS, json)
+        return
     setup = Setup(
-        Target(url, transport, path, response_format, sample_rate, voice, model, key, timeout),
+        target,
         choice.load(think_s=think, play_out=play_out, ramp_s=ramp, seed=seed),
         Listening(buffers_ms, threshold_dbfs),
     )
-    session = Session(setup, _text_source(text, texts, repeat=repeat_texts), warmup)
+    session = Session(setup, source, warmup)
     before = _read_before(compare)
     outcome = _search(session, max_calls) if find_max else _measure(session, choice)
     _show(setup, outcome, _Results(json, each, before))
@@ -259,12 +273,30 @@ def _search(session: Session, limit: int) -> Outcome:
     return asyncio.run(session.search(note, limit=limit))
 
 
+def _compare_playback(target: Target, texts: TextSource, rounds: int, json: Path | None) -> None:
+    from rich.progress import Progress
+
+    from vivavoce.bench.report import write_json
+    from vivavoce.bench.tables import figure_table
+    from vivavoce.bench.ways import COLUMNS, WAYS, Comparison
+
+    comparison = Comparison(target, texts)
+    with Progress(console=_console(stderr=True), transient=True) as progress:
+        task = progress.add_task("speaking", total=rounds * len(WAYS))
+        asyncio.run(comparison.perform(rounds, on_answer=lambda _: progress.advance(task)))
+    _console().print(figure_table("What a caller waits; medians, ms", COLUMNS, comparison.rows()))
+    if json:
+        write_json(json, comparison.report())
+
+
 def _show(setup: Setup, outcome: Outcome, results: _Results) -> None:
     from vivavoce.bench.report import bench_report, changes, differences, write_json
-    from vivavoce.bench.tables import changes_table, summary_view
+    from vivavoce.bench.tables import changes_table, each_table, summary_view
 
     console = _console()
     console.print(summary_view(outcome.summary))
+    if results.each:
+        console.print(each_table(outcome.measures))
     if outcome.search:
         console.print(f"Calls at once without failure or underrun: {outcome.search.max_calls}")
     each = outcome.measures if results.each else None

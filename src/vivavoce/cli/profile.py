@@ -31,6 +31,10 @@ def profile(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An engine option, NAME=VALUE.")
     ] = None,
+    request_option: Annotated[
+        list[str] | None,
+        typer.Option("--request-option", help="An option of each request, NAME=VALUE."),
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
 ) -> None:
     """Time every stage of an engine in this process: text, model, first chunk, whole.
@@ -41,7 +45,9 @@ def profile(
 
     from vivavoce.bench.report import write_json
 
-    how = {name: value for name, value in (("voice", voice), ("seed", seed)) if value is not None}
+    said = _options(request_option or (), "--request-option") or None
+    asked = {"voice": voice, "seed": seed, "options": said}
+    how = {name: value for name, value in asked.items() if value is not None}
     found = _run(engine, _options(option or ()), _sources(text), runs=runs, how=how)
     console = Console()
     console.print(
@@ -108,13 +114,13 @@ def _sources(texts: Sequence[str] | None) -> dict[str, TextSource]:
     return {kind: TextSource(of_kind) for kind, of_kind in BUILT_IN.items()}
 
 
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
+def _options(pairs: Sequence[str], hint: str = "--option") -> dict[str, Any]:
     """``NAME=VALUE`` pairs; a value that reads as JSON is taken as such, else as text."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint="--option")
+            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint=hint)
         try:
             options[name.replace("-", "_")] = jsonlib.loads(value)
         except ValueError:

@@ -18,14 +18,17 @@ from vivavoce.serving import (
     metrics,
     models,
     openai_speech,
+    play,
     streams,
     voices,
     ws,
 )
 from vivavoce.serving.auth import Auth
 from vivavoce.serving.context import ServerContext
+from vivavoce.serving.drain import InFlight
 from vivavoce.serving.limits import BodyLimits
 from vivavoce.serving.openapi import install_openapi
+from vivavoce.serving.playing import make_playing
 from vivavoce.serving.problems import install_problem_handlers
 from vivavoce.serving.request_ids import RequestIds
 from vivavoce.settings import Settings
@@ -39,12 +42,14 @@ EXPOSED_HEADERS = (
     "X-PCM-Sample-Rate", "X-PCM-Bit-Depth", "X-PCM-Channels", "Retry-After", "retry-after-ms",
 )  # fmt: skip
 WARM_UP_HZ = 48_000
-ROUTERS = (openai_speech, streams, clone, ws, voices, models, health, metrics)
+ROUTERS = (openai_speech, streams, clone, ws, play, voices, models, health, metrics)
 
 
 def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     """The application around a service that it starts and closes itself."""
-    context = ServerContext(service, settings)
+    in_flight = InFlight()
+    playing = make_playing(service, settings, in_flight)
+    context = ServerContext(service, settings, in_flight, playing)
     app = FastAPI(
         title="vivavoce",
         version=vivavoce.__version__,
@@ -93,6 +98,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         starting.cancel()
         await asyncio.wait({starting})
+        if context.playing is not None:
+            await context.playing.close()
         await context.service.close()
 
 

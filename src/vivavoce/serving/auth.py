@@ -12,7 +12,9 @@ from vivavoce.errors import Unauthorized
 from vivavoce.serving.problems import problem_response
 
 OPEN_PATHS = frozenset({"/", "/livez", "/readyz", "/health"})
-"""Paths that need no key: what load balancers and prewarming clients ask."""
+"""Paths that may be read without a key: what load balancers and prewarming clients ask."""
+
+_READING = frozenset({"GET", "HEAD"})
 
 POLICY_VIOLATION = 1008
 
@@ -36,13 +38,18 @@ class Auth:
             await refuse_websocket(scope, receive, send, error)
 
     def _may_enter(self, scope: Scope) -> bool:
-        if not self._keys or (scope["type"] == "http" and scope["path"] in OPEN_PATHS):
+        if not self._keys or (scope["type"] == "http" and is_open(scope["path"], scope["method"])):
             return True
         # Every pair is compared, so that the time tells nothing about which one matched.
         matches = [
             hmac.compare_digest(offered, key) for offered in _offered(scope) for key in self._keys
         ]
         return any(matches)
+
+
+def is_open(path: str, method: str) -> bool:
+    """Whether a request needs no key."""
+    return path in OPEN_PATHS and method.upper() in _READING
 
 
 async def refuse_websocket(scope: Scope, receive: Receive, send: Send, error: Unauthorized) -> None:

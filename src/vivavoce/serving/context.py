@@ -7,17 +7,19 @@ from dataclasses import dataclass, field
 from starlette.requests import HTTPConnection
 
 from vivavoce.serving.drain import InFlight
+from vivavoce.serving.playing import Playing
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The service, its settings, and what is in flight."""
+    """The service, its settings, what is in flight, and playback where it is on."""
 
     service: SpeechService
     settings: Settings
     in_flight: InFlight = field(default_factory=InFlight)
+    playing: Playing | None = None
 
 
 def context_of(connection: HTTPConnection) -> ServerContext:

@@ -9,16 +9,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from vivavoce.serving.auth import OPEN_PATHS
+from vivavoce.serving.auth import is_open
 from vivavoce.serving.clone import CloneForm
 from vivavoce.serving.openai_speech import OpenAISpeechBody
+from vivavoce.serving.play import PlayBody, TextBody
 from vivavoce.serving.problems import documented
 from vivavoce.serving.speech_body import SpeechBody
 from vivavoce.serving.voices import VoiceForm
 from vivavoce.settings import Settings
 
 REFERENCE = "#/components/schemas/{model}"
-BODIES: tuple[type[BaseModel], ...] = (OpenAISpeechBody, SpeechBody, CloneForm, VoiceForm)
+BODIES: tuple[type[BaseModel], ...] = (
+    OpenAISpeechBody, SpeechBody, PlayBody, TextBody, CloneForm, VoiceForm,
+)  # fmt: skip
 
 
 def install_openapi(app: FastAPI, settings: Settings) -> None:
@@ -41,9 +44,9 @@ def _describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
         components.pop(unused, None)
     components.update(_bodies(settings))
     for path, operations in schema["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             operation["responses"].pop("422", None)
-            if settings.api_keys and path not in OPEN_PATHS:
+            if settings.api_keys and not is_open(path, method):
                 _lock(operation)
     if settings.api_keys:
         schema["components"]["securitySchemes"] = {
@@ -59,9 +62,9 @@ def _bodies(settings: Settings) -> dict[str, Any]:
     )
     definitions: dict[str, Any] = schema["$defs"]
     for definition in definitions.values():
-        text = definition["properties"].get("input")
-        if text is not None:
-            text["maxLength"] = settings.max_input_chars
+        for name in ("input", "text"):
+            if name in definition["properties"]:
+                definition["properties"][name]["maxLength"] = settings.max_input_chars
     for form in (CloneForm, VoiceForm):
         for field in definitions[form.__name__]["properties"].values():
             _without_null(field)

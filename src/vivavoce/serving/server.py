@@ -27,6 +27,7 @@ from vivavoce.serving.app import create_app
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.logs import configure_logging
 from vivavoce.serving.metrics import PrometheusObserver
+from vivavoce.serving.playing import check_playback
 from vivavoce.serving.speaking import ABORT
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
@@ -48,10 +49,11 @@ NO_LINGER = struct.pack("ii", 1, 0)
 def run(settings: Settings) -> None:
     """Serve until a signal comes.
 
-    Raises SettingsError, MissingExtra and SetupError before that, and what kept the engine from
-    starting: a process that can never speak should not stay.
+    Raises SettingsError, PlaybackError, MissingExtra and SetupError before that, and what kept
+    the engine from starting: a process that can never speak should not stay.
     """
     check_bind(settings)
+    check_playback(settings)
     configure_logging(settings)
     service = build_service(settings)
     with listen(settings) as listener:

@@ -176,7 +176,12 @@ async def _pieces(stream: SpeechStream, target: AudioFormat) -> AsyncIterator[by
 
 def ignored_fields(order: SpeechOrder, stream: SpeechStream) -> list[str]:
     """Names of fields without effect, fit for a header."""
-    names = [*order.unknown_fields, *stream.ignored][:MAX_NAMED_FIELDS]
+    return header_names(order.unknown_fields, stream)
+
+
+def header_names(unknown_fields: tuple[str, ...], stream: SpeechStream) -> list[str]:
+    """``unknown_fields`` and what the engine has no use for, fit for a header."""
+    names = [*unknown_fields, *stream.ignored][:MAX_NAMED_FIELDS]
     return [_NOT_A_TOKEN.sub("_", name)[:64] for name in names]
 
 

@@ -23,8 +23,8 @@ from vivavoce.types import Clause, Samples, Timings, Utterance
 LOOK_AHEAD = 2
 """Clauses open at once: the one being delivered and the next."""
 
-OWN_LIMIT = "max_frames"
-"""An option of an utterance that says how long it may be: reaching it is no failure."""
+OWN_LIMITS = frozenset({"max_frames", "max_codes"})
+"""Options of an utterance that say how long it may be: reaching it is no failure."""
 
 Open = Callable[[Utterance], UtteranceStream]
 ToUtterance = Callable[[Clause, float], Utterance]
@@ -125,7 +125,7 @@ class ClausePipeline:
         return Piece(samples, self._index, clause_ended=False)
 
     def _check_length(self, opened: _Opened) -> None:
-        if opened.stream is None or OWN_LIMIT in opened.stream.utterance.options:
+        if opened.stream is None or OWN_LIMITS & opened.stream.utterance.options.keys():
             return
         limit_s = opened.stream.utterance.max_audio_s
         made_s = opened.made / self._sample_rate_hz

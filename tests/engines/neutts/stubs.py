@@ -110,7 +110,7 @@ class StubBackbone:
     def release(self, row: int) -> None:
         self.rows.pop(row, None)
 
-    def step(self) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
         if self.fault is not None:
             raise self.fault
         emitted = [self._next(number, row) for number, row in list(self.rows.items())]

@@ -19,6 +19,7 @@ from vivavoce.engines.base import Produced
 from vivavoce.engines.neutts.engine import NeuTTSEngine
 from vivavoce.engines.neutts.family import TWO_E
 from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.neutts.ramp import RAMPS
 from vivavoce.engines.neutts.voices import ReferenceVoice
 from vivavoce.errors import EmptyInput, EngineError, InputError, Unsupported, VivavoceError
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
@@ -35,6 +36,7 @@ def make() -> Iterator[Make]:
         backbone: StubBackbone | None = None, codec: StubCodec | None = None, **options: Any
     ) -> NeuTTSEngine:
         backbone, codec = backbone or StubBackbone(), codec or StubCodec()
+        options.setdefault("chunks", RAMPS[0])  # else its speed would choose them
         engine = NeuTTSEngine(NeuTTSOptions(**options), lambda _: backbone, lambda _: codec)
         engine.load()
         made.append(engine)
@@ -177,9 +179,9 @@ def test_long_silence_is_cut(make: Make) -> None:
             return np.zeros(len(codes) * 480, np.float32)
 
     class Slow(StubBackbone):
-        def step(self) -> Any:
+        def step(self, *, codec_runs: bool = False) -> Any:
             time.sleep(0.002)  # The codec keeps up with a real backbone, too.
-            return super().step()
+            return super().step(codec_runs=codec_runs)
 
     engine = make(Slow(length=lambda *_: 700), Silent())
     long = "This sentence is long enough to be said in more than a dozen seconds, " * 4

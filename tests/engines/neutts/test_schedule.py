@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from vivavoce.engines.neutts.parts import CHUNKS
+from vivavoce.engines.neutts.ramp import RAMPS
 from vivavoce.engines.neutts.schedule import (
     Pace,
     Piece,
@@ -17,6 +17,7 @@ from vivavoce.engines.neutts.schedule import (
     next_prefill,
 )
 
+CHUNKS = RAMPS[0]
 COSTS = WindowCosts(around=30, largest=50, adaptive=True)
 FIXED = WindowCosts(around=30, largest=50)
 CODE_S = 0.02

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx
 
+from vivavoce.bench.breakdown import server_times
 from vivavoce.bench.clients.base import OPENAI_PCM_RATE_HZ, Target, failure_from, now_s
 from vivavoce.bench.clients.sound import BodyReader
 from vivavoce.bench.measures import Failure, Measure, Recorder
@@ -71,6 +72,7 @@ class HttpSpeaker:
             kind = response.headers.get("content-type", "")
             if kind.startswith(("application/json", "text/")):
                 return Failure("not_audio", response.status_code, message=f"Content-Type: {kind}")
+            recorder.told(server_times(response.headers.get("server-timing")))
             announced = response.headers.get("x-pcm-sample-rate")
             rate_hz = int(announced or self._target.sample_rate_hz or OPENAI_PCM_RATE_HZ)
             body = BodyReader(recorder, rate_hz)

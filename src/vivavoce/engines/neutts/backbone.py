@@ -153,8 +153,10 @@ class Backbone(Protocol):
     def release(self, row: int) -> None:
         """Free a row at once, whatever it is doing. Unknown rows are ignored."""
 
-    def step(self) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
         """One bounded piece of work for all rows.
+
+        ``codec_runs``: the codec computes at the same time and should be left a core.
 
         A prefill slice (at most ``PREFILL_SLICE`` tokens) together with one token for every row
         that is past its prompt. Returns those rows that have something new.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Capabilities
 from vivavoce.engines.neutts.cloning import can_clone
+from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.options import NeuTTSOptions
 
@@ -33,7 +34,11 @@ def details(
     ``devices`` names where backbone, codec and encoder run; the encoder is loaded for each clone
     alone.
     """
-    told: dict[str, Any] = {"loaded": backbone is not None, "family": family.name}
+    told: dict[str, Any] = {
+        "loaded": backbone is not None,
+        "family": family.name,
+        "frame_rate_hz": CODES_PER_S,
+    }
     if backbone is None or codec is None:
         return told
     devices = {"backbone": backbone.device, "codec": codec.device}

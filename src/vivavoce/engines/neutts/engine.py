@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.neutts import catalogue
@@ -26,6 +26,7 @@ from vivavoce.engines.neutts.parts import (
     rows_of,
     schedule_of,
 )
+from vivavoce.engines.neutts.ramp import ramp_for
 from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next_prefill
 from vivavoce.engines.neutts.script import Script, write_script
 from vivavoce.engines.neutts.speaking import SILENCE, Speaking
@@ -37,6 +38,7 @@ from vivavoce.engines.neutts.voices import (
     default_first,
     reference_of,
 )
+from vivavoce.engines.neutts.warm_up import measured_speed
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
 from vivavoce.errors import SetupError, Unavailable, Unsupported, VivavoceError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
@@ -107,10 +109,21 @@ class NeuTTSEngine(Engine):
         self._backbone, self._codec = backbone, codec
         self._mark = load_perth() if self.options.watermark else None
         self._lane = Lane(_work)
-        self._pace = Pace()
+        self._warm_up(backbone, codec)
         self._speakable = replace(self._speakable, family=backbone.family)
         self._list_voices(strict=True)
         self._info = self._describe()
+
+    def _warm_up(self, backbone: Backbone, codec: Codec) -> None:
+        """Choose sizes of pieces that this machine can go on feeding; on CUDA any can be fed."""
+        options = self.options
+        self._pace = Pace()
+        if options.chunks or "cuda" in (options.backbone_device, options.codec_device):
+            return
+        speed = measured_speed(backbone, codec)
+        self._pace = Pace(speed.token_s, speed.decoded_code_s)
+        around = options.lookback + options.lookforward
+        self._schedule = schedule_of(options, ramp_for(speed, around, options.lookforward))
 
     def unload(self) -> None:
         """Give the memory back."""
@@ -234,7 +247,8 @@ class NeuTTSEngine(Engine):
         reading = [speaking for speaking in self._rows.values() if speaking.reading()]
         making = [speaking for speaking in self._rows.values() if not speaking.reading()]
         began_s = time.perf_counter()
-        emitted = backbone.step()
+        lane = self._lane
+        emitted = backbone.step(codec_runs=lane is not None and not lane.free)
         spent_s = time.perf_counter() - began_s
         for stage, speakings in (("prefill", reading), ("tokens", making)):
             for speaking in speakings:
@@ -364,8 +378,12 @@ class NeuTTSEngine(Engine):
             self.options.backbone_device if self._backbone is None else self._backbone.device,
             known.voices[0].id,
             aliases_for(known.voices),
-            MappingProxyType(details(self.options, known.family, self._backbone, self._codec)),
+            MappingProxyType(self._details()),
         )
+
+    def _details(self) -> dict[str, Any]:
+        told = details(self.options, self._speakable.family, self._backbone, self._codec)
+        return told if self._backbone is None else told | {"chunks": list(self._schedule.chunks)}
 
 
 def _work(job: _Job) -> Samples:

@@ -16,6 +16,7 @@ from vivavoce.engines.neutts.options import (
     cores,
     models_root,
 )
+from vivavoce.engines.neutts.ramp import RAMPS, Ramp
 from vivavoce.errors import MissingExtra, ModelFileError, SettingsError
 
 if TYPE_CHECKING:
@@ -23,32 +24,29 @@ if TYPE_CHECKING:
     from vivavoce.engines.neutts.codec.codec import Codec
 
 
-CHUNKS = (8, 8, 12, 15, 25, 25, 50)
-"""Sizes that keep playback fed where a token takes up to 11 ms, half of real time; found with the
-clock in the tests of ``schedule``. The first of them is the first sound."""
-
-
 @dataclass(frozen=True, slots=True)
 class Threads:
-    """How many threads each part gets."""
+    """How many threads each part gets; tokens up to ``tokens_most`` while the codec rests."""
 
     tokens: int
     prompts: int
     codec: int
+    tokens_most: int = 0
 
 
 def threads_of(options: NeuTTSOptions, here: int | None = None) -> Threads:
     """What was asked for; else tokens get half the cores, prompts those too but one is left.
 
-    Never all cores by default: with every core taken, one other busy process makes each token
-    wait for its slowest thread. Two cores: one for tokens, two for the short prompts, one for
-    the codec, which computes beside the tokens.
+    Never all cores for good: with every core taken, one other busy process makes each token wait
+    for its slowest thread. Two cores: one for tokens, or two while the codec rests and that is
+    measured to be sooner, two for the short prompts, one for the codec.
     """
     here = cores() if here is None else here
     tokens = options.threads or max(1, here // 2)
     prompts = options.batch_threads or max(tokens, min(here, 2), here - 2)
     codec = options.codec_threads or max(1, min(4, here - tokens))
-    return Threads(tokens, prompts, codec)
+    most = 0 if options.threads else min(2 * tokens, prompts)
+    return Threads(tokens, prompts, codec, most)
 
 
 def rows_of(options: NeuTTSOptions) -> int:
@@ -79,7 +77,7 @@ def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
         GgufSettings(
             context_tokens=options.context,
             capacity=rows_of(options),
-            threads=LlamaThreads(threads.tokens, threads.prompts),
+            threads=LlamaThreads(threads.tokens, threads.prompts, threads.tokens_most),
             gpu_layers=options.gpu_layers if options.backbone_device == "cuda" else 0,
             prune=options.prune,
             cache_folder=options.cache_dir,
@@ -147,9 +145,12 @@ def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
     return open_torch_codec(path, device=options.codec_device, precision=precision, windows=windows)
 
 
-def schedule_of(options: NeuTTSOptions) -> Schedule:
-    """Sizes of pieces and what is decoded around them. Raises SettingsError."""
-    sizes = chunk_sizes(options, CHUNKS)
+def schedule_of(options: NeuTTSOptions, ramp: Ramp = RAMPS[0]) -> Schedule:
+    """Sizes of pieces, ``ramp`` unless they are set, and what is decoded around them.
+
+    Raises SettingsError.
+    """
+    sizes = chunk_sizes(options, ramp)
     try:
         return Schedule(sizes, options.lookback, options.lookforward)
     except ValueError as error:

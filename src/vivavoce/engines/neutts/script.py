@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vivavoce.engines.neutts.backbone import Backbone, Codes, Prompt
 from vivavoce.engines.neutts.checks import Speakable
@@ -38,14 +38,18 @@ class _Writer:
     known: Speakable
     reference: Reference
     emotion: str | None
+    laid: dict[Spans, Prompt] = field(default_factory=dict)
 
     def read(self, spans: Spans) -> str:
         """What the model reads for ``spans``."""
         return readable(self.known, spans)
 
     def prompt(self, spans: Spans) -> Prompt:
-        """The prompt for ``spans``."""
-        return lay_out(self.backbone.vocabulary, self.reference, self.read(spans), self.emotion)
+        """The prompt for ``spans``, laid out once."""
+        if spans not in self.laid:
+            words = self.backbone.vocabulary
+            self.laid[spans] = lay_out(words, self.reference, self.read(spans), self.emotion)
+        return self.laid[spans]
 
     def fits(self, spans: Spans) -> bool:
         """Whether the context holds the prompt and a slow reading of it."""

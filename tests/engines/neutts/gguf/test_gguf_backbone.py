@@ -103,15 +103,14 @@ def test_end_first_waits_for_the_minimum(backbone: GgufBackbone) -> None:
 
 
 def test_the_end_is_found_while_speaking(backbone: GgufBackbone) -> None:
-    ends = []
     for seed in range(16):
         row = backbone.admit(prompt_of(backbone, [5]), TokenSampling(seed=seed), 300)
         pieces = drain(backbone)[row]
-        ends.append(pieces[-1].reason)
         if pieces[-1].reason == "stop":
-            assert len(pieces[-1].codes) == 0
-            assert codes_of(pieces)[-1] % 97 == 0
-    assert "stop" in ends
+            break
+    assert pieces[-1].reason == "stop"
+    assert len(pieces[-1].codes) == 0
+    assert codes_of(pieces)[-1] % 97 == 0
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, TokenSampling(seed=9)])

@@ -1,4 +1,4 @@
-"""Random models, and how many threads are taken."""
+"""Random models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from vivavoce.engines.neutts.gguf.metadata import read_header
 from vivavoce.engines.neutts.gguf.random_gguf import PUBLISHED, make_random_gguf
-from vivavoce.engines.neutts.gguf.threads import Threads, default_threads
 from vivavoce.errors import ModelFileError, UnknownModel
 
 
@@ -49,11 +48,3 @@ def test_a_q4_file_has_its_head_in_q8(tmp_path: Path) -> None:
     kinds = {info.name: info.ggml_type for info in header.tensors}
     assert (kinds["token_embd.weight"], kinds["blk.0.ffn_up.weight"]) == (8, 2)
     assert kinds["output_norm.weight"] == 0
-
-
-@pytest.mark.parametrize(
-    ("cores", "threads"),
-    [(1, Threads(1, 1)), (2, Threads(1, 2)), (4, Threads(2, 3)), (16, Threads(4, 8))],
-)
-def test_default_threads_leave_room(cores: int, threads: Threads) -> None:
-    assert default_threads(cores) == threads

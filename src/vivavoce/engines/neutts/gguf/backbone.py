@@ -8,6 +8,7 @@ every speaking row goes on in every step.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -33,7 +34,12 @@ from vivavoce.engines.neutts.gguf.pruned_cache import pruned_copy
 from vivavoce.engines.neutts.gguf.row_map import RowMap
 from vivavoce.engines.neutts.gguf.sampler import CHOICES, END, RowSampler
 from vivavoce.engines.neutts.gguf.templates import Templates
-from vivavoce.engines.neutts.gguf.threads import Threads, default_threads, usable_cores
+from vivavoce.engines.neutts.gguf.threads import (
+    DecodeThreads,
+    Threads,
+    default_threads,
+    usable_cores,
+)
 from vivavoce.engines.neutts.gguf.vocabulary import GgufVocabulary
 from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
 from vivavoce.types import FinishReason
@@ -115,6 +121,7 @@ class GgufBackbone:
         self._path = Path(path)
         self._settings = settings or GgufSettings()
         self._threads = self._settings.threads or default_threads(usable_cores())
+        self._decode_threads = DecodeThreads(self._threads)
         self.busy_slice = self._settings.busy_slice
         self._device = "cpu"
         self._loaded: _Loaded | None = None
@@ -160,6 +167,7 @@ class GgufBackbone:
             "file": self._open.evaluated.name,
             "vocabulary_rows": self._open.map.size,
             "decode_threads": self._threads.decode,
+            "most_decode_threads": max(self._threads.decode, self._threads.decode_most),
             "prefill_threads": self._threads.prefill,
         }
 
@@ -227,7 +235,7 @@ class GgufBackbone:
         if self._rows.pop(row, None) is not None:
             self._open.context.clear(row)
 
-    def step(self) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
         """One token for every speaking row and a slice of the waiting prompts."""
         if not self._rows:
             return []
@@ -237,10 +245,22 @@ class GgufBackbone:
         asking = [(row, self._add_token(row, last)) for row, last in speaking]
         slice_tokens = min(self.busy_slice, PREFILL_SLICE) if speaking else PREFILL_SLICE
         asking += self._add_prompts(slice_tokens)
-        context.set_threads(self._threads.decode if speaking else self._threads.prefill)
-        context.decode()
+        self._evaluate(len(speaking), codec_runs)
         self._keep_templates()
         return [self._advance(row, place) for row, place in asking]
+
+    def _evaluate(self, speaking: int, codec_runs: bool) -> None:
+        """Evaluate the batch, in which ``speaking`` rows have a token."""
+        context, choice = self._open.context, self._decode_threads
+        if not speaking:
+            context.set_threads(self._threads.prefill)
+            context.decode()
+            return
+        context.set_threads(choice.choose(speaking, codec_runs=codec_runs))
+        began_s = time.perf_counter()
+        context.decode()
+        if context.batch.size == speaking:
+            choice.took(speaking, time.perf_counter() - began_s, codec_runs=codec_runs)
 
     @property
     def _open(self) -> _Loaded:

@@ -192,7 +192,7 @@ class TorchBackbone:
             self._waiting.remove(row)
         self._loaded.stop(row)
 
-    def step(self) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
         """A slice of the prompts that wait longest, and one token for every row past its own."""
         with torch.no_grad():
             self._prefill()

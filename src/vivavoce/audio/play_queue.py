@@ -1,0 +1,231 @@
+"""Utterances that are played one after the other while their sound is still being made."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from vivavoce.audio.play import Sink
+from vivavoce.errors import Busy, MissingExtra, PlaybackError
+from vivavoce.types import AudioChunk
+
+log = logging.getLogger(__name__)
+
+OpenSink: TypeAlias = Callable[[int, float], Sink]
+"""Makes a sink from a sample rate in Hz and the seconds it may hold."""
+
+TurnEnd: TypeAlias = Literal["played", "dropped", "failed"]
+
+MAX_QUEUED_S = 600.0
+"""No more utterances are taken while so much sound waits: about 58 MB at 24,000 Hz."""
+
+MAX_TURN_S = 1_800.0
+"""Sound of one utterance that may wait."""
+
+_MIN_RETRY_MS = 500
+
+
+class Turn:
+    """One utterance's place in a queue. Whoever makes its sound calls ``push`` and ``finish``.
+
+    ``over`` becomes how it ended; ``error`` says why it could not be played.
+    """
+
+    def __init__(self) -> None:
+        self.over: Future[TurnEnd] = Future()
+        self.over.set_running_or_notify_cancel()  # nobody's impatience can cancel it
+        self.error: PlaybackError | MissingExtra | None = None
+        self.dropped = False
+        self._changed = threading.Condition()
+        self._chunks: deque[AudioChunk] = deque()
+        self._finished = False
+        self._sink: Sink | None = None
+
+    @property
+    def playing(self) -> bool:
+        """Whether its sound goes out now."""
+        return self._sink is not None and not self.dropped
+
+    @property
+    def queued_s(self) -> float:
+        """Seconds of its sound that were not heard yet."""
+        with self._changed:
+            waiting_s = sum(chunk.duration_s for chunk in self._chunks)
+            return waiting_s + (self._sink.queued_s if self._sink is not None else 0.0)
+
+    def push(self, chunk: AudioChunk) -> None:
+        """Queue sound; returns at once. Nothing happens once it is over or was dropped.
+
+        Raises Busy where too much of it waits already.
+        """
+        with self._changed:
+            if self.dropped or self.over.done() or not len(chunk.samples):
+                return
+            if self.queued_s > MAX_TURN_S:
+                raise Busy(
+                    f"Playback is more than {MAX_TURN_S:g} s behind.", retry_after_ms=_MIN_RETRY_MS
+                )
+            self._chunks.append(chunk)
+            self._changed.notify_all()
+
+    def finish(self) -> None:
+        """There is no more of it, for whatever reason; what is queued is played."""
+        with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    def drop(self) -> None:
+        """Fall silent at once, and make room for the next. Harmless when it is over."""
+        with self._changed:
+            self.dropped = True
+            self._chunks.clear()
+            if self._sink is not None:
+                self._sink.drop()
+            self._changed.notify_all()
+
+    def play(self, open_sink: OpenSink) -> None:
+        """For the queue's thread: play it to its end. Raises PlaybackError, MissingExtra."""
+        chunk = self._take()
+        if chunk is None:
+            return
+        with self._playing_on(open_sink(chunk.sample_rate_hz, math.inf)) as sink:
+            while chunk is not None:
+                sink.push(chunk)
+                chunk = self._take()
+            if self.dropped:
+                sink.stop()
+
+    def leave(self, end: TurnEnd) -> None:
+        """For the queue's thread: it is over."""
+        with self._changed:
+            self._chunks.clear()
+            self._sink = None
+        self.over.set_result(end)
+
+    def _take(self) -> AudioChunk | None:
+        """The next piece; waits for it. None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._chunks or self._finished or self.dropped)
+            return self._chunks.popleft() if self._chunks else None
+
+    def _playing_on(self, sink: Sink) -> Sink:
+        with self._changed:
+            self._sink = sink
+            if self.dropped:
+                sink.drop()
+        return sink
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """``playing``: sound is going out. ``turns``: utterances, that one included."""
+
+    playing: bool
+    turns: int
+    queued_s: float
+
+
+class PlaybackQueue:
+    """Plays turns in the order in which they entered, in a thread of its own.
+
+    A producer pushes at any speed and never waits for playback. A turn that fails, or that its
+    producer gives up, ends alone. ``open_sink`` is called in the thread, for each turn.
+    """
+
+    def __init__(self, open_sink: OpenSink, max_turns: int = 16) -> None:
+        self._open_sink = open_sink
+        self._max_turns = max_turns
+        self._turns: deque[Turn] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def state(self) -> QueueState:
+        """What is going on now."""
+        with self._changed:
+            playing = bool(self._turns) and self._turns[0].playing
+            return QueueState(playing, len(self._turns), self._queued_s())
+
+    def enter(self) -> Turn:
+        """The next place in the queue. Raises Busy when there is none, or the queue is closed."""
+        with self._changed:
+            if self._closed:
+                raise Busy("Playback has ended.", retry_after_ms=_MIN_RETRY_MS)
+            queued_s = self._queued_s()
+            if len(self._turns) >= self._max_turns or queued_s > MAX_QUEUED_S:
+                raise Busy(
+                    f"{len(self._turns)} utterances ({queued_s:.0f} s) wait to be played.",
+                    retry_after_ms=max(_MIN_RETRY_MS, math.ceil(self._turns[0].queued_s * 1000)),
+                )
+            turn = Turn()
+            self._turns.append(turn)
+            self._changed.notify_all()
+            self._wake()
+            return turn
+
+    def skip(self) -> list[Turn]:
+        """End the first utterance, whether it is heard already or not; those that were ended."""
+        return self._drop(1)
+
+    def stop(self) -> list[Turn]:
+        """End all utterances; those that were ended."""
+        return self._drop(self._max_turns)
+
+    def close(self) -> None:
+        """Fall silent and end the thread. Idempotent."""
+        self._shut()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="playback", daemon=True)
+            self._thread.start()
+
+    def _shut(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self.stop()
+
+    def _drop(self, count: int) -> list[Turn]:
+        with self._changed:
+            ended = [turn for turn in self._turns if not turn.dropped][:count]
+        for turn in ended:
+            turn.drop()
+        return ended
+
+    def _queued_s(self) -> float:
+        return sum(turn.queued_s for turn in self._turns)
+
+    def _run(self) -> None:
+        try:
+            while (turn := self._next()) is not None:
+                self._give(turn)
+        finally:
+            self._shut()
+
+    def _next(self) -> Turn | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._turns or self._closed)
+            return self._turns[0] if self._turns else None
+
+    def _give(self, turn: Turn) -> None:
+        end: TurnEnd = "failed"
+        try:
+            turn.play(self._open_sink)
+            end = "dropped" if turn.dropped else "played"
+        except (PlaybackError, MissingExtra) as error:
+            log.error("an utterance could not be played: %s", error.message)
+            turn.error = error
+        finally:
+            with self._changed:
+                self._turns.popleft()
+            turn.leave(end)

@@ -1,0 +1,80 @@
+"""Files that a request may have written: below one folder, whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+from vivavoce.audio.containers import ENCODINGS
+from vivavoce.errors import InputError, SettingsError, SetupError
+
+MAX_NAME_BYTES = 255
+_COUNT = itertools.count()
+
+
+class OutputFolder:
+    """Turns names that clients choose into paths below ``root``. None: nothing may be written.
+
+    Raises SettingsError where the folder is none and cannot be made.
+    """
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root
+        if root is not None:
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise SettingsError(f"output_dir: {error}.", param="output_dir") from error
+
+    def path(self, name: str) -> Path:
+        """Where ``name`` is written. Raises InputError for what is outside, by link or by name."""
+        if self.root is None:
+            raise _refused("this server writes no files; its setting output_dir allows it")
+        root = self.root.resolve()
+        given = root / name
+        if "\0" in name or len(os.fsencode(given.name)) > MAX_NAME_BYTES:
+            raise _refused("no usable file name")
+        try:
+            folder = given.parent.resolve()
+            inside = folder.is_relative_to(root) and folder.is_dir()
+            taken = given.is_dir() or given.name in ("", "..")
+        except (OSError, RuntimeError) as error:  # too long, a loop of links
+            raise _refused("no usable file name") from error
+        if not inside or taken:
+            raise _refused("must name a file in an existing folder below the server's output_dir")
+        return folder / given.name
+
+
+def encoding_of(path: Path) -> str:
+    """What the name's ending asks for; WAV without one. Raises InputError."""
+    ending = path.suffix.lstrip(".").lower()
+    if not ending:
+        return "wav"
+    if ending not in ENCODINGS:
+        raise _refused(
+            f"no format is known for .{ending}; there are {', '.join(sorted(ENCODINGS))}"
+        )
+    return ending
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Put a file under its name when it is whole; a link there is replaced, never followed.
+
+    Raises SetupError where it cannot be written.
+    """
+    part = path.with_name(f".{os.getpid()}-{next(_COUNT)}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise SetupError(f"{path.name} cannot be written: {why}.", param="output") from error
+
+
+def _refused(why: str) -> InputError:
+    return InputError(f"output: {why}.", param="output")

@@ -1,0 +1,205 @@
+"""Speech that the server plays itself: spoken ahead of the loudspeaker, waited for as asked."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from vivavoce.audio.play import NullSink, Player, Sink
+from vivavoce.audio.play_queue import PlaybackQueue, Turn
+from vivavoce.errors import VivavoceError
+from vivavoce.serving.drain import InFlight
+from vivavoce.serving.outputs import OutputFolder, write_whole
+from vivavoce.settings import Settings
+from vivavoce.speech.delivery import encode_whole
+from vivavoce.speech.service import SpeechService
+from vivavoce.speech.stream import SpeechStream
+from vivavoce.types import Samples, SpeechRequest, Timings
+
+log = logging.getLogger(__name__)
+
+Wait: TypeAlias = Literal["start", "done", "played"]
+"""When to answer: the first sound is queued, all of it is made, all of it was heard."""
+
+State: TypeAlias = Literal["started", "done", "played", "stopped"]
+
+CHECK_HZ = 24_000
+
+
+@dataclass(frozen=True, slots=True)
+class PlayOrder:
+    """A request to speak aloud; ``output`` and its encoding: the file to write as well."""
+
+    request: SpeechRequest
+    wait: Wait = "done"
+    output: Path | None = None
+    encoding: str = "wav"
+
+
+@dataclass(eq=False, slots=True)
+class Play:
+    """One order under way. ``ahead`` counts the utterances that were before it.
+
+    ``stopped``: somebody skipped it. ``playback_ms`` is what was waited for after its synthesis.
+    """
+
+    order: PlayOrder
+    turn: Turn
+    ahead: int
+    started: asyncio.Future[None]
+    stream: SpeechStream | None = None
+    task: asyncio.Task[None] | None = None
+    playback_ms: float | None = None
+    spoken: list[Samples] = field(default_factory=list)
+
+    @property
+    def state(self) -> State:
+        """How far it is."""
+        if self.turn.dropped:
+            return "stopped"
+        if self.turn.over.done():
+            return "played"
+        return "done" if self.task is not None and self.task.done() else "started"
+
+    @property
+    def timings(self) -> Timings:
+        """What its synthesis took."""
+        return Timings() if self.stream is None else self.stream.timings
+
+
+class Playing:
+    """Speaks orders into a playback queue, in the order in which they came."""
+
+    def __init__(
+        self,
+        service: SpeechService,
+        queue: PlaybackQueue,
+        outputs: OutputFolder,
+        in_flight: InFlight,
+    ) -> None:
+        self.queue = queue
+        self.outputs = outputs
+        self._service = service
+        self._in_flight = in_flight
+        self._plays: dict[Turn, Play] = {}
+
+    async def play(self, order: PlayOrder) -> Play:
+        """Speak and play; returns when the order says so. Cancelling this takes it all back.
+
+        Raises Busy where too much waits already, PlaybackError where nothing can be played, what
+        ``SpeechService.open`` and its stream raise, and SetupError for a file.
+        """
+        play = self._begin(order)
+        try:
+            await self._wait(play)
+        except asyncio.CancelledError:
+            await self._end(play)
+            raise
+        return play
+
+    async def skip(self) -> int:
+        """End the first utterance of the queue; how many were ended."""
+        return await self._drop(self.queue.skip())
+
+    async def stop(self) -> int:
+        """End all utterances; how many were ended."""
+        return await self._drop(self.queue.stop())
+
+    async def close(self) -> None:
+        """Fall silent, for good."""
+        for play in list(self._plays.values()):
+            await self._end(play)
+        await asyncio.to_thread(self.queue.close)
+
+    def _begin(self, order: PlayOrder) -> Play:
+        ahead = self.queue.state.turns
+        turn = self.queue.enter()
+        play = Play(order, turn, ahead, asyncio.get_running_loop().create_future())
+        play.task = asyncio.create_task(self._speak(play))
+        self._plays[turn] = play
+        play.task.add_done_callback(lambda task: self._spoken(play, task))
+        return play
+
+    async def _speak(self, play: Play) -> None:
+        order, turn = play.order, play.turn
+        with self._in_flight.one():
+            try:
+                async with self._service.open(order.request, "play") as stream:
+                    play.stream = stream
+                    async for chunk in stream:
+                        turn.push(chunk)
+                        if order.output is not None:
+                            play.spoken.append(chunk.samples)
+                        if not play.started.done():
+                            play.started.set_result(None)
+                        await asyncio.sleep(0)  # remembered sound never waits for anything
+            finally:
+                turn.finish()
+            if order.output is not None:
+                rate_hz = stream.sample_rate_hz
+                await asyncio.to_thread(_write, order, play.spoken, rate_hz)
+
+    async def _wait(self, play: Play) -> None:
+        """Raises what its synthesis raised, and PlaybackError."""
+        assert play.task is not None
+        order, turn = play.order, play.turn
+        first = {play.started} if order.wait == "start" else set()
+        await asyncio.wait({play.task, *first}, return_when=asyncio.FIRST_COMPLETED)
+        if play.task.done() and not play.task.cancelled():
+            play.task.result()
+        if order.wait == "played":
+            began_s = time.monotonic()
+            await asyncio.wait({asyncio.wrap_future(turn.over)})
+            play.playback_ms = (time.monotonic() - began_s) * 1000
+        if turn.over.done() and turn.error is not None:
+            raise turn.error
+
+    def _spoken(self, play: Play, task: asyncio.Task[None]) -> None:
+        """Its synthesis ended; somebody may no longer wait for it."""
+        self._plays.pop(play.turn, None)
+        play.spoken.clear()
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, VivavoceError):
+            log.warning("not spoken whole", extra={"code": error.code, "why": error.message})
+        elif error is not None:
+            log.error("speech to be played failed", exc_info=error)
+
+    async def _drop(self, turns: list[Turn]) -> int:
+        for turn in turns:
+            if turn in self._plays:
+                await self._end(self._plays[turn])
+        return len(turns)
+
+    async def _end(self, play: Play) -> None:
+        play.turn.drop()
+        if play.task is not None and not play.task.done():
+            play.task.cancel()
+            await asyncio.wait({play.task})
+
+
+def make_playing(service: SpeechService, settings: Settings, in_flight: InFlight) -> Playing | None:
+    """Playback as the settings want it; None where it is off. Raises SettingsError."""
+    if settings.playback == "off":
+        return None
+    open_sink = Player if settings.playback == "device" else NullSink
+    queue = PlaybackQueue(open_sink, settings.playback_queue)
+    return Playing(service, queue, OutputFolder(settings.output_dir), in_flight)
+
+
+def check_playback(settings: Settings) -> None:
+    """Raise PlaybackError or MissingExtra where playback is wanted and cannot be."""
+    if settings.playback == "device":
+        sink: Sink = Player(CHECK_HZ)
+        sink.stop()
+
+
+def _write(order: PlayOrder, spoken: list[Samples], sample_rate_hz: int) -> None:
+    assert order.output is not None
+    samples = np.concatenate([np.zeros(0, np.float32), *spoken])
+    write_whole(order.output, encode_whole(samples, sample_rate_hz, order.encoding))
