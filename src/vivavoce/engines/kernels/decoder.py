@@ -21,6 +21,8 @@ from vivavoce.engines.layers.rms_norm import RMSNorm
 from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.errors import InputError
 
+PACKED = "These weights are packed for a CPU's own kernels."
+
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
@@ -85,7 +87,10 @@ class FusedDecoder:
     @classmethod
     def of(cls, decoder: Decoder, kernels: Kernels, precision: Precision) -> FusedDecoder:
         """``decoder`` may be dropped afterwards. See ``LayerWeights.of``."""
-        layers = tuple(LayerWeights.of(layer, precision) for layer in decoder.layers)
+        plain = [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+        if len(plain) < len(decoder.layers):
+            raise InputError(PACKED, param="quantize")
+        layers = tuple(LayerWeights.of(layer, precision) for layer in plain)
         return cls(kernels, layers, norm_of(decoder.norm))
 
     @property
@@ -138,5 +143,5 @@ def weight_of(part: nn.Module, precision: Precision) -> Weight:
 
 def _held(matrix: Matrix | None) -> Weight:
     if not isinstance(matrix, WeightOnly):
-        raise InputError("These weights are packed for a CPU's own kernels.", param="quantize")
+        raise InputError(PACKED, param="quantize")
     return matrix.weight

@@ -60,7 +60,7 @@ class Int8DecoderLayer(Unlisted):
     def _turned(self, x: Tensor, at: Placement) -> Tensor:
         """Norm and rotation of queries and keys, as ``rope.rotate`` has it."""
         x = (x / self._heads.length(x)).mul_(self._heads.weight)
-        swapped = x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+        swapped = torch.unflatten(x, -1, (2, -1)).flip(-2).flatten(-2)
         return torch.addcmul(x * at.cos, swapped, at.sin)
 
 
