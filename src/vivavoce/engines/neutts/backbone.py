@@ -25,7 +25,7 @@ Codes: TypeAlias = NDArray[np.int32]
 
 SPEECH_CODES = 65_536
 PREFILL_SLICE = 128
-"""Most prompt tokens that one ``step`` evaluates, so that running rows never stall."""
+"""Most prompt tokens that one ``step`` evaluates where somebody could wait for its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,6 @@ class Backbone(Protocol):
 
         ``codec_runs``: the codec computes at the same time and should be left a core.
 
-        A prefill slice (at most ``PREFILL_SLICE`` tokens) together with one token for every row
+        A prefill slice (while others speak at most ``PREFILL_SLICE``) together with one token for every row
         that is past its prompt. Returns those rows that have something new.
         """

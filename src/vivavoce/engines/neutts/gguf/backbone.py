@@ -47,6 +47,9 @@ from vivavoce.types import FinishReason
 log = logging.getLogger(__name__)
 
 BUSY_PREFILL_SLICE = 16
+IDLE_PREFILL_SLICE = 256
+"""While nobody speaks and no sound is made, so that nobody waits for its end."""
+
 TEMPLATES = 16
 NOTHING: Codes = np.zeros(0, np.int32)
 
@@ -59,7 +62,8 @@ class GgufSettings:
     ``gpu_layers`` 0 is the CPU, -1 all layers. ``prune`` evaluates a copy without unused rows,
     kept beside the model or in ``cache_folder``. ``busy_slice`` is how much of a prompt is
     evaluated per step while other rows speak. ``template_tokens`` are kept evaluated for voices.
-    ``exact`` keeps keys and values in float32.
+    ``exact`` keeps keys and values in float32 and does without flash attention, with which scores
+    depend a little (0.01) on how a prompt is sliced.
     """
 
     context_tokens: int = 2048
@@ -243,8 +247,8 @@ class GgufBackbone:
         context.batch.clear()
         speaking = [(row, row.last) for row in self._rows.values() if row.last is not None]
         asking = [(row, self._add_token(row, last)) for row, last in speaking]
-        slice_tokens = min(self.busy_slice, PREFILL_SLICE) if speaking else PREFILL_SLICE
-        asking += self._add_prompts(slice_tokens)
+        idle = PREFILL_SLICE if codec_runs else IDLE_PREFILL_SLICE
+        asking += self._add_prompts(min(self.busy_slice, PREFILL_SLICE) if speaking else idle)
         self._evaluate(len(speaking), codec_runs)
         self._keep_templates()
         return [self._advance(row, place) for row, place in asking]
@@ -280,9 +284,9 @@ class GgufBackbone:
         return ContextShape(
             cells=settings.context_tokens * settings.capacity + settings.template_tokens,
             sequences=settings.capacity + TEMPLATES,
-            batch_tokens=PREFILL_SLICE + settings.capacity,
+            batch_tokens=IDLE_PREFILL_SLICE + settings.capacity,
             exact=settings.exact,
-            flash_attention=-1 if settings.gpu_layers else 0,
+            flash_attention=0 if settings.exact else -1 if settings.gpu_layers else 1,
         )
 
     def _template_sequences(self) -> range:
