@@ -158,6 +158,6 @@ class Backbone(Protocol):
 
         ``codec_runs``: the codec computes at the same time and should be left a core.
 
-        A prefill slice (while others speak at most ``PREFILL_SLICE``) together with one token for every row
-        that is past its prompt. Returns those rows that have something new.
+        A prefill slice (while others speak at most ``PREFILL_SLICE``) together with one token for
+        every row that is past its prompt. Returns those rows that have something new.
         """

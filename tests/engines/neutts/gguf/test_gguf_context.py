@@ -180,7 +180,9 @@ def test_greedy_codes_are_those_of_create_completion(
     for _ in range(80):
         codes += [code for piece in mine.step() for code in piece.codes.tolist()]
     mine.unload()
-    theirs = Llama(str(path), n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False)
+    theirs = Llama(
+        str(path), n_ctx=512, n_threads=1, n_threads_batch=1, flash_attn=True, verbose=False
+    )
     answer = theirs.create_completion(list(ids), max_tokens=60, temperature=0.0)
     theirs.close()
     said = SPEECH.match(answer["choices"][0]["text"])
