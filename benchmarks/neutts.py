@@ -6,24 +6,27 @@ whole vocabulary with text in and text out, codes found with a regular expressio
 after 30 codes, windows of 82 codes for every 25 (overlap-add over all windows), backbone and codec
 in one thread. The codec is the same graph for both, for the published algorithm in float32 and in
 int8. Reference of 3.5 s, 5 s of speech. Every setting runs in a process of its own, so that memory
-is its own. "ours" begins with pieces that this machine can go on feeding, "quickest" always with
-the smallest. ``read_gb_s`` is what one core reads from memory: a token reads all weights, so that
-times on machines with another figure do not compare; the ratios do.
+is its own, and all take turns, round by round: a ratio is the median of the rounds' ratios. "ours"
+begins with pieces that this machine can go on feeding, "quickest" always with the smallest.
+``read_gb_s`` is what one core reads from memory: a token reads all weights, so that times on
+machines with another figure do not compare; the ratios do.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -69,6 +72,10 @@ class Heard:
         return worst_s * 1000
 
 
+Spoken: TypeAlias = tuple[list[Heard], float]
+"""What each caller heard, and the seconds of all together."""
+
+
 def make_models(name: str, folder: Path) -> None:
     """Backbone, codec and a voice, once."""
     from vivavoce.engines.neutts.codec.random_codec import make_random_codec
@@ -103,49 +110,43 @@ def quieten_words(path: Path) -> None:
     reader.data.flush()
 
 
-def measure_ours(
-    name: str, folder: Path, callers: tuple[int, ...] = (1, 2, 4), **options: Any
-) -> Any:
-    """Everything of the engine, in this process."""
-    from vivavoce.engines.neutts import create
+class Ours:
+    """The engine, in this process."""
 
-    began_s = time.perf_counter()
-    engine = create({
-        "backbone_repo": str(folder / f"{name}.gguf"),
-        "codec_repo": str(folder / "codec.safetensors"),
-        "voices_dir": str(folder / "voices"),
-        "capacity": 4,
-        **options,
-    })  # fmt: skip
-    engine.load()
-    load_s = time.perf_counter() - began_s
-    loaded_mb = resident_mb()
-    speak(engine, 1)
-    result: dict[str, Any] = {"load_s": round(load_s, 2), "resident_loaded_mb": loaded_mb}
-    result["chunks"] = engine.info.details["chunks"]
-    for count in callers:
-        rounds = [speak(engine, count, number) for number in range(ROUNDS)]
-        result[f"callers_{count}"] = summary(rounds)
-    result["resident_mb"] = resident_mb()
-    result["stages_ms"] = speak_stages(engine)
-    engine.unload()
-    return result
+    most_callers = 4
 
+    def __init__(self, name: str, folder: Path, **options: Any) -> None:
+        from vivavoce.engines.neutts import create
 
-def speak(engine: Any, callers: int, seed: int = 0) -> tuple[list[Heard], float]:
-    """So many callers at once: what each heard, and the wall time of all together."""
-    began_s = time.perf_counter()
-    live = {admit(engine, TEXTS[n % len(TEXTS)], seed * 10 + n): [] for n in range(callers)}
-    heard: dict[int, list[tuple[float, int]]] = {slot: [] for slot in live}
-    while live:
-        for piece in engine.step():
-            if piece.error is not None:
-                raise piece.error
-            if len(piece.samples):
-                heard[piece.slot].append((time.perf_counter() - began_s, len(piece.samples)))
-            if piece.last:
-                del live[piece.slot]
-    return [Heard(pieces) for pieces in heard.values()], time.perf_counter() - began_s
+        self.engine = create({
+            "backbone_repo": str(folder / f"{name}.gguf"),
+            "codec_repo": str(folder / "codec.safetensors"),
+            "voices_dir": str(folder / "voices"),
+            "capacity": self.most_callers,
+            **options,
+        })  # fmt: skip
+        self.engine.load()
+
+    def speak(self, callers: int, number: int) -> Spoken:
+        """So many callers at once: what each heard, and the wall time of all together."""
+        engine = self.engine
+        began_s = time.perf_counter()
+        live = {admit(engine, TEXTS[n % len(TEXTS)], number * 10 + n) for n in range(callers)}
+        heard: dict[int, list[tuple[float, int]]] = {slot: [] for slot in live}
+        while live:
+            for piece in engine.step():
+                if piece.error is not None:
+                    raise piece.error
+                if len(piece.samples):
+                    heard[piece.slot].append((time.perf_counter() - began_s, len(piece.samples)))
+                if piece.last:
+                    live.remove(piece.slot)
+        return [Heard(pieces) for pieces in heard.values()], time.perf_counter() - began_s
+
+    def told(self) -> dict[str, Any]:
+        """Sizes of the pieces, and what the stages of one utterance took."""
+        chunks = self.engine.info.details["chunks"]
+        return {"chunks": chunks, "stages_ms": speak_stages(self.engine)}
 
 
 def admit(engine: Any, text: str, seed: int) -> int:
@@ -174,53 +175,52 @@ def speak_stages(engine: Any) -> dict[str, float]:
                 return stages
 
 
-def measure_published(name: str, folder: Path, precision: str) -> dict[str, Any]:
-    """The published algorithm, in this process."""
-    import os
+class Published:
+    """The published algorithm, in this process; ``precision`` is the codec's."""
 
-    import llama_cpp
-    import onnxruntime as ort
+    def __init__(self, name: str, folder: Path, precision: str) -> None:
+        import llama_cpp
+        import onnxruntime as ort
 
-    from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
-    from vivavoce.engines.neutts.codec.onnx_files import graph_file
-    from vivavoce.engines.neutts.phonemes import phonemes
+        from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+        from vivavoce.engines.neutts.codec.onnx_files import graph_file
 
-    began_s = time.perf_counter()
-    cores = len(os.sched_getaffinity(0))
-    llama = llama_cpp.Llama(
-        str(folder / f"{name}.gguf"),
-        n_ctx=2048,
-        n_batch=512,
-        n_ubatch=512,
-        n_threads=max(1, cores // 2),
-        n_threads_batch=cores,
-        verbose=False,
-    )
-    weights = open_decoder(folder / "codec.safetensors")
-    with graph_file(weights, precision) as graph:  # type: ignore[arg-type]
-        session = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    load_s = time.perf_counter() - began_s
-    reference = np.load(folder / "voices" / "someone.npy").tolist()
-    result: dict[str, Any] = {"load_s": round(load_s, 2), "resident_loaded_mb": resident_mb()}
+        cores = len(os.sched_getaffinity(0))
+        self._llama = llama_cpp.Llama(
+            str(folder / f"{name}.gguf"),
+            n_ctx=2048,
+            n_batch=512,
+            n_ubatch=512,
+            n_threads=max(1, cores // 2),
+            n_threads_batch=cores,
+            verbose=False,
+        )
+        weights = open_decoder(folder / "codec.safetensors")
+        with graph_file(weights, precision) as graph:  # type: ignore[arg-type]
+            self._codec = ort.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+        self._reference = np.load(folder / "voices" / "someone.npy").tolist()
 
-    def once(text: str) -> tuple[list[Heard], float]:
+    def speak(self, callers: int, number: int) -> Spoken:
+        """One caller: what was heard, and the wall time."""
+        from vivavoce.engines.neutts.phonemes import phonemes
+
         start_s = time.perf_counter()
+        text = TEXTS[number % len(TEXTS)]
         said = f"{phonemes(REFERENCE_TEXT, 'en')} {phonemes(text, 'en')}"
         prompt = (
             f"user: Convert the text to speech:<|TEXT_PROMPT_START|>{said}<|TEXT_PROMPT_END|>\n"
             "assistant:<|SPEECH_GENERATION_START|>"
-            + "".join(f"<|speech_{code}|>" for code in reference)
+            + "".join(f"<|speech_{code}|>" for code in self._reference)
         )
         pieces = [
             (time.perf_counter() - start_s, len(sound))
-            for sound in published_stream(llama, session, prompt, reference)
+            for sound in published_stream(self._llama, self._codec, prompt, self._reference)
         ]
         return [Heard(pieces)], time.perf_counter() - start_s
 
-    once(TEXTS[0])
-    result["callers_1"] = summary([once(TEXTS[n % len(TEXTS)]) for n in range(ROUNDS)])
-    result["resident_mb"] = resident_mb()
-    return result
+    def told(self) -> dict[str, Any]:
+        """Nothing more."""
+        return {}
 
 
 def published_stream(llama: Any, session: Any, prompt: str, reference: list[int]) -> Any:
@@ -311,12 +311,14 @@ def resident_mb() -> int:
     return round(int(line.split()[1]) / 1024)
 
 
-def ratios(ours: dict[str, Any], published: dict[str, Any]) -> dict[str, float]:
-    """How much sooner and faster; above 1 is better."""
-    mine, theirs = ours["callers_1"], published["callers_1"]
+def ratios(mine: Sequence[Spoken], theirs: Sequence[Spoken]) -> dict[str, float]:
+    """How much sooner and faster, round by round; above 1 is better. The median of all rounds."""
+    pairs = list(zip(mine, theirs, strict=True))
     return {
-        "first_audio": round(theirs["first_audio_ms"] / mine["first_audio_ms"], 2),
-        "rtf": round(theirs["rtf"] / mine["rtf"], 2),
+        "first_audio": round(
+            statistics.median(b[0][0].first_ms / a[0][0].first_ms for a, b in pairs), 2
+        ),
+        "rtf": round(statistics.median(b[1] / a[1] for a, b in pairs), 2),
     }
 
 
@@ -331,50 +333,102 @@ def read_gb_s() -> float:
     return round(block.nbytes / min(taken_s) / 1e9, 1)
 
 
-def run_one(name: str, kind: str, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--models", str(folder), "--one", f"{name}:{kind}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    print(name, kind, json.dumps(found, indent=1), flush=True)
-    return found
+class Worker:
+    """A setting in a process of its own, which speaks when it is told to."""
+
+    def __init__(self, name: str, kind: str, folder: Path) -> None:
+        command = [sys.executable, __file__, "--models", str(folder), "--one", f"{name}:{kind}"]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        self.found = self._answer()
+
+    def speak(self, callers: int, number: int) -> Spoken:
+        """What ``speak`` of the setting gives."""
+        assert self._process.stdin is not None
+        print(callers, number, file=self._process.stdin, flush=True)
+        answer = self._answer()
+        return [Heard([(at, size) for at, size in each]) for each in answer["heard"]], answer["s"]
+
+    def close(self) -> None:
+        """Ask for the rest and end it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self.found |= self._answer()
+        self._process.wait()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                found: dict[str, Any] = json.loads(line)
+                return found
+        raise RuntimeError("a process of the benchmark has ended")
 
 
-def run_all(names: list[str], folder: Path) -> dict[str, Any]:
-    results: dict[str, Any] = {}
-    for name in names:
-        make_models(name, folder)
-        run_one(name, "cache", folder)
-        found = {kind: run_one(name, kind, folder) for kind in KINDS}
-        for mine in ("ours", "quickest"):
-            for theirs in ("float32", "int8"):
-                found[f"{mine}_to_{theirs}"] = ratios(found[mine], found[theirs])
-                print(name, mine, theirs, found[f"{mine}_to_{theirs}"], flush=True)
-        many, one_caller = found["ours"]["callers_4"], found["ours"]["callers_1"]
-        found["throughput_4_to_1"] = round(many["audio_s_per_s"] / one_caller["audio_s_per_s"], 2)
-        results[name] = found
-    return results
+def work(name: str, kind: str, folder: Path) -> None:
+    """The other end of a ``Worker``; "cache" only fills the caches that a user has after a day."""
+    began_s = time.perf_counter()
+    speaker = make_speaker(name, kind, folder)
+    load_s = time.perf_counter() - began_s
+    loaded_mb = resident_mb()
+    speaker.speak(1, 1)
+    tell({"load_s": round(load_s, 2), "resident_loaded_mb": loaded_mb})
+    for line in sys.stdin:
+        callers, number = map(int, line.split())
+        heard, taken_s = speaker.speak(callers, number)
+        tell({"heard": [each.pieces for each in heard], "s": taken_s})
+    tell({"resident_mb": resident_mb(), **speaker.told()})
 
 
-def one(name: str, kind: str, folder: Path) -> dict[str, Any]:
-    """One setting, in this process; "cache" only fills the caches that a user has after a day."""
-    if kind == "cache":
-        from vivavoce.engines.neutts import create
-
-        backbone, codec = str(folder / f"{name}.gguf"), str(folder / "codec.safetensors")
-        for precision in ("int8", "float32"):
-            engine = create(
-                {"backbone_repo": backbone, "codec_repo": codec, "codec_precision": precision}
-            )
-            engine.load()
-            engine.unload()
-        return {}
+def make_speaker(name: str, kind: str, folder: Path) -> Ours | Published:
     if kind == "ours":
-        return measure_ours(name, folder)
+        return Ours(name, folder)
     if kind == "quickest":
         from vivavoce.engines.neutts.ramp import RAMPS
 
-        return measure_ours(name, folder, (1,), chunks=RAMPS[0])
-    return measure_published(name, folder, kind)
+        return Ours(name, folder, chunks=RAMPS[0])
+    return Published(name, folder, kind)
+
+
+def tell(answer: dict[str, Any]) -> None:
+    print(json.dumps(answer), flush=True)
+
+
+def fill_caches(name: str, folder: Path) -> None:
+    """The pruned backbone and both graphs of the codec, which are made once."""
+    for precision in ("int8", "float32"):
+        Ours(name, folder, codec_precision=precision).engine.unload()
+
+
+def run_model(name: str, folder: Path) -> dict[str, Any]:
+    """All settings take turns, so that a machine that slows down slows all of them."""
+    make_models(name, folder)
+    fill_caches(name, folder)
+    workers = {kind: Worker(name, kind, folder) for kind in KINDS}
+    alone: dict[str, list[Spoken]] = {kind: [] for kind in KINDS}
+    company: dict[int, list[Spoken]] = {1: [], 2: [], 4: []}
+    for number in range(ROUNDS):
+        for kind, worker in workers.items():
+            alone[kind].append(worker.speak(1, number))
+        for callers, rounds in company.items():
+            rounds.append(workers["ours"].speak(callers, number))
+    for worker in workers.values():
+        worker.close()
+    found = {kind: workers[kind].found | {"callers_1": summary(alone[kind])} for kind in KINDS}
+    found["company"] = {f"callers_{n}": summary(rounds) for n, rounds in company.items()}
+    found["company"]["throughput_4_to_1"] = round(statistics.median(
+        (heard_s(four) / four[1]) / (heard_s(one) / one[1])
+        for one, four in zip(company[1], company[4], strict=True)
+    ), 2)  # fmt: skip
+    for mine in ("ours", "quickest"):
+        for theirs in ("float32", "int8"):
+            found[f"{mine}_to_{theirs}"] = ratios(alone[mine], alone[theirs])
+    return found
+
+
+def heard_s(spoken: Spoken) -> float:
+    """Seconds of sound that all callers heard."""
+    return sum(each.audio_s for each in spoken[0])
 
 
 def main() -> None:
@@ -386,7 +440,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         name, _, kind = arguments.one.partition(":")
-        print(json.dumps(one(name, kind, arguments.models)))
+        work(name, kind, arguments.models)
         return
     from vivavoce.bench.device import provenance
 
@@ -395,8 +449,9 @@ def main() -> None:
         folder = arguments.models or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         reads = read_gb_s()
-        results = run_all(names, folder)
+        results = {name: run_model(name, folder) for name in names}
     report = {**provenance(), "read_gb_s": reads, "results": results}
+    print(json.dumps(report["results"], indent=1))
     if arguments.output:
         arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
