@@ -400,22 +400,22 @@ def fill_caches(name: str, folder: Path) -> None:
         Ours(name, folder, codec_precision=precision).engine.unload()
 
 
-def run_model(name: str, folder: Path) -> dict[str, Any]:
+def run_model(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     """All settings take turns, so that a machine that slows down slows all of them."""
     make_models(name, folder)
     fill_caches(name, folder)
     workers = {kind: Worker(name, kind, folder) for kind in KINDS}
     alone: dict[str, list[Spoken]] = {kind: [] for kind in KINDS}
     company: dict[int, list[Spoken]] = {1: [], 2: [], 4: []}
-    for number in range(ROUNDS):
+    for number in range(rounds):
         for kind, worker in workers.items():
             alone[kind].append(worker.speak(1, number))
-        for callers, rounds in company.items():
-            rounds.append(workers["ours"].speak(callers, number))
+        for callers, spoken in company.items():
+            spoken.append(workers["ours"].speak(callers, number))
     for worker in workers.values():
         worker.close()
     found = {kind: workers[kind].found | {"callers_1": summary(alone[kind])} for kind in KINDS}
-    found["company"] = {f"callers_{n}": summary(rounds) for n, rounds in company.items()}
+    found["company"] = {f"callers_{n}": summary(spoken) for n, spoken in company.items()}
     found["company"]["throughput_4_to_1"] = round(statistics.median(
         (heard_s(four) / four[1]) / (heard_s(one) / one[1])
         for one, four in zip(company[1], company[4], strict=True)
@@ -436,6 +436,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--models", type=Path, help="Keep the random models here.")
     parser.add_argument("--only", choices=MODELS)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -449,7 +450,7 @@ def main() -> None:
         folder = arguments.models or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         reads = read_gb_s()
-        results = {name: run_model(name, folder) for name in names}
+        results = {name: run_model(name, folder, arguments.rounds) for name in names}
     report = {**provenance(), "read_gb_s": reads, "results": results}
     print(json.dumps(report["results"], indent=1))
     if arguments.output:
