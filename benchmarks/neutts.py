@@ -40,7 +40,6 @@ TEXTS = (
     "Please hold the line while I look for the order that you placed last week.",
     "The next train to the airport leaves in ten minutes from platform number two.",
 )
-ROUNDS = 4
 KINDS = ("float32", "int8", "ours", "quickest")
 CHUNK, LOOKBACK, LOOKFORWARD, OVERLAP = 25, 50, 5, 1
 HOP = 480
@@ -366,7 +365,7 @@ class Worker:
 
 
 def work(name: str, kind: str, folder: Path) -> None:
-    """The other end of a ``Worker``; "cache" only fills the caches that a user has after a day."""
+    """The other end of a ``Worker``."""
     began_s = time.perf_counter()
     speaker = make_speaker(name, kind, folder)
     load_s = time.perf_counter() - began_s

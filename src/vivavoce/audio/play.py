@@ -169,7 +169,7 @@ class Player(Sink):
                 callback=self._fill,
                 finished_callback=self._done.set,
             )
-            self._stream.start()
+            self._start()
         except (self._sounddevice.PortAudioError, ValueError) as error:
             raise PlaybackError(f"No usable audio device: {error}.") from error
 
@@ -178,7 +178,7 @@ class Player(Sink):
         self._queue.put(self._resampler.finish())
         self._queue.end()
         # A device that was pulled out ends without a word.
-        while not self._done.wait(_ALIVE_CHECK_S) and self._stream.active:
+        while not self._done.wait(_ALIVE_CHECK_S) and self._alive():
             pass
         self._close()
 
@@ -188,6 +188,19 @@ class Player(Sink):
         if not self._closed:
             self._stream.abort()
         self._close()
+
+    def _start(self) -> None:
+        try:
+            self._stream.start()
+        except self._sounddevice.PortAudioError:
+            self._stream.close()
+            raise
+
+    def _alive(self) -> bool:
+        try:
+            return bool(self._stream.active)
+        except self._sounddevice.PortAudioError:
+            return False
 
     def _close(self) -> None:
         self._closed = True

@@ -51,7 +51,7 @@ def test_without_a_codec_the_time_of_tokens_is_all_there_is() -> None:
 
 
 def test_the_warm_up_leaves_no_row_and_tells_times() -> None:
-    backbone = StubBackbone()
+    backbone = StubBackbone(length=lambda *_: 200)
     backbone.load()
     speed = measured_speed(backbone, StubCodec())
     assert not backbone.rows

@@ -102,8 +102,11 @@ class GraphApi(Protocol):
         """An event, not yet recorded (and so done)."""
         ...
 
-    def pool(self) -> Any:
-        """Memory that captures share whose replays never run beside each other."""
+    def pool(self, *, urgent: bool = False) -> Any:
+        """Memory that captures share whose replays never run beside each other.
+
+        An urgent one's kernels are placed first.
+        """
         ...
 
     def capture(self, name: str, work: Work, statics: Statics, pool: Any) -> Replay:

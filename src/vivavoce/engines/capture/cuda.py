@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,6 +19,18 @@ WARM_UPS = 2
 """How often work runs before it is captured: libraries allocate and choose algorithms then."""
 
 _URGENT, _USUAL = -1, 0
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    if find_spec("triton") is None:
+        return (RuntimeError,)
+    from triton.errors import TritonError
+
+    return (RuntimeError, TritonError)
+
+
+FAILURES = _failures()
+"""What work that cannot be captured raises; Triton's errors are no RuntimeError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,7 @@ class CudaGraphs:
         self.account = Account()
         self._device = device
         self._said_pageable = False
+        self._sides: dict[Any, torch.cuda.Stream] = {}
         self.main: Stream = self.stream("main", urgent=True)
 
     def enter(self) -> None:
@@ -108,19 +122,26 @@ class CudaGraphs:
         """A new event."""
         return CudaEvent()
 
-    def pool(self) -> Any:
-        """A memory pool of its own."""
-        return torch.cuda.graph_pool_handle()
+    def pool(self, *, urgent: bool = False) -> Any:
+        """A memory pool of its own, and the stream that fills it.
+
+        The allocator shares a pool's blocks among captures of one stream alone, and cuBLAS keeps
+        its workspace by stream: captures that run beside each other must not share that.
+        """
+        pool = torch.cuda.graph_pool_handle()
+        priority = _URGENT if urgent else _USUAL
+        self._sides[pool] = torch.cuda.Stream(self._device, priority=priority)
+        return pool
 
     def capture(self, name: str, work: Work, statics: Statics, pool: Any) -> CudaReplay:
         """Warm up and capture on a side stream. Raises CaptureFailed, memory included."""
         if statics.moved():
             raise CaptureFailed(f"{name}: a tensor is not where it was.")
         before = torch.cuda.memory_reserved(self._device)
-        side = torch.cuda.Stream(self._device)
+        side, usual = self._sides[pool], torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
-            side.wait_stream(torch.cuda.current_stream(self._device))
+            side.wait_stream(usual)
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
                     work()
@@ -128,8 +149,10 @@ class CudaGraphs:
             # Other threads may use the device meanwhile (cloning a voice).
             with torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"):
                 work()
-        except RuntimeError as error:
+        except FAILURES as error:
             raise CaptureFailed(f"{name}: {error}") from error
+        finally:
+            torch.cuda.set_stream(usual)  # a capture that fails in its end leaves the side stream
         taken = torch.cuda.memory_reserved(self._device) - before
         return CudaReplay(graph, max(0, taken), self.account)
 

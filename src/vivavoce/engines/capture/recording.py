@@ -160,7 +160,7 @@ class RecordingGraphs:
         """One more mark."""
         return RecordedEvent()
 
-    def pool(self) -> RecordedPool:
+    def pool(self, *, urgent: bool = False) -> RecordedPool:
         """A pool."""
         return RecordedPool()
 

@@ -76,6 +76,9 @@ class HostRing:
         if not self._free:
             self._free.append(len(self._slots))
             self._slots.append(self._slot())
+            made = self._api.event()  # its zeros come before what is put into it
+            made.record(self._api.main)
+            stream.wait(made)
         number = self._free.pop(0)
         slot, count = self._slots[number], sum(each.numel() for each in values)
         stage, host = slot.stage[:count], slot.host.tensor[:count]

@@ -40,7 +40,7 @@ from vivavoce.engines.neutts.voices import (
 )
 from vivavoce.engines.neutts.warm_up import measured_speed
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
-from vivavoce.errors import SetupError, Unavailable, Unsupported, VivavoceError
+from vivavoce.errors import RunawayOutput, SetupError, Unavailable, Unsupported, VivavoceError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
 
 if TYPE_CHECKING:
@@ -101,12 +101,19 @@ class NeuTTSEngine(Engine):
 
     def load(self) -> None:
         """Find, load and warm up the parts, downloading what is a repository. Raises SetupError."""
+        self.unload()  # what a load that was given up has left
+        try:
+            self._load()
+        except BaseException:
+            self.unload()
+            raise
+
+    def _load(self) -> None:
         backbone_of, codec_of = self._open
         self._schedule = schedule_of(self.options)
-        backbone = backbone_of(self.options)
+        self._backbone = backbone = backbone_of(self.options)
         backbone.load()
-        codec = codec_of(self.options)
-        self._backbone, self._codec = backbone, codec
+        self._codec = codec = codec_of(self.options)
         self._mark = load_perth() if self.options.watermark else None
         self._lane = Lane(_work)
         self._warm_up(backbone, codec)
@@ -115,10 +122,10 @@ class NeuTTSEngine(Engine):
         self._info = self._describe()
 
     def _warm_up(self, backbone: Backbone, codec: Codec) -> None:
-        """Choose sizes of pieces that this machine can go on feeding; on CUDA any can be fed."""
+        """Choose pieces that this machine can go on feeding; a backbone on CUDA feeds any."""
         options = self.options
         self._pace = Pace()
-        if options.chunks or "cuda" in (options.backbone_device, options.codec_device):
+        if options.chunks or options.backbone_device == "cuda":
             return
         speed = measured_speed(backbone, codec)
         self._pace = Pace(speed.token_s, speed.decoded_code_s)
@@ -332,6 +339,7 @@ class NeuTTSEngine(Engine):
         samples = speaking.next_sound()
         last = over and not speaking.sound
         if last:
+            self._refuse_cut(speaking)
             self.release(speaking.number)
         return Produced(
             speaking.number,
@@ -341,6 +349,12 @@ class NeuTTSEngine(Engine):
             speaking.error if last else None,
             MappingProxyType(speaking.tell_stages()),
         )
+
+    def _refuse_cut(self, speaking: Speaking) -> None:
+        """Reaching a length of its own is an end; a guard's cut before it is none."""
+        own = "max_codes" in speaking.utterance.options and speaking.guarded
+        if own and speaking.ended == "length" and speaking.codes_left > 0:
+            speaking.fail(RunawayOutput("The speech was cut before max_codes was reached."))
 
     def _new_stream(self, script: Script) -> CodecStream:
         assert self._codec is not None

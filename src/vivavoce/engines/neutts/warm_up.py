@@ -38,8 +38,10 @@ def measured_speed(backbone: Backbone, codec: Codec) -> Speed:
     most = 4 * TOKENS
     row = backbone.admit(Prompt(start), TokenSampling(greedy=True, min_tokens=most + 1), most + 1)
     try:
-        while not backbone.step():
+        while not (emitted := backbone.step()):
             pass
+        if emitted[0].last:
+            raise SetupError(f"The model cannot speak ({emitted[0].reason}).")
         alone = [_step(backbone, codec_runs=False) for _ in range(TOKENS)]
         with ThreadPoolExecutor(1) as beside:
             decoding = beside.submit(_decode, codec, codes)

@@ -169,11 +169,14 @@ class Batch:
             self._codec = model.codec.init_state(rows)
         self._at = [0] * rows
         self._tenancies = [_Tenancy()] * rows
+        scarce = model.place.device.type == "cuda"  # A host's memory is bounded by their number.
         self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(
-            KEPT_PROMPTS, KEPT_PROMPTS_BYTES, lambda kept: kept.kv.keys.nbytes * 2
+            KEPT_PROMPTS,
+            KEPT_PROMPTS_BYTES,
+            (lambda kept: kept.kv.keys.nbytes * 2) if scarce else None,
         )
         self._primed: Recent[int, _Primed] = Recent(
-            KEPT_VOICES, KEPT_VOICES_BYTES, lambda kept: kept.state.row_bytes
+            KEPT_VOICES, KEPT_VOICES_BYTES, (lambda kept: kept.state.row_bytes) if scarce else None
         )
         self._first: set[int] = set()
         self._sorting: set[int] = set()

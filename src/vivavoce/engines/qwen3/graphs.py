@@ -73,7 +73,7 @@ class FrameGraphs:
         statics = statics_of(talker, state)
         if fused is not None:
             statics.constants(tensors_in(fused)).buffers(tensors_in(fused.scratch))
-        self.captures: Captures[FrameKey] = Captures("frame", api, statics)
+        self.captures: Captures[FrameKey] = Captures("frame", api, statics, api.pool(urgent=True))
 
     def warm(self) -> None:
         """Capture every bucket; all rows must be idle."""

@@ -76,6 +76,12 @@ def refuse_unsupported(options: Qwen3Options) -> None:
         raise SettingsError(
             "gpu_memory_budget_mb needs device 'cuda'.", param="gpu_memory_budget_mb"
         )
+    if options.torch_compile and (
+        options.cuda_graphs is False or options.torch_compile_mode == "off"
+    ):
+        raise SettingsError(
+            "torch_compile needs cuda_graphs and a torch_compile_mode.", param="torch_compile"
+        )
     if options.torch_compile and options.device == "cpu":
         raise SettingsError("torch_compile needs device 'cuda'.", param="torch_compile")
 

@@ -48,6 +48,9 @@ TRIALS = 3
 FIRST_TRUST, LONGEST_TRUST = 64, 2048
 """Steps until the other number is tried again, at first and at most."""
 
+SLOWER = 1.5
+"""Trust ends where ``TRIALS`` steps running take this much of what the other number took."""
+
 
 class DecodeThreads:
     """Chooses between few and most threads for a step of ``rows`` tokens, by measured times.
@@ -86,9 +89,12 @@ class _Trial:
         self._trying = 2
         self._winner = True
         self._trust = FIRST_TRUST
+        self._slow = 0
 
     def took(self, spent_s: float) -> None:
         now = int(self.most_next)
+        if self._trying == 0:
+            self._doubt(spent_s > SLOWER * self._best_s[1 - now])
         self._best_s[now] = min(self._best_s[now], spent_s)
         self._left -= 1
         if self._left:
@@ -100,6 +106,12 @@ class _Trial:
             self._settle()
         else:
             self._try(not self._winner, anew=True)
+
+    def _doubt(self, slow: bool) -> None:
+        """Try anew where a trusted number is slower than the other one was, step after step."""
+        self._slow = self._slow + 1 if slow else 0
+        if self._slow == TRIALS:
+            self._slow, self._trust, self._left = 0, FIRST_TRUST, 1
 
     def _try(self, most: bool, *, anew: bool = False) -> None:
         if anew:
@@ -113,3 +125,4 @@ class _Trial:
         self._trust = min(2 * self._trust, LONGEST_TRUST) if again else FIRST_TRUST
         self._winner = self.most_next = winner
         self._left = self._trust
+        self._slow = 0
