@@ -40,7 +40,7 @@ from vivavoce.engines.neutts.voices import (
 )
 from vivavoce.engines.neutts.warm_up import measured_speed
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
-from vivavoce.errors import RunawayOutput, SetupError, Unavailable, Unsupported, VivavoceError
+from vivavoce.errors import SetupError, Unavailable, Unsupported, VivavoceError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ class NeuTTSEngine(Engine):
         samples = speaking.next_sound()
         last = over and not speaking.sound
         if last:
-            self._refuse_cut(speaking)
+            speaking.refuse_cut()
             self.release(speaking.number)
         return Produced(
             speaking.number,
@@ -349,12 +349,6 @@ class NeuTTSEngine(Engine):
             speaking.error if last else None,
             MappingProxyType(speaking.tell_stages()),
         )
-
-    def _refuse_cut(self, speaking: Speaking) -> None:
-        """Reaching a length of its own is an end; a guard's cut before it is none."""
-        own = "max_codes" in speaking.utterance.options and speaking.guarded
-        if own and speaking.ended == "length" and speaking.codes_left > 0:
-            speaking.fail(RunawayOutput("The speech was cut before max_codes was reached."))
 
     def _new_stream(self, script: Script) -> CodecStream:
         assert self._codec is not None

@@ -22,7 +22,7 @@ from vivavoce.engines.neutts.guards import (
 )
 from vivavoce.engines.neutts.schedule import RowState, dry_at
 from vivavoce.engines.neutts.watermark import WatermarkStream
-from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.errors import EngineError, RunawayOutput, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
 
 SILENCE = np.zeros(0, np.float32)
@@ -191,6 +191,12 @@ class Speaking:
         self.error, self.ended = self.error or error, "error"
         self.sound.clear()
         self.unmarked.clear()
+
+    def refuse_cut(self) -> None:
+        """Reaching a length of its own is an end; a guard's cut before it is none."""
+        own = self.guarded and "max_codes" in self.utterance.options
+        if own and self.ended == "length" and self.codes_left > 0:
+            self.fail(RunawayOutput("The speech was cut before max_codes was reached."))
 
     def state(self, lookforward: int) -> RowState | None:
         """For the schedule; None where nothing of it can be decoded."""
