@@ -129,11 +129,12 @@ def test_finish_waits_until_all_is_played(devices: SimpleNamespace) -> None:
     assert player.underruns == 0
 
 
-def test_finish_returns_when_the_device_is_gone(devices: SimpleNamespace) -> None:
+def test_finish_says_that_the_device_is_gone(devices: SimpleNamespace) -> None:
     player = Player(HZ)
     player.push(chunk(0.010))
     devices.opened[0].active = False
-    player.finish()
+    with pytest.raises(PlaybackError, match="went away"):
+        player.finish()
     assert devices.opened[0].calls == ["close"]
 
 

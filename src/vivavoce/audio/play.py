@@ -174,13 +174,19 @@ class Player(Sink):
             raise PlaybackError(f"No usable audio device: {error}.") from error
 
     def finish(self) -> None:
-        """Wait until everything was played, then close the device."""
+        """Wait until everything was played, then close the device.
+
+        Raises PlaybackError where the device went away before.
+        """
         self._queue.put(self._resampler.finish())
         self._queue.end()
         # A device that was pulled out ends without a word.
         while not self._done.wait(_ALIVE_CHECK_S) and self._alive():
             pass
+        heard = self._queue.drained
         self._close()
+        if not heard:
+            raise PlaybackError("The audio device went away before all was played.")
 
     def stop(self) -> None:
         """Fall silent at once and close the device."""

@@ -67,7 +67,8 @@ class Comparison:
     async def _ask(self, desk: PlayClient, way: str, text: str, seed: int) -> Answer:
         if way != STREAM:
             return Answer(way, *await desk.play(text, way, seed))
-        async with aclosing(HttpSpeaker(replace(self.target, path=None))) as speaker:
+        target = replace(self.target, path=None, transport="http", seed=seed)
+        async with aclosing(HttpSpeaker(target)) as speaker:
             recorder = Recorder(text, now_s(), Listening())
             measure = await speaker.speak(text, recorder)
         if measure.failure is not None or measure.first_byte_ms is None:

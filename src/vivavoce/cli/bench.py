@@ -177,7 +177,12 @@ def bench(
     source = _text_source(text, texts, repeat=repeat_texts)
     target = Target(url, transport, path, response_format, sample_rate, voice, model, key, timeout)
     if compare_playback:
-        _compare_playback(target, source, requests or _DEFAULT_ROUNDS, json)
+        if find_max or each or compare or path or rps or duration or concurrency > 1:
+            raise typer.BadParameter(
+                "It goes with --requests, --warmup, --json, texts and a target.",
+                param_hint="--compare-playback",
+            )
+        _compare_playback(target, source, requests or _DEFAULT_ROUNDS, warmup, json)
         return
     setup = Setup(
         target,
@@ -273,7 +278,9 @@ def _search(session: Session, limit: int) -> Outcome:
     return asyncio.run(session.search(note, limit=limit))
 
 
-def _compare_playback(target: Target, texts: TextSource, rounds: int, json: Path | None) -> None:
+def _compare_playback(
+    target: Target, texts: TextSource, rounds: int, warmup: int, json: Path | None
+) -> None:
     from rich.progress import Progress
 
     from vivavoce.bench.report import write_json
@@ -283,7 +290,7 @@ def _compare_playback(target: Target, texts: TextSource, rounds: int, json: Path
     comparison = Comparison(target, texts)
     with Progress(console=_console(stderr=True), transient=True) as progress:
         task = progress.add_task("speaking", total=rounds * len(WAYS))
-        asyncio.run(comparison.perform(rounds, on_answer=lambda _: progress.advance(task)))
+        asyncio.run(comparison.perform(rounds, warmup, lambda _: progress.advance(task)))
     _console().print(figure_table("What a caller waits; medians, ms", COLUMNS, comparison.rows()))
     if json:
         write_json(json, comparison.report())

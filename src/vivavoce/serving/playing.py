@@ -143,7 +143,7 @@ class Playing:
                 turn.finish()
             if order.output is not None:
                 rate_hz = stream.sample_rate_hz
-                await asyncio.to_thread(_write, order, play.spoken, rate_hz)
+                await asyncio.to_thread(_write, play, rate_hz)
 
     async def _wait(self, play: Play) -> None:
         """Raises what its synthesis raised, and PlaybackError."""
@@ -199,7 +199,11 @@ def check_playback(settings: Settings) -> None:
         sink.stop()
 
 
-def _write(order: PlayOrder, spoken: list[Samples], sample_rate_hz: int) -> None:
+def _write(play: Play, sample_rate_hz: int) -> None:
+    """In a thread, which goes on where the play is ended meanwhile."""
+    order = play.order
     assert order.output is not None
-    samples = np.concatenate([np.zeros(0, np.float32), *spoken])
-    write_whole(order.output, encode_whole(samples, sample_rate_hz, order.encoding))
+    samples = np.concatenate([np.zeros(0, np.float32), *play.spoken])
+    data = encode_whole(samples, sample_rate_hz, order.encoding)
+    if not play.turn.dropped:
+        write_whole(order.output, data)

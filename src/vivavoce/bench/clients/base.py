@@ -25,7 +25,10 @@ now_s = time.monotonic
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server and how it is asked. ``path`` None means the usual one of the transport."""
+    """A server and how it is asked. ``path`` None means the usual one of the transport.
+
+    ``seed`` goes with every request, where there is one.
+    """
 
     url: str = "http://127.0.0.1:8000"
     transport: Transport = "http"
@@ -36,6 +39,7 @@ class Target:
     model: str | None = None
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
+    seed: int | None = None
 
     @property
     def endpoint(self) -> str:
@@ -57,6 +61,7 @@ class Target:
             "voice": self.voice,
             "model": self.model,
             "sample_rate": self.sample_rate_hz,
+            "seed": self.seed,
         }
         return {name: value for name, value in fields.items() if value is not None}
 

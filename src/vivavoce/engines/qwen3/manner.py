@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
-from pydantic import Strict, TypeAdapter, ValidationError
 
+from vivavoce.engines.manner import Flag, Share, Temperature, checked_manner, given_or
 from vivavoce.engines.qwen3.options import TextLayout
-from vivavoce.errors import InputError
 from vivavoce.types import Sampling, Utterance
 
 if TYPE_CHECKING:
@@ -18,12 +17,7 @@ if TYPE_CHECKING:
     from vivavoce.engines.qwen3.rows import RowOptions
     from vivavoce.engines.qwen3.sampling import SamplerOptions
 
-MAX_TEMPERATURE = 10.0
-
-Flag = Annotated[bool, Strict()]
 Count = Annotated[int, Ge(0)]
-Share = Annotated[float, Gt(0.0), Le(1.0)]
-Temperature = Annotated[float, Ge(0.0), Le(MAX_TEMPERATURE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +41,9 @@ class Manner:
     guards: Flag = True
 
 
-_MANNER = TypeAdapter(Manner)
-_TEMPERATURE: TypeAdapter[float] = TypeAdapter(Temperature)
-_SHARE: TypeAdapter[float] = TypeAdapter(Share)
-
-
 def manner_of(utterance: Utterance) -> Manner:
     """The utterance's options. Raises InputError that names an unknown or wrong one."""
-    known = [field.name for field in fields(Manner)]
-    for name in utterance.options:
-        if name not in known:
-            message = f"The engine 'qwen3' has no option {name!r}."
-            raise InputError(f"{message} It has: {', '.join(sorted(known))}.", param=name)
-    sampling = utterance.sampling
-    if sampling.temperature is not None:
-        _checked(_TEMPERATURE, sampling.temperature, "temperature")
-    if sampling.top_p is not None:
-        _checked(_SHARE, sampling.top_p, "top_p")
-    return _checked(_MANNER, dict(utterance.options), "")
+    return checked_manner(Manner, "qwen3", utterance)
 
 
 def row_options(
@@ -76,7 +55,7 @@ def row_options(
     """
     from vivavoce.engines.qwen3.rows import RowOptions
 
-    penalty = _or(manner.repetition_penalty, generation.repetition_penalty)
+    penalty = given_or(manner.repetition_penalty, generation.repetition_penalty)
     seed = random.getrandbits(64) if sampling.seed is None else sampling.seed
     greedy = manner.greedy or sampling.temperature == 0
     return RowOptions(
@@ -93,37 +72,24 @@ def _talker_sampler(
 ) -> SamplerOptions:
     from vivavoce.engines.qwen3.sampling import SamplerOptions
 
-    temperature = _or(sampling.temperature, generation.temperature)
+    temperature = given_or(sampling.temperature, generation.temperature)
     drawn = (generation.do_sample or sampling.temperature is not None) and temperature > 0
     return SamplerOptions(
         greedy or not drawn,
         temperature,
-        _or(manner.top_k, generation.top_k),
-        _or(sampling.top_p, generation.top_p),
+        given_or(manner.top_k, generation.top_k),
+        given_or(sampling.top_p, generation.top_p),
     )
 
 
 def _code_sampler(generation: GenerationConfig, manner: Manner, greedy: bool) -> SamplerOptions:
     from vivavoce.engines.qwen3.sampling import SamplerOptions
 
-    temperature = _or(manner.subtalker_temperature, generation.subtalker_temperature)
-    drawn = _or(manner.subtalker_dosample, generation.subtalker_dosample) and temperature > 0
+    temperature = given_or(manner.subtalker_temperature, generation.subtalker_temperature)
+    drawn = given_or(manner.subtalker_dosample, generation.subtalker_dosample) and temperature > 0
     return SamplerOptions(
         greedy or not drawn,
         temperature,
-        _or(manner.subtalker_top_k, generation.subtalker_top_k),
-        _or(manner.subtalker_top_p, generation.subtalker_top_p),
+        given_or(manner.subtalker_top_k, generation.subtalker_top_k),
+        given_or(manner.subtalker_top_p, generation.subtalker_top_p),
     )
-
-
-def _or(given: Any, otherwise: Any) -> Any:
-    return otherwise if given is None else given
-
-
-def _checked(adapter: TypeAdapter[Any], value: Any, name: str) -> Any:
-    try:
-        return adapter.validate_python(value)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        at = name or str(fault["loc"][0])
-        raise InputError(f"{at}: {fault['msg']}.", param=at) from error
