@@ -304,7 +304,7 @@ def sampler(device: Any) -> list[dict[str, Any]]:
     from vivavoce.engines.kernels import sampler as plain
     from vivavoce.engines.kernels import sampler_triton as fused
     from vivavoce.engines.kernels.sampler import Noise
-    from vivavoce.engines.qwen3.sampling import SamplerOptions, SamplerRows
+    from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 
     rows = []
     for batch in BATCHES:
@@ -354,7 +354,7 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
     from vivavoce.engines.layers.decoder import Decoder, DecoderShape
     from vivavoce.engines.layers.kv import KVBuffer
     from vivavoce.engines.layers.rope import RopeTable
-    from vivavoce.engines.qwen3.sampling import SamplerOptions, SamplerRows
+    from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 
     shape = DecoderShape(1024, 3072, 5, 16, 8, 128, 1e-6)
     kernels = chosen(device, torch.bfloat16)

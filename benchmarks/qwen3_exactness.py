@@ -108,11 +108,11 @@ def our_scores(folder: Path, given: dict[str, Any]) -> Scores:
     """The product's own frame step, its draws replaced by the given codes."""
     import torch
 
+    from vivavoce.engines.layers.sampling import SamplerOptions
     from vivavoce.engines.qwen3.checkpoint import open_checkpoint
     from vivavoce.engines.qwen3.frame import FrameIds, frame
     from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
     from vivavoce.engines.qwen3.rows import RowOptions, Rows
-    from vivavoce.engines.qwen3.sampling import SamplerOptions
     from vivavoce.engines.qwen3.talker import Talker
 
     checkpoint = open_checkpoint(folder)

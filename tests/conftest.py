@@ -13,6 +13,7 @@ NEEDED = {
     "bench/engine": TORCH,
     "engines/capture": TORCH,
     "engines/kernels": (*TORCH, "triton"),
+    "engines/files": TORCH,
     "engines/layers": TORCH,
     "engines/qwen3": TORCH,
     "interop/neucodec": TORCH,

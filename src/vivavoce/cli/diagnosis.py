@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vivavoce.cli.installed import extras, version_of
-from vivavoce.engines.piper.cut_cache import cache_root
+from vivavoce.engines.files.cache import cache_root
 from vivavoce.errors import VivavoceError
 
 if TYPE_CHECKING:

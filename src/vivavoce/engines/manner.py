@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le
 from pydantic import Strict, TypeAdapter, ValidationError
@@ -12,13 +12,16 @@ from pydantic import Strict, TypeAdapter, ValidationError
 from vivavoce.errors import InputError
 from vivavoce.types import Utterance
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 MAX_TEMPERATURE = 10.0
 
 Flag = Annotated[bool, Strict()]
 Share = Annotated[float, Gt(0.0), Le(1.0)]
 Temperature = Annotated[float, Ge(0.0), Le(MAX_TEMPERATURE)]
 
-Manner = TypeVar("Manner")
+Manner = TypeVar("Manner", bound="DataclassInstance")
 
 _TEMPERATURE: TypeAdapter[float] = TypeAdapter(Temperature)
 _SHARE: TypeAdapter[float] = TypeAdapter(Share)
@@ -29,7 +32,7 @@ def checked_manner(kind: type[Manner], engine: str, utterance: Utterance) -> Man
 
     Raises InputError that names an unknown or wrong one.
     """
-    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name for field in fields(kind)}
     for name in utterance.options:
         if name not in known:
             message = f"The engine {engine!r} has no option {name!r}."

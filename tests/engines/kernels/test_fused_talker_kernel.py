@@ -14,12 +14,12 @@ from vivavoce.engines.kernels.chooser import Path, chosen
 from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.quantised import quantise_linears
+from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker, agreement, fused_talker
 from vivavoce.engines.qwen3.graphs import FrameGraphs
 from vivavoce.engines.qwen3.prompt import Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
-from vivavoce.engines.qwen3.sampling import SamplerOptions
 from vivavoce.errors import InputError
 
 CPU = torch.device("cpu")

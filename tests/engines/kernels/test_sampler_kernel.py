@@ -8,7 +8,7 @@ import torch
 from vivavoce.engines.kernels import sampler as plain
 from vivavoce.engines.kernels import sampler_triton as fused
 from vivavoce.engines.kernels.sampler import Noise, Rules
-from vivavoce.engines.qwen3.sampling import SamplerOptions, SamplerRows, keyed_draw
+from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows, keyed_draw
 
 BF16 = torch.bfloat16
 ROWS = 6

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivavoce.engines.piper.cut_cache import cache_root, cut_files, file_sha256, read_cut
+from vivavoce.engines.files.cache import file_sha256
+from vivavoce.engines.piper.cut_cache import cut_files, read_cut
 from vivavoce.engines.piper.download import download_voice
 from vivavoce.engines.piper.engine import PiperEngine
 from vivavoce.engines.piper.model import Scales, VoiceModel, load_model
@@ -121,15 +122,6 @@ def test_a_cache_that_cannot_be_written_is_worked_around(
         temporary = cut.folder
     assert not temporary.exists()
     assert "cannot be kept" in caplog.text
-
-
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    monkeypatch.delenv("VIVAVOCE_CACHE_DIR", raising=False)
-    assert cache_root() == tmp_path / "xdg" / "vivavoce"
-    monkeypatch.setenv("VIVAVOCE_CACHE_DIR", str(tmp_path / "own"))
-    assert cache_root() == tmp_path / "own"
-    assert cache_root(tmp_path) == tmp_path
 
 
 def test_voices_of_a_folder_load_when_used(cache_dir: Path, tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ from engines.qwen3.tiny import (
     tiny_json,
     tiny_talker,
 )
+from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
 from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
-from vivavoce.engines.qwen3.sampling import SamplerOptions
 from vivavoce.engines.qwen3.talker import Talker
 
 OVER = Status.ENDED | Status.LIMIT | Status.FAILED

@@ -16,6 +16,7 @@ from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_
 from vivavoce.engines.capture.account import Held
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
+from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
@@ -23,7 +24,6 @@ from vivavoce.engines.qwen3.frame import FrameIds, Status
 from vivavoce.engines.qwen3.graphs import NO_STEP, FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
-from vivavoce.engines.qwen3.sampling import SamplerOptions
 from vivavoce.engines.qwen3.talker import Talker
 
 GROUPS, POSITIONS = 3, 64

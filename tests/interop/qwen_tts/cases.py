@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from engines.qwen3.tiny import config_of, louder_end, tiny_json, tiny_talker
+from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
-from vivavoce.engines.qwen3.sampling import SamplerOptions
 from vivavoce.engines.qwen3.talker import Talker
 
 TEXT = [31, 7, 250, 611, 48, 48, 93, 870, 12]

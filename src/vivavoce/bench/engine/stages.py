@@ -11,13 +11,13 @@ from vivavoce.bench.engine.clock import median_ms
 from vivavoce.bench.engine.setting import POSITIONS
 from vivavoce.engines.capture.api import Work
 from vivavoce.engines.layers.linear import quantised_bytes
+from vivavoce.engines.layers.sampling import SamplerOptions, choose, keyed_draw, penalise
 from vivavoce.engines.qwen3.batch import SHORTLIST
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.code_predictor import widen
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.sampling import SamplerOptions, choose, keyed_draw, penalise
 from vivavoce.engines.qwen3.talker import Talker
 
 PLACE, SPAN = 64, 256

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vivavoce.engines.qwen3.sampling import (
+from vivavoce.engines.layers.sampling import (
     SamplerRows,
     choose,
     gumbel,

@@ -18,7 +18,7 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from vivavoce.engines.kernels.device_math import exponential, narrow, natural_log
 from vivavoce.engines.kernels.sampler import Noise, Rules
-from vivavoce.engines.qwen3.sampling import SamplerRows
+from vivavoce.engines.layers.sampling import SamplerRows
 
 _EMBEDDING_BLOCK = 1024
 

@@ -9,13 +9,12 @@ espeak-ng keeps global state, so every call holds one lock.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any
 
+from vivavoce.engines.espeak import ESPEAK_LOCK
 from vivavoce.errors import InputError, ModelFileError
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
@@ -36,13 +35,6 @@ _NEWER: dict[int, str | None] = {ord("ʲ"): None}
 _GERMAN_R = re.compile("(?<=[pbtdkɡ])r")
 """What espeak-ng after 1.52 writes otherwise than 1.52, which the models were trained with: a
 glide between vowels, and German r after a plosive."""
-
-_LOCK = threading.Lock()
-
-
-def espeak_version() -> str:
-    """The package that brings espeak-ng; its bridge does not tell espeak-ng's own version."""
-    return f"piper-tts {version('piper-tts')}"
 
 
 @lru_cache(maxsize=256)
@@ -85,7 +77,7 @@ def _stretch(text: str, voice: str) -> str:
 
 def _espeak(text: str, voice: str) -> str:
     bridge = _bridge()
-    with _LOCK:
+    with ESPEAK_LOCK:
         try:
             bridge.set_voice(voice)
             clauses = bridge.get_phonemes(text)

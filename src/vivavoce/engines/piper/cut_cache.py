@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from vivavoce.engines.files.cache import file_sha256
 from vivavoce.engines.piper.trimming import Trim, trims_from
 from vivavoce.errors import ModelFileError
 
@@ -41,24 +41,6 @@ class CutFiles:
     def path(self, part: str) -> Path:
         """The file of one of ``PARTS``."""
         return self.folder / f"{part}.onnx"
-
-
-def cache_root(configured: Path | None = None) -> Path:
-    """Where derived files go: ``configured``, VIVAVOCE_CACHE_DIR, or the XDG cache folder."""
-    if configured is not None:
-        return configured
-    if named := os.environ.get("VIVAVOCE_CACHE_DIR"):
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vivavoce"
-
-
-def file_sha256(path: Path) -> str:
-    """The checksum of a file, in hex. Raises ModelFileError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelFileError(f"The model file {path} cannot be read: {error}") from error
 
 
 @contextmanager

@@ -16,11 +16,11 @@ import numpy as np
 from vivavoce.audio.level import amplify
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.espeak import espeak_version
 from vivavoce.engines.piper.lanes import Lanes
 from vivavoce.engines.piper.manner import check_manner, manner_of
 from vivavoce.engines.piper.model import VoiceModel
 from vivavoce.engines.piper.options import PiperOptions
-from vivavoce.engines.piper.phonemes import espeak_version
 from vivavoce.engines.piper.sessions import require_device
 from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
 from vivavoce.engines.piper.voices import VoiceShelf

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.piper.cut_cache import CutFiles, cache_root, cut_files, file_sha256
+from vivavoce.engines.files.cache import cache_root, file_sha256
+from vivavoce.engines.piper.cut_cache import CutFiles, cut_files
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.sessions import open_session
 from vivavoce.engines.piper.trimming import Margins, left_over, trim_feed

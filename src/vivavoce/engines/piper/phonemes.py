@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
+from vivavoce.engines.espeak import ESPEAK_LOCK
 from vivavoce.engines.piper.voice_config import VoiceConfig
 from vivavoce.errors import ModelFileError
 from vivavoce.types import Span
@@ -33,7 +32,6 @@ UNSPOKEN: dict[int, str | None] = {
 }
 """Control characters and lone surrogates, which espeak-ng's bridge cannot take."""
 
-_ESPEAK_LOCK = threading.Lock()
 _reported: set[str] = set()
 
 
@@ -129,7 +127,7 @@ def _voiced(phoneme: str) -> bool:
 
 def _espeak(text: str, config: VoiceConfig) -> list[list[str]]:
     clusters = set(config.vowel_clusters) or None
-    with _ESPEAK_LOCK:
+    with ESPEAK_LOCK:
         try:
             found = _phonemizer().phonemize(config.espeak_voice, text, clusters)
         except RuntimeError as error:
@@ -137,11 +135,6 @@ def _espeak(text: str, config: VoiceConfig) -> list[list[str]]:
                 f"espeak-ng cannot speak {config.espeak_voice!r}: {error}"
             ) from error
     return [list(sentence) for sentence in found]
-
-
-def espeak_version() -> str:
-    """The package that brings espeak-ng; its bridge does not tell espeak-ng's own version."""
-    return f"piper-tts {version('piper-tts')}"
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from vivavoce.engines.piper.cut_cache import cache_root
+from vivavoce.engines.files.cache import cache_root
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import ModelFileError, SettingsError
 

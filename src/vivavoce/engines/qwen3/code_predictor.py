@@ -11,8 +11,8 @@ from vivavoce.engines.layers.decoder import Decoder, DecoderShape
 from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.layers.linear import Linear
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.engines.layers.sampling import Draw, SamplerRows, choose
 from vivavoce.engines.qwen3.config import CodePredictorConfig, TalkerConfig
-from vivavoce.engines.qwen3.sampling import Draw, SamplerRows, choose
 
 
 def decoder_shape(config: TalkerConfig | CodePredictorConfig) -> DecoderShape:

@@ -20,9 +20,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.qwen3.catalogue import CODEC_BYTES, MODELS, SUMS, PublishedModel, published
 from vivavoce.engines.qwen3.checkpoint import CODEC_WEIGHTS, FILES, WEIGHTS
-from vivavoce.engines.qwen3.json_fields import JsonObject
 from vivavoce.errors import MissingExtra, ModelFileError
 
 log = logging.getLogger(__name__)

@@ -26,6 +26,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from vivavoce.engines.files.bfloat16 import to_bfloat16
+from vivavoce.engines.files.safetensors_file import writing
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import CODEC_WEIGHTS, TOKENIZER_FILES, WEIGHTS
 from vivavoce.engines.qwen3.config import Qwen3Config
@@ -35,7 +37,6 @@ from vivavoce.engines.qwen3.published_config import (
     model_config,
     small_file,
 )
-from vivavoce.engines.qwen3.safetensors_file import writing
 from vivavoce.engines.qwen3.tensor_shapes import Shape, codec_shapes, model_shapes
 from vivavoce.errors import InputError, ModelFileError
 
@@ -121,13 +122,6 @@ def _write_weights(path: Path, shapes: dict[str, Shape], dtype: str, draw: _Draw
 
 def _write_block(file: BinaryIO, block: Floats, dtype: str) -> None:
     file.write((to_bfloat16(block) if dtype == "BF16" else block).tobytes())
-
-
-def to_bfloat16(values: Floats) -> NDArray[np.uint16]:
-    """The bits of the nearest bfloat16 (ties to even) of finite values."""
-    bits = values.view(np.uint32)
-    rounded = bits + (np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))
-    return (rounded >> np.uint32(16)).astype(np.uint16)
 
 
 @dataclass(frozen=True)

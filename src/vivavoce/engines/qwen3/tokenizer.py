@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import category, combining
 
-from vivavoce.engines.qwen3.json_fields import JsonObject
+from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.qwen3.token_seams import TokenSeams
 from vivavoce.errors import MissingExtra, ModelFileError
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.neutts.torch_lm.config import LmConfig, RopeScaling, read_config
 from vivavoce.engines.neutts.torch_lm.random_lm import config_json
 from vivavoce.engines.neutts.torch_lm.rope import frequencies, rope_table, turn
-from vivavoce.engines.qwen3.json_fields import JsonObject
 from vivavoce.errors import ModelFileError
 
 LLAMA3 = {

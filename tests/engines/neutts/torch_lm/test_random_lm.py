@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.neutts.torch_lm.config import read_config
 from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, config_json, make_random_lm
 from vivavoce.engines.neutts.torch_lm.tensor_names import tensor_shapes
-from vivavoce.engines.qwen3.json_fields import JsonObject
 from vivavoce.errors import ModelFileError, UnknownModel
 
 

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from vivavoce.engines.files.safetensors_file import SafetensorsFile
 from vivavoce.engines.qwen3.checkpoint import CODEC_WEIGHTS, WEIGHTS, Checkpoint
 from vivavoce.engines.qwen3.codec_config import CodecConfig
 from vivavoce.engines.qwen3.config import SpeakerEncoderConfig
-from vivavoce.engines.qwen3.safetensors_file import SafetensorsFile
 from vivavoce.engines.qwen3.tensor_shapes import Shape, _speaker_encoder, codec_shapes
 
 PUBLISHED = Path(__file__).parents[3] / "data/qwen3/checkpoint_files/speech_tokenizer/config.json"

@@ -14,6 +14,7 @@ from zlib import crc32
 
 import numpy as np
 
+from vivavoce.engines.files.safetensors_file import writing
 from vivavoce.engines.neutts.codec.istft import BINS
 from vivavoce.engines.neutts.codec.network import (
     HEAD,
@@ -24,7 +25,6 @@ from vivavoce.engines.neutts.codec.network import (
 )
 from vivavoce.engines.neutts.codec.torch_zip import Floats
 from vivavoce.engines.neutts.codec.torch_zip_writing import write_torch_zip
-from vivavoce.engines.qwen3.safetensors_file import writing
 from vivavoce.errors import ModelFileError
 
 WRITERS = (".c_proj.weight", ".fc2.weight", ".conv2.weight")

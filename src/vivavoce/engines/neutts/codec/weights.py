@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vivavoce.engines.files.safetensors_file import SafetensorsFile
 from vivavoce.engines.neutts.codec.torch_zip import NUMPY, Floats, TorchZip, to_float32
-from vivavoce.engines.qwen3.safetensors_file import SafetensorsFile
 from vivavoce.errors import ModelFileError
 
 FILES = ("model.safetensors", "pytorch_model.bin")

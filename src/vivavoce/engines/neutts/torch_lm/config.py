@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from vivavoce.engines.qwen3.json_fields import JsonObject
+from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.errors import ModelFileError
 
 CONFIG = "config.json"

@@ -18,6 +18,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from vivavoce.engines.files.bfloat16 import to_bfloat16
+from vivavoce.engines.files.json_fields import JsonObject
+from vivavoce.engines.files.safetensors_file import writing
 from vivavoce.engines.neutts.backbone import SPEECH_CODES
 from vivavoce.engines.neutts.gguf.random_gguf import PUBLISHED, ModelShape, tiny
 from vivavoce.engines.neutts.gguf.random_vocabulary import TokenList, token_list
@@ -26,9 +29,6 @@ from vivavoce.engines.neutts.torch_lm.random_tokenizer import tokenizer_json
 from vivavoce.engines.neutts.torch_lm.tensor_names import EMBEDDING, HEAD, Shape, tensor_shapes
 from vivavoce.engines.neutts.torch_lm.vocabulary import TOKENIZER
 from vivavoce.engines.neutts.torch_lm.weights import WEIGHTS
-from vivavoce.engines.qwen3.json_fields import JsonObject
-from vivavoce.engines.qwen3.random_checkpoint import to_bfloat16
-from vivavoce.engines.qwen3.safetensors_file import writing
 from vivavoce.errors import ModelFileError, UnknownModel
 
 Floats: TypeAlias = NDArray[np.float32]

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vivavoce.engines.files.json_fields import JsonObject
+from vivavoce.engines.files.safetensors_file import SafetensorsFile
 from vivavoce.engines.neutts.torch_lm.config import LmConfig, resolve_tied
 from vivavoce.engines.neutts.torch_lm.tensor_names import HEAD, Shape, tensor_shapes
-from vivavoce.engines.qwen3.json_fields import JsonObject
-from vivavoce.engines.qwen3.safetensors_file import SafetensorsFile
 from vivavoce.errors import ModelFileError
 
 WEIGHTS = "model.safetensors"

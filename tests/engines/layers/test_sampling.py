@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from vivavoce.engines.qwen3.sampling import (
+from vivavoce.engines.layers.sampling import (
     SamplerOptions,
     SamplerRows,
     choose,

@@ -1,0 +1,1 @@
+"""Reading and writing what models are published in, shared by the engines. Needs no torch."""
