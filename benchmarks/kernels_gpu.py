@@ -128,7 +128,7 @@ def relative(got: Any, exact: Any) -> float:
 
 def projections(device: Any, copy_gb_s: float, tune: bool) -> list[dict[str, Any]]:
     """Every matrix, precision and batch."""
-    from vivavoce.engines.kernels.weights import Precision
+    from vivavoce.engines.layers.weights import Precision
 
     rows = []
     for name, (n, k, normed) in SHAPES.items():
@@ -159,7 +159,7 @@ def operands(shape: tuple[int, int, bool], precision: Any, batch: int, device: A
     import torch
 
     from vivavoce.engines.kernels.linear import Norm
-    from vivavoce.engines.kernels.weights import quantise
+    from vivavoce.engines.layers.weights import quantise
 
     n, k, normed = shape
     x = torch.randn(batch, k, device=device).bfloat16()
@@ -329,7 +329,7 @@ def sampler(device: Any) -> list[dict[str, Any]]:
 
 def predictor_frames(device: Any, copy_gb_s: float) -> list[dict[str, Any]]:
     """15 passes of the code predictor as one graph, against its bytes over the bandwidth."""
-    from vivavoce.engines.kernels.weights import Precision
+    from vivavoce.engines.layers.weights import Precision
 
     rows = []
     for precision in Precision:
@@ -350,11 +350,11 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
     from vivavoce.engines.kernels.chooser import chosen
     from vivavoce.engines.kernels.decoder import FusedDecoder, Place
     from vivavoce.engines.kernels.sampler import Noise
-    from vivavoce.engines.kernels.weights import quantise
     from vivavoce.engines.layers.decoder import Decoder, DecoderShape
     from vivavoce.engines.layers.kv import KVBuffer
     from vivavoce.engines.layers.rope import RopeTable
     from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
+    from vivavoce.engines.layers.weights import quantise
 
     shape = DecoderShape(1024, 3072, 5, 16, 8, 128, 1e-6)
     kernels = chosen(device, torch.bfloat16)

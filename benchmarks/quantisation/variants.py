@@ -14,10 +14,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
 from vivavoce.engines.layers.quantised import Unlisted
+from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.model import load_talker
 

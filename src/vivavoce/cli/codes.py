@@ -19,8 +19,8 @@ from vivavoce.errors import InputError
 from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, Span, Utterance, Voice
 
 if TYPE_CHECKING:
-    from vivavoce.cli.say import Target
     from vivavoce.cli.sinks import Sink
+    from vivavoce.cli.target import Target
     from vivavoce.engines.base import Engine
     from vivavoce.engines.qwen3.engine import Qwen3Engine
     from vivavoce.settings import Settings

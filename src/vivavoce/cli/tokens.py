@@ -16,7 +16,7 @@ from vivavoce.errors import InputError
 from vivavoce.types import Sampling, Span, Utterance
 
 if TYPE_CHECKING:
-    from vivavoce.cli.say import Target
+    from vivavoce.cli.target import Target
     from vivavoce.engines.neutts.engine import NeuTTSEngine
     from vivavoce.settings import Settings
 

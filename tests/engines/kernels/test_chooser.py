@@ -7,7 +7,7 @@ import torch
 
 from vivavoce.engines.kernels import chooser
 from vivavoce.engines.kernels.chooser import Path, chosen, fits
-from vivavoce.engines.kernels.weights import Precision, quantise
+from vivavoce.engines.layers.weights import Precision, quantise
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from vivavoce.engines.kernels.chooser import Path, chosen
 from vivavoce.engines.kernels.decoder import FusedDecoder, Place
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers.decoder import Decoder, DecoderShape
 from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.engines.layers.weights import Precision
 
 SHAPE = DecoderShape(
     hidden=32, intermediate=40, layers=2, heads=2, kv_heads=1, head_dim=16, norm_eps=1e-6

@@ -11,10 +11,10 @@ import torch
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json, tiny_talker
 from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.kernels.chooser import Path, chosen
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.quantised import quantise_linears
 from vivavoce.engines.layers.sampling import SamplerOptions
+from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker, agreement, fused_talker
 from vivavoce.engines.qwen3.graphs import FrameGraphs

@@ -10,7 +10,7 @@ from vivavoce.engines.kernels import linear as plain
 from vivavoce.engines.kernels import linear_triton as fused
 from vivavoce.engines.kernels.linear import Norm
 from vivavoce.engines.kernels.tiles import choose_tile
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise
+from vivavoce.engines.layers.weights import Precision, Weight, quantise
 
 BF16 = torch.bfloat16
 

@@ -7,12 +7,12 @@ import torch
 
 from vivavoce.engines.kernels.chooser import Path, chosen
 from vivavoce.engines.kernels.decoder import FusedDecoder, Place
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.decoder import Decoder, DecoderShape
 from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.layers.quantised import WeightOnly, quantise_linears
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.engines.layers.weights import Precision
 from vivavoce.errors import InputError
 
 SHAPE = DecoderShape(

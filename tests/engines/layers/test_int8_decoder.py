@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.decoder import Decoder, DecoderShape
 from vivavoce.engines.layers.int8_decoder import Int8DecoderLayer, shorten
@@ -16,6 +15,7 @@ from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.quantised import quantise_linears
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.engines.layers.weights import Precision
 
 SHAPE = DecoderShape(
     hidden=64, intermediate=96, layers=2, heads=4, kv_heads=2, head_dim=32, norm_eps=1e-6

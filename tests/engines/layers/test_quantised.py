@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.quantised import (
@@ -17,6 +16,7 @@ from vivavoce.engines.layers.quantised import (
     prepared,
     quantise_linears,
 )
+from vivavoce.engines.layers.weights import Precision, Weight, quantise
 
 SIZES = [(1, 1), (5, 7), (64, 48), (33, 129), (130, 96)]
 needs_int8 = pytest.mark.skipif(not int8_cpu.available(), reason="no exact int8 kernels here")

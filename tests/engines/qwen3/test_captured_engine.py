@@ -16,7 +16,7 @@ import torch
 from vivavoce.engines.base import Produced
 from vivavoce.engines.capture.account import Held
 from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.qwen3.captured import Capturing
+from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import quantised_bytes
+from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.kernels.weights import Precision, quantise
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
 from vivavoce.engines.layers.quantised import QuantisedLinear, WeightOnly
+from vivavoce.engines.layers.weights import Precision, quantise
 from vivavoce.engines.qwen3 import create
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.engine import Qwen3Engine

@@ -9,7 +9,7 @@ from prometheus_client import generate_latest
 
 from vivavoce.cli.diagnosis import engine as engine_findings
 from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.qwen3.captured import Capturing
+from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.serving.metrics import PrometheusObserver

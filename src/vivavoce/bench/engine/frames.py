@@ -22,7 +22,8 @@ from vivavoce.bench.stats import spread
 from vivavoce.engines.base import Engine
 from vivavoce.engines.options import parse_options
 from vivavoce.engines.qwen3.batch import Batch, Words
-from vivavoce.engines.qwen3.device import capturing_on, choose_place
+from vivavoce.engines.qwen3.capturing import capturing_on
+from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.pace import FRAME_MS

@@ -13,8 +13,8 @@ from vivavoce.bench.engine.clock import copy_gb_s, median_ms
 from vivavoce.bench.engine.setting import Setting, Told
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise
 from vivavoce.engines.layers.decoder import DecoderShape
+from vivavoce.engines.layers.weights import Precision, Weight, quantise
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vivavoce.engines.kernels import attention, linear, sampler
 from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.weights import FP8, Weight
+from vivavoce.engines.layers.weights import FP8, Weight
 
 OLDEST_CAPABILITY = (8, 0)
 FP8_CAPABILITY = (8, 9)

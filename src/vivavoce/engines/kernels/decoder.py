@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from vivavoce.engines.kernels.attention import Cache, Heads, Scratch
 from vivavoce.engines.kernels.chooser import Kernels
 from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
 from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
 from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.layers.linear import Joining
 from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, WeightOnly
 from vivavoce.engines.layers.rms_norm import RMSNorm
 from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.engines.layers.weights import Precision, Weight, quantise, stack
 from vivavoce.errors import InputError
 
 PACKED = "These weights are packed for a CPU's own kernels."

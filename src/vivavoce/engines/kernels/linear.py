@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vivavoce.engines.kernels.weights import Weight
+from vivavoce.engines.layers.weights import Weight
 
 
 @dataclass(frozen=True, slots=True)

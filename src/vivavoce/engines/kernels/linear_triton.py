@@ -20,7 +20,7 @@ from vivavoce.engines.kernels import linear as plain
 from vivavoce.engines.kernels.device_math import narrow, operand, silu, times
 from vivavoce.engines.kernels.linear import Norm
 from vivavoce.engines.kernels.tiles import Tile, choose_tile, takes
-from vivavoce.engines.kernels.weights import Weight
+from vivavoce.engines.layers.weights import Weight
 
 
 class Operands(NamedTuple):

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivavoce.engines.kernels.weights import Weight
+from vivavoce.engines.layers.weights import Weight
 
 ENGINE = "fbgemm"
 _MOST = 127

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.kernels.weights import stack
 from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, Unlisted, prepared
+from vivavoce.engines.layers.weights import stack
 
 
 class Linear(nn.Linear):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise
+from vivavoce.engines.layers.weights import Precision, Weight, quantise
 
 FEW_ROWS = 16
 """Up to so many rows a map is bound by reading its weights, and goes through a kernel."""

@@ -20,10 +20,10 @@ from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES,
 from vivavoce.engines.qwen3.captured import (
     PROMPT,
     CapturedParts,
-    Capturing,
     Sounded,
     codes_and_status,
 )
+from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vivavoce.engines.capture.api import GraphApi, Work
+from vivavoce.engines.capture.api import Work
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
 from vivavoce.engines.capture.ring import Arrival, HostRing
+from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.frame import FrameIds
@@ -47,14 +48,6 @@ class Sounded:
 
     def release(self) -> None:
         """Nothing is held."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capturing:
-    """What captures, and the mode of torch.compile for what is compiled (None: nothing)."""
-
-    api: GraphApi
-    mode: str | None = None
 
 
 class CapturedParts:

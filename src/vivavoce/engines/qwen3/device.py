@@ -11,8 +11,7 @@ from vivavoce.errors import SettingsError
 if TYPE_CHECKING:
     import torch
 
-    from vivavoce.engines.kernels.weights import Precision
-    from vivavoce.engines.qwen3.captured import Capturing
+    from vivavoce.engines.layers.weights import Precision
 
 MIB = 1024 * 1024
 
@@ -81,20 +80,6 @@ def choose_place(options: Qwen3Options) -> Place:
     return Place(device, dtype, tf32, _why(options, there), precision, reason)
 
 
-def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
-    """What captures on a place; None where nothing does, or nothing should."""
-    if place.device.type != "cuda" or options.cuda_graphs is False:
-        return None
-    from vivavoce.engines.capture.compiled import cache_folder, cache_on_disk, inductor_mode
-    from vivavoce.engines.capture.cuda import CudaGraphs
-    from vivavoce.engines.qwen3.captured import Capturing
-
-    mode = inductor_mode(options.torch_compile_mode, captured=True)
-    if mode is not None:
-        cache_on_disk(cache_folder())
-    return Capturing(CudaGraphs(place.device), mode)
-
-
 def budget_bytes(place: Place, options: Qwen3Options) -> int | None:
     """Memory the engine may take on a GPU: what is free, or less if so set; None on a CPU.
 
@@ -118,7 +103,7 @@ def _why(options: Qwen3Options, there: bool) -> str:
 def _precision(asked: str, device: torch.device, dtype: torch.dtype) -> tuple[Precision, str]:
     """How weights are stored, and why. Raises SettingsError for float8 where it is not computed."""
     from vivavoce.engines.kernels.chooser import Path, chosen, takes_fp8
-    from vivavoce.engines.kernels.weights import Precision
+    from vivavoce.engines.layers.weights import Precision
 
     if asked != AUTO:
         if asked == Precision.FP8 and not takes_fp8(device):

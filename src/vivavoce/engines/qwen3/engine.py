@@ -48,7 +48,7 @@ from vivavoce.types import ReferenceAudio, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch, Frame
-    from vivavoce.engines.qwen3.captured import Capturing
+    from vivavoce.engines.qwen3.capturing import Capturing
     from vivavoce.engines.qwen3.model import Model
 
 STARVED_S = 0.002
@@ -99,7 +99,8 @@ class Qwen3Engine(Engine):
         Raises SetupError, with the sum, for rows that do not fit into the GPU's memory.
         """
         from vivavoce.engines.qwen3.batch import Batch, footprint
-        from vivavoce.engines.qwen3.device import budget_bytes, capturing_on, choose_place
+        from vivavoce.engines.qwen3.capturing import capturing_on
+        from vivavoce.engines.qwen3.device import budget_bytes, choose_place
         from vivavoce.engines.qwen3.model import Model
 
         place = choose_place(self.options)

@@ -16,10 +16,10 @@ from vivavoce.engines.kernels.attention import Heads, Scratch
 from vivavoce.engines.kernels.chooser import Kernels, Path
 from vivavoce.engines.kernels.decoder import FusedDecoder, LayerWeights, Place, norm_of
 from vivavoce.engines.kernels.sampler import Noise, Rules
-from vivavoce.engines.kernels.weights import Weight
 from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
 from vivavoce.engines.layers.linear import Joining
 from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, WeightOnly
+from vivavoce.engines.layers.weights import Weight
 from vivavoce.engines.qwen3.code_predictor import CodePredictor
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.rows import RowState

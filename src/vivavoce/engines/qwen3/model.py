@@ -13,10 +13,10 @@ import torch
 
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
-from vivavoce.engines.kernels.weights import Precision
 from vivavoce.engines.layers.int8_decoder import shorten
 from vivavoce.engines.layers.linear import Joining, quantised_bytes
 from vivavoce.engines.layers.quantised import Few, QuantisedLinear
+from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec.encoder import CodecEncoder, load_encoder

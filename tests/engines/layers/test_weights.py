@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vivavoce.engines.kernels.weights import Precision, Weight, quantise, stack
+from vivavoce.engines.layers.weights import Precision, Weight, quantise, stack
 from vivavoce.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""Weight matrices as the kernels read them: as they are, or quantised per output channel."""
+"""Weight matrices as products read them: as they are, or quantised per output channel."""
 
 from __future__ import annotations
 
