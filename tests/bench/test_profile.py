@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-import vivavoce
 from vivavoce.bench.profiling import Profiler, Sample, _frames_per_s, profile_length
 from vivavoce.bench.texts import TextSource
+from vivavoce.cli import speaking
 from vivavoce.cli.profile import profile
+from vivavoce.engines.base import EngineInfo
+from vivavoce.errors import InputError
+from vivavoce.settings import Settings
 from vivavoce.types import AudioChunk, Timings
 
 app = typer.Typer()
@@ -42,9 +44,10 @@ class Stub:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, dict[str, Any]]] = []
-        self.options: dict[str, Any] = {}
+        self.settings = Settings()
         self.streams: list[Chunks] = []
         self.closed = False
+        self.info = EngineInfo("stub", "small", 1000, device="abacus")
 
     def stream(self, text: str, **how: Any) -> Chunks:
         self.asked.append((text, how))
@@ -62,18 +65,18 @@ class Stub:
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     made = Stub()
 
-    def load(engine: str, **options: Any) -> Stub:
-        made.options = {"engine": engine, **options}
+    def open_synthesizer(settings: Settings) -> Stub:
+        made.settings = settings
         return made
 
-    monkeypatch.setattr(vivavoce, "load", load, raising=False)
+    monkeypatch.setattr(speaking, "open_synthesizer", open_synthesizer)
     return made
 
 
 def test_every_length_is_measured_in_turn() -> None:
     stub = Stub()
     texts = {kind: TextSource([kind], repeat=True) for kind in ("short", "long")}
-    found = Profiler(texts, 2, {"seed": 3}).profile("stub", lambda: stub)
+    found = Profiler(texts, 2, {"seed": 3}).profile(lambda: stub)
     assert found.peak_memory_mb > 1
     assert found.frames_per_s is None
     assert [text for text, _ in stub.asked] == ["short", "short", "long", "short", "long"]
@@ -96,14 +99,18 @@ def test_a_stage_some_runs_lack_is_not_counted_as_zero() -> None:
 
 def test_the_command(stub: Stub, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
-    arguments = ["-e", "fake", "-n", "2", "-o", "threads=2", "-o", "name=joe", "--voice", "v"]
+    arguments = ["-e", "fake", "-n", "2", "--model", "m", "--set", "fake.capacity=2"]
+    arguments += ["--option", "depth=2", "--option", "name=joe", "--voice", "v"]
     result = CliRunner().invoke(app, [*arguments, "--json", str(path)], catch_exceptions=False)
     assert result.exit_code == 0
     assert "encoder, ms" in result.output and "1.0 s of sound" in result.output
-    assert stub.options == {"engine": "fake", "threads": 2, "name": "joe"}
-    assert stub.asked[0][1] == {"voice": "v"}
+    assert "stub (small) on abacus" in result.output
+    assert (stub.settings.engine, stub.settings.model_id) == ("fake", "m")
+    assert stub.settings.engine_options["capacity"] == "2"
+    assert stub.asked[0][1] == {"voice": "v", "options": {"depth": 2, "name": "joe"}}
     assert stub.closed
     stored = json.loads(path.read_text())
+    assert (stored["engine"], stored["model"], stored["device"]) == ("stub", "small", "abacus")
     assert [length["kind"] for length in stored["lengths"]] == [
         "two_words",
         "short",
@@ -119,11 +126,12 @@ def test_own_texts_replace_the_built_in_ones(stub: Stub) -> None:
 
 
 def test_an_option_without_a_value_is_refused(stub: Stub) -> None:
-    assert CliRunner().invoke(app, ["-o", "threads"]).exit_code == 2
+    result = CliRunner().invoke(app, ["--option", "threads"])
+    assert isinstance(result.exception, InputError)
 
 
 def test_frames_a_second_are_told_where_the_engine_knows_its_frames() -> None:
-    info = SimpleNamespace(details={"frame_rate_hz": 12.5})
+    info = EngineInfo("stub", "small", 1000, details={"frame_rate_hz": 12.5})
     samples = [Sample(1, 2.0, {}, 0.0, total_ms) for total_ms in (1_000.0, 2_000.0, 4_000.0)]
     assert _frames_per_s(info, samples) == 12.5
     assert _frames_per_s(info, []) is None

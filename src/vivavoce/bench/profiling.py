@@ -14,6 +14,7 @@ from vivavoce.bench.device import provenance
 from vivavoce.bench.report import SCHEMA
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import TextSource
+from vivavoce.engines.base import EngineInfo
 from vivavoce.types import AudioChunk, Timings
 
 
@@ -33,6 +34,11 @@ class Chunks(Protocol):
 
 class Speaks(Protocol):
     """What is profiled: ``vivavoce.load(…)`` or anything like it."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """The engine, as it is loaded."""
+        ...
 
     def stream(self, text: str, **how: Any) -> Chunks:
         """Start to speak a text."""
@@ -72,11 +78,15 @@ class LengthProfile:
 class EngineProfile:
     """An engine on this machine: how long it took to load, its first request, then the rest.
 
+    ``details`` are what the engine tells of itself: backbone and codec, threads, precision.
     ``peak_memory_mb`` is the most this process has had resident. ``frames_per_s`` is how many codec
     frames the engine makes a second (median), for engines that tell their ``frame_rate_hz``.
     """
 
     engine: str
+    model: str
+    device: str
+    details: Mapping[str, Any]
     load_ms: float
     peak_memory_mb: float
     frames_per_s: float | None
@@ -147,7 +157,7 @@ class Profiler:
     how: Mapping[str, Any]
     on_run: Callable[[], None] = lambda: None
 
-    def profile(self, engine: str, load: Callable[[], Speaks]) -> EngineProfile:
+    def profile(self, load: Callable[[], Speaks]) -> EngineProfile:
         """Load, speak once cold, then measure. The caller closes what ``load`` made."""
         started_s = time.perf_counter()
         speaks = load()
@@ -160,15 +170,25 @@ class Profiler:
             self.on_run()
         lengths = tuple(profile_length(kind, samples[kind]) for kind in kinds)
         every = [sample for kind in kinds for sample in samples[kind]]
-        frames_per_s = _frames_per_s(getattr(speaks, "info", None), every)
-        return EngineProfile(engine, load_ms, _peak_memory_mb(), frames_per_s, cold, lengths)
+        info = speaks.info
+        return EngineProfile(
+            info.name,
+            info.model,
+            info.device,
+            dict(info.details),
+            load_ms,
+            _peak_memory_mb(),
+            _frames_per_s(info, every),
+            cold,
+            lengths,
+        )
 
     def _turns(self, kinds: Sequence[str]) -> Iterable[str]:
         return (kind for _ in range(self.runs) for kind in kinds)
 
 
-def _frames_per_s(info: Any, samples: Sequence[Sample]) -> float | None:
-    rate_hz = None if info is None else info.details.get("frame_rate_hz")
+def _frames_per_s(info: EngineInfo, samples: Sequence[Sample]) -> float | None:
+    rate_hz = info.details.get("frame_rate_hz")
     factors = [sample.rtf for sample in samples if sample.rtf]
     return rate_hz / statistics.median(factors) if rate_hz and factors else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
@@ -75,3 +76,15 @@ def pairs(items: Iterable[str], option: str) -> Mapping[str, str]:
             raise InputError(f"{option} takes name=value, not {item!r}.", param=option)
         found[name.strip().replace("-", "_")] = value
     return found
+
+
+def typed_pairs(items: Iterable[str], option: str) -> dict[str, Any]:
+    """``pairs`` whose values are what they look like: numbers, true, null, else text."""
+    return {name: _typed(value) for name, value in pairs(items, option).items()}
+
+
+def _typed(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

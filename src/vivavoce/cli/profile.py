@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,57 +9,75 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vivavoce.cli.options import (
+    ConfigOption,
+    ModelOption,
+    SetOption,
+    VoiceOption,
+    settings_from,
+    typed_pairs,
+)
+
 if TYPE_CHECKING:
     from rich.table import Table
 
     from vivavoce.bench.profiling import EngineProfile, LengthProfile
     from vivavoce.bench.texts import TextSource
+    from vivavoce.settings import Settings
 
 _COLUMNS = ("p50", "p95", "max")
 
 
 def profile(
-    engine: Annotated[str, typer.Option("--engine", "-e", help="Which engine.")] = "piper",
+    engine: Annotated[
+        str | None, typer.Option("--engine", "-e", help="The engine that speaks.")
+    ] = None,
     *,
+    model: ModelOption = None,
     runs: Annotated[int, typer.Option("--runs", "-n", min=1, help="For each length.")] = 20,
-    voice: Annotated[str | None, typer.Option(help="Which voice.")] = None,
+    voice: VoiceOption = None,
     seed: Annotated[int | None, typer.Option(help="Fixes how the engine draws.")] = None,
     text: Annotated[
         list[str] | None, typer.Option("--text", help="Say this instead of the built-in texts.")
     ] = None,
     option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="An engine option, NAME=VALUE.")
-    ] = None,
-    request_option: Annotated[
         list[str] | None,
-        typer.Option("--request-option", help="An option of each request, NAME=VALUE."),
+        typer.Option("--option", help="An engine's option for each text, name=value."),
     ] = None,
     json: Annotated[Path | None, typer.Option("--json", help="Write the report here.")] = None,
+    config: ConfigOption = None,
+    sets: SetOption = None,
 ) -> None:
     """Time every stage of an engine in this process: text, model, first chunk, whole.
 
     Each length of text is spoken many times, with new words each time.
     """
-    from rich.console import Console
-
     from vivavoce.bench.report import write_json
 
-    said = _options(request_option or (), "--request-option") or None
+    settings = settings_from(config, sets, engine=engine, model_id=model)
+    said = typed_pairs(option or (), "--option") or None
     asked = {"voice": voice, "seed": seed, "options": said}
     how = {name: value for name, value in asked.items() if value is not None}
-    found = _run(engine, _options(option or ()), _sources(text), runs=runs, how=how)
+    found = _run(settings, _sources(text), runs=runs, how=how)
+    _print(found)
+    if json:
+        write_json(json, found.report())
+
+
+def _print(found: EngineProfile) -> None:
+    from rich.console import Console
+
     console = Console()
     console.print(
-        f"{engine}: loaded in {found.load_ms:.0f} ms, "
+        f"{found.engine} ({found.model}) on {found.device}: loaded in {found.load_ms:.0f} ms, "
         f"first chunk of the first request after {found.cold.first_chunk_ms:.1f} ms, "
-        f"at most {found.peak_memory_mb:.0f} MB resident"
+        f"at most {found.peak_memory_mb:.0f} MB resident",
+        markup=False,
     )
     if found.frames_per_s is not None:
         console.print(f"{found.frames_per_s:.1f} codec frames a second (median)")
     for length in found.lengths:
         console.print(length_table(length))
-    if json:
-        write_json(json, found.report())
 
 
 def length_table(length: LengthProfile) -> Table:
@@ -84,26 +101,19 @@ def length_table(length: LengthProfile) -> Table:
 
 
 def _run(
-    engine: str,
-    options: dict[str, Any],
-    sources: dict[str, TextSource],
-    *,
-    runs: int,
-    how: dict[str, Any],
+    settings: Settings, sources: dict[str, TextSource], *, runs: int, how: dict[str, Any]
 ) -> EngineProfile:
     from rich.console import Console
     from rich.progress import Progress
 
-    import vivavoce
     from vivavoce.bench.profiling import Profiler
+    from vivavoce.cli.speaking import open_synthesizer
 
     with ExitStack() as stack:
         progress = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
         task = progress.add_task("speaking", total=runs * len(sources))
         profiler = Profiler(sources, runs, how, on_run=lambda: progress.advance(task))
-        return profiler.profile(
-            engine, lambda: stack.enter_context(vivavoce.load(engine, **options))
-        )
+        return profiler.profile(lambda: stack.enter_context(open_synthesizer(settings)))
 
 
 def _sources(texts: Sequence[str] | None) -> dict[str, TextSource]:
@@ -112,17 +122,3 @@ def _sources(texts: Sequence[str] | None) -> dict[str, TextSource]:
     if texts:
         return {"given": TextSource(texts)}
     return {kind: TextSource(of_kind) for kind, of_kind in BUILT_IN.items()}
-
-
-def _options(pairs: Sequence[str], hint: str = "--option") -> dict[str, Any]:
-    """``NAME=VALUE`` pairs; a value that reads as JSON is taken as such, else as text."""
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not (name and equals):
-            raise typer.BadParameter(f"{pair!r} is not NAME=VALUE.", param_hint=hint)
-        try:
-            options[name.replace("-", "_")] = jsonlib.loads(value)
-        except ValueError:
-            options[name.replace("-", "_")] = value
-    return options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +19,8 @@ from vivavoce.cli.options import (
     SsmlOption,
     TextArgument,
     VoiceOption,
-    pairs,
     settings_from,
+    typed_pairs,
 )
 from vivavoce.cli.target import Target
 from vivavoce.errors import InputError
@@ -129,7 +128,7 @@ def say(
         "normalize": normalize,
         "ssml": ssml,
         "instructions": instructions,
-        "options": _values(option or ()) | said,
+        "options": typed_pairs(option or (), "--option") | said,
     }
     wanted = read_text(text, file)
     if written is not None:
@@ -202,14 +201,3 @@ def _clause_chars(synthesizer: Synthesizer, text: str, how: dict[str, Any]) -> l
         language, how["normalize"], how["ssml"], synthesizer.service.options.lexicon
     )
     return [len(clause.text) for clause in clauses(text, options)]
-
-
-def _values(items: list[str] | tuple[()]) -> dict[str, Any]:
-    """``name=value`` options; numbers and the like become what they look like."""
-    found: dict[str, Any] = {}
-    for name, value in pairs(items, "--option").items():
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
