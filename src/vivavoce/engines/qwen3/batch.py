@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from vivavoce.engines.capture.ring import Arrival
+from vivavoce.engines.capture.sent import sent_together
 from vivavoce.engines.capture.statics import tensors_in
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers.kv import KVBuffer
@@ -341,7 +342,8 @@ class Batch:
             return
 
         def make() -> _Primed:
-            kept = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
+            saved = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
+            kept = sent_together(saved, self._model.place.device)
             try:
                 return _Primed(clone, self._codec.with_tensors(kept))
             except ModelFileError as error:
