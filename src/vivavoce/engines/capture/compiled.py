@@ -58,7 +58,7 @@ def cache_folder() -> Path:
 
 
 class Compiled:
-    """A function, compiled for each new shape of its arguments; what does not compile runs as it is.
+    """A function, compiled for each new shape of its arguments; else it runs as it is.
 
     ``failed`` counts such shapes, and the first is a warning. It is compiled whole or not at all,
     so that nothing was changed yet where compiling fails. A shape's first call may also fail while

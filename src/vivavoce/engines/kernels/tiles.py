@@ -49,6 +49,16 @@ def takes(rows: int, *, quantised: bool) -> bool:
     return rows <= (MOST_ROWS_QUANTISED if quantised else MOST_ROWS)
 
 
+def variant(rows: int, *, quantised: bool) -> int:
+    """The same number for as many rows as run in the same kernel, but for lanes it leaves unused.
+
+    0 where no kernel takes them.
+    """
+    if not takes(rows, quantised=quantised):
+        return 0
+    return rows if rows <= _VECTOR_ROWS else max(16, _power(rows))
+
+
 def _dot_tile(rows: int, n: int, *, gated: bool, narrow: bool) -> Tile:
     """``narrow``: of one byte a weight, or of few columns."""
     block_n = 8 if n <= 1024 or gated else 16

@@ -17,6 +17,7 @@ from vivavoce.engines.capture.sent import sent_together
 from vivavoce.engines.capture.statics import tensors_in
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES, Footprint
 from vivavoce.engines.qwen3.captured import (
     PROMPT,
@@ -28,7 +29,6 @@ from vivavoce.engines.qwen3.captured import (
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
-from vivavoce.engines.qwen3.fused import fused_talker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
