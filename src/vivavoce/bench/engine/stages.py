@@ -27,12 +27,11 @@ CHUNK = max(RAMP)
 
 
 def frame_bytes(talker: Talker) -> int:
-    """Weights read for one frame: the talker and its head once, the predictor's layers for each
-    further code.
-    """
+    """Weights read for one frame: the predictor's layers for each further code, all else once."""
     predictor = talker.code_predictor
     passes = len(predictor.lm_head)
-    once = (*talker.model.layers, talker.model.norm, talker.codec_head, *predictor.lm_head)
+    talking = (*talker.model.layers, talker.model.norm, talker.codec_head, talker.text_projection)
+    once = (*talking, predictor.small_to_mtp_projection, *predictor.lm_head)
     return _held(once) + passes * _held((*predictor.model.layers, predictor.model.norm))
 
 
