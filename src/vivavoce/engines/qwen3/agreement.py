@@ -41,7 +41,7 @@ LEAST = 0.99
 LEAST_DRAWN = 0.9
 """Share of equal choices from equal scores and noise: a logarithm's last bit may decide one."""
 
-UNUSABLE = (*FAILURES, InputError, ValueError, TypeError, KeyError)
+UNUSABLE: tuple[type[Exception], ...] = (*FAILURES, InputError, ValueError, TypeError, KeyError)
 """What making, compiling or launching kernels raises where they cannot be used."""
 
 DRAWS = 16

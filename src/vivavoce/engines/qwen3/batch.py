@@ -28,6 +28,7 @@ from vivavoce.engines.qwen3.captured import (
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
@@ -186,6 +187,11 @@ class Batch:
     def late(self) -> bool:
         """Whether a frame is best read after the next was launched."""
         return self._captured is not None
+
+    @property
+    def fused(self) -> FusedTalker | None:
+        """The passes of a frame that are made of kernels; None where the modules run."""
+        return self._fused
 
     def costs(self) -> Costs | None:
         """What its stages take on this device; None where they were not captured."""
