@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,18 +19,25 @@ from typer.testing import CliRunner
 
 from vivavoce.bench.engine import parts, peer
 from vivavoce.bench.engine.frames import predicted_ms
-from vivavoce.bench.engine.setting import Setting, make_checkpoint
-from vivavoce.bench.engine.stages import frame_bytes
+from vivavoce.bench.engine.setting import Setting, by_precision, make_checkpoint
+from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
+from vivavoce.engines.kernels.chooser import Path as KernelPath
+from vivavoce.engines.kernels.chooser import chosen
+from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
+from vivavoce.engines.qwen3.device import choose_place
+from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.published_config import (
     SMALL_FILES,
     codec_config,
     model_config,
     small_file,
 )
+from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import SettingsError
 
@@ -77,6 +86,47 @@ def test_frames_by_rows_and_by_stage(folder: Path) -> None:
     assert told["floor"]["mb_a_frame"] > 1 and told["first_sound_ms"]["count"] == 3
     assert told["memory_mb"]["peak_resident"] > 100
     assert told["weights_mb"] > 0 and "flash" in told["attention"]
+    assert told["kernels"].startswith("torch") and told["stages_by"] == "torch"
+    assert told["compile_mode"] == "off" and told["prepare_s"] > 0
+
+
+def test_stages_are_those_of_what_runs(folder: Path) -> None:
+    """Where kernels run in service they are timed, not the modules."""
+    plain = chosen(torch.device("cpu"), torch.float32)
+    calls: Counter[str] = Counter()
+
+    def counted(name: str) -> Any:
+        def call(*given: Any) -> Any:
+            calls[name] += 1
+            return getattr(plain, name)(*given)
+
+        return call
+
+    names = ("linear", "gated", "normalise", "attend", "sample", "embed_sum")
+    told = replace(plain, path=KernelPath.TRITON, **{name: counted(name) for name in names})
+    model = Model.load(folder, choose_place(Qwen3Options(device="cpu")))
+    fused = fused_talker(
+        model.talker,
+        told,
+        RowState.build(model.config.talker, 2, 64, model.talker.codec_head.weight),
+    )
+    assert fused is not None
+    stages = Stages(model, 2, fused)
+    layers = len(model.talker.model.layers)
+    passes = len(model.talker.code_predictor.model.layers) * 15
+    wanted = {
+        "talker": {"linear": 3 * layers + 1, "attend": layers, "gated": layers, "normalise": 1},
+        "code predictor": {"linear": 3 * passes + 15, "attend": passes, "gated": passes},
+        "sampling": {"sample": 16},
+    }
+    with torch.inference_mode():
+        for name, work in stages._works().items():
+            calls.clear()
+            work()
+            if name in wanted:
+                assert calls == wanted[name], name
+            else:
+                assert (calls["sample"] == 16) == (name == "frame")
 
 
 def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
@@ -89,6 +139,15 @@ def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
         for part in ("qkv", "out", "gate", "down", "head")
     }
     assert all(row["error"] < 1e-5 and row["ms"] > 0 for row in told["rows"])
+    assert all(each["gb_s"] > 0 for each in (*told["rows"], *told["others"]))
+    talker = Qwen3Config.load(folder).talker
+    layers, small = talker.num_hidden_layers, talker.code_predictor.num_hidden_layers
+    assert told["launches_a_frame"] == 5 * layers + 1 + 15 * (5 * small + 1) + 16 + 2
+    for frame in told["frame_ms"]:
+        assert frame["sum"] >= frame["floor"] > 0
+    assert {(each["precision"], each["rows"]) for each in told["frame_ms"]} == {
+        (precision, rows) for precision in ("none", "int8") for rows in (1, 2)
+    }
 
 
 def test_rows_in_company_are_as_alone(folder: Path) -> None:
@@ -100,6 +159,32 @@ def test_rows_in_company_are_as_alone(folder: Path) -> None:
 def test_a_part_that_fails_says_so_and_the_next_goes_on(tmp_path: Path) -> None:
     told = parts.run_part("frames", setting_of(tmp_path / "nothing"))
     assert "ModelFileError" in told["failed"] and told["took_s"] >= 0
+
+
+def test_a_precision_that_fails_takes_no_other_along(folder: Path) -> None:
+    def measure(precision: str) -> dict[str, Any]:
+        return {"ms": 1 / (precision == "none")}
+
+    told = by_precision(setting_of(folder, precisions=("none", "int8")), measure)
+    assert told["none"] == {"ms": 1} and "ZeroDivisionError" in told["int8"]["failed"]
+    assert "failed" not in told
+    assert (
+        "ZeroDivisionError"
+        in by_precision(setting_of(folder, precisions=("fp8",)), measure)["failed"]
+    )
+
+
+def test_precisions_of_several_runs_come_together(tmp_path: Path) -> None:
+    """A machine that is lent for minutes measures one at a time."""
+    path = tmp_path / "all.json"
+    parts.merge(path, "0.6B", "frames", {"failed": "at first", "copy_gb_s": 1})
+    parts.merge(path, "0.6B", "frames", {"none": {"ms": 1}, "copy_gb_s": 2})
+    whole = parts.merge(path, "0.6B", "frames", {"int8": {"ms": 2}, "copy_gb_s": 3})
+    assert whole["models"]["0.6B"]["frames"] == {
+        "none": {"ms": 1},
+        "int8": {"ms": 2},
+        "copy_gb_s": 3,
+    }
 
 
 def test_other_parts_are_kept_and_other_files_refused(tmp_path: Path) -> None:
@@ -170,7 +255,7 @@ def true_size(name: str, folder: Path) -> TalkerConfig:
     return Qwen3Config.load(folder).talker
 
 
-@pytest.mark.parametrize(("name", "megabytes"), [("0.6B", 3309), ("1.7B", 5253)])
+@pytest.mark.parametrize(("name", "megabytes"), [("0.6B", 3322), ("1.7B", 5274)])
 def test_the_floor_is_that_of_the_published_models(
     name: str, megabytes: int, tmp_path: Path
 ) -> None:
@@ -187,6 +272,7 @@ def test_a_frame_s_bytes_are_counted_from_the_weights(folder: Path) -> None:
     again = sum(p.nbytes for p in talker.code_predictor.model.layers.parameters())
     heads = sum(p.nbytes for p in talker.code_predictor.lm_head.parameters())
     heads += talker.codec_head.weight.nbytes
+    heads += sum(p.nbytes for p in talker.text_projection.parameters())
     norms = talker.model.norm.weight.nbytes + 15 * talker.code_predictor.model.norm.weight.nbytes
     assert frame_bytes(talker) == layers + 15 * again + heads + norms
     talker.join()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
 from vivavoce.engines.capture import compiled
 from vivavoce.engines.capture.compiled import Compiled, cache_folder, cache_on_disk, inductor_mode
@@ -35,33 +37,55 @@ def test_the_cache_is_ours_unless_somebody_chose(
     assert os.environ["TRITON_CACHE_DIR"] == "/elsewhere"
 
 
-def broken(*_: Any, **__: Any) -> Any:
-    def call(*_: Any) -> None:
-        raise RuntimeError("no compiler here")
+def limited(widest: int, seen: list[int], error: type[Exception]) -> Any:
+    """Stands for ``torch.compile``: more than ``widest`` numbers do not compile."""
 
-    return call
+    def compile_(plain: Any, **how: Any) -> Any:
+        assert how["fullgraph"] and not how["dynamic"]
+
+        def call(x: torch.Tensor) -> Any:
+            seen.append(len(x))
+            if len(x) > widest:
+                raise error("no compiler here")
+            return plain(x)
+
+        return call
+
+    return compile_
 
 
-def test_what_does_not_compile_runs_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "error", [RuntimeError, OSError, subprocess.SubprocessError, FailOnRecompileLimitHit]
+)
+def test_a_shape_that_does_not_compile_runs_as_it_is(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(compiled.torch, "compile", broken)
+    """A later one, too: the others go on, it is tried once, and one warning says so."""
+    seen: list[int] = []
+    monkeypatch.setattr(compiled.torch, "compile", limited(2, seen, error))
     doubled = Compiled("doubling", lambda x: x * 2, "default")
     with caplog.at_level(logging.WARNING):
-        assert [doubled(torch.ones(1)).item() for _ in range(2)] == [2.0, 2.0]
-    assert doubled.failed and len(caplog.records) == 1
+        for count in (1, 3, 3, 4, 2):
+            assert doubled(torch.ones(count)).tolist() == [2.0] * count
+    assert seen == [1, 3, 4, 2] and doubled.failed == 2
+    assert len(caplog.records) == 1
 
 
 def test_a_fault_of_running_code_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled.torch, "compile", lambda plain, **_: plain)
-    faults = iter((False, True))
+    """But to compile a known shape again, which PyTorch does at will, is no fault of a call."""
+    faults: list[Exception | None] = [None, RuntimeError("broken"), TorchDynamoException("again")]
 
-    def sometimes(x: torch.Tensor) -> torch.Tensor:
-        if next(faults):
-            raise RuntimeError("broken")
-        return x
+    def compile_(plain: Any, **_: Any) -> Any:
+        def call(x: torch.Tensor) -> Any:
+            if (error := faults.pop(0)) is not None:
+                raise error
+            return plain(x)
 
-    called = Compiled("sometimes", sometimes, "default")
+        return call
+
+    monkeypatch.setattr(compiled.torch, "compile", compile_)
+    called = Compiled("sometimes", lambda x: x + 1, "default")
     called(torch.ones(1))
     with pytest.raises(RuntimeError, match="broken"):
         called(torch.ones(1))
+    assert called(torch.ones(1)).item() == 2 and called.failed == 1

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json, tiny_talker
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.kernels.chooser import Path, chosen
+from vivavoce.engines.kernels.attention import Cache
+from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.quantised import quantise_linears
+from vivavoce.engines.layers.linear import has_few
+from vivavoce.engines.layers.quantised import QuantisedLinear, WeightOnly, quantise_linears
 from vivavoce.engines.layers.sampling import SamplerOptions
-from vivavoce.engines.layers.weights import Precision
+from vivavoce.engines.layers.weights import Precision, Weight
+from vivavoce.engines.qwen3.agreement import LEAST, _each_kind, _frames, fused_talker, least
 from vivavoce.engines.qwen3.frame import FrameIds, frame
-from vivavoce.engines.qwen3.fused import FusedTalker, agreement, fused_talker
+from vivavoce.engines.qwen3.fused import FusedTalker, splits
 from vivavoce.engines.qwen3.graphs import FrameGraphs
 from vivavoce.engines.qwen3.prompt import Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
@@ -67,7 +74,7 @@ def test_its_codes_are_those_of_the_modules(
     wanted = spoken(bench_of(wide=wide, groups=groups), frames, None)
     bench = bench_of(wide=wide, groups=groups)
     fused = FusedTalker.of(bench.talker, chosen(CPU, torch.float32, path), len(EVERY))
-    assert agreement(fused, bench.talker, bench.rows.state) > 0.9999
+    assert least(fused, bench.talker, bench.rows.state).share * LEAST > 0.9999
     assert torch.equal(spoken(bench, frames, fused), wanted)
     assert wanted[-1].any(-1).all()
 
@@ -76,10 +83,13 @@ def test_its_codes_are_those_of_the_modules(
 def test_the_passes_are_those_of_the_modules() -> None:
     """In the interpreter; choosing is left to the tests of the sampler, and to the slow ones."""
     config = config_of(tiny_json("custom_voice", wide=True, groups=3))
+    fewer = replace(config.talker.code_predictor, vocab_size=64)
+    config = replace(config, talker=replace(config.talker, code_predictor=fewer))
     talker = tiny_talker(config).requires_grad_(False)
     bench = Bench.build(config, talker, rows=1, positions=8)
     fused = FusedTalker.of(talker, chosen(CPU, torch.float32, Path.TRITON), 1)
-    assert agreement(fused, talker, bench.rows.state) > 0.9999
+    found = list(_frames(fused, talker, bench.rows.state))
+    assert min(each.share for each in found) * LEAST > 0.9999
 
 
 @torch.no_grad()
@@ -115,19 +125,159 @@ def test_quantised_weights_are_read_as_they_are(precision: Precision) -> None:
             FusedTalker.of(bench.talker, plain, len(EVERY))
         return
     fused = FusedTalker.of(bench.talker, plain, len(EVERY))
-    assert agreement(fused, bench.talker, bench.rows.state) > 0.9999
+    assert least(fused, bench.talker, bench.rows.state).share * LEAST > 0.9999
+
+
+def plain_kernels(**instead: Any) -> Kernels:
+    """Plain PyTorch, said to be Triton, but for ``instead``."""
+    return replace(chosen(CPU, torch.float32, Path.TORCH), path=Path.TRITON, **instead)
+
+
+def many_rows() -> Bench:
+    """As many as there are kinds of kernels, and pasts long enough to be read in parts."""
+    config = config_of(tiny_json("custom_voice", wide=True, groups=4))
+    talker = tiny_talker(config).requires_grad_(False)
+    return Bench.build(config, talker, rows=64, positions=300)
+
+
+Broken = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def at_rows(count: int) -> Broken:
+    """A product that is wrong for one number of rows."""
+    return lambda usual: lambda x, *rest: usual(x, *rest).roll(int(len(x) == count), -1)
+
+
+def reversed_past(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """Attention of rows in parts that has them in another order."""
+
+    def attend(qkv: torch.Tensor, heads: Any, rope: Any, cache: Cache) -> torch.Tensor:
+        values = cache.values
+        if cache.scratch is not None:
+            values = values.clone()
+            values[:, :, 128:256] = values[:, :, 128:256].flip(2)
+        return usual(qkv, heads, rope, replace(cache, values=values))
+
+    return attend
+
+
+def forgetful(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """Attention that stores nothing."""
+
+    def attend(qkv: torch.Tensor, heads: Any, rope: Any, cache: Cache) -> torch.Tensor:
+        own = replace(cache, keys=cache.keys.clone(), values=cache.values.clone())
+        return usual(qkv, heads, rope, own)
+
+    return attend
+
+
+def without_penalty(usual: Callable[..., Any]) -> Callable[..., Any]:
+    def sample(
+        scores: Any, sampler: Any, noise: Any, group: int, rules: Any = None, table: Any = None
+    ) -> Any:
+        if rules is not None:
+            rules = replace(rules, penalty=torch.ones_like(rules.penalty))
+        return usual(scores, sampler, noise, group, rules, table)
+
+    return sample
+
+
+def next_row(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """A sampler that embeds another code than it chooses."""
+
+    def sample(*given: Any) -> Any:
+        code, embedded = usual(*given)
+        return code, None if embedded is None else embedded.roll(1, 0)
+
+    return sample
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "broken", "told"),
+    [
+        ("linear", at_rows(1), "1 rows"),
+        ("linear", at_rows(2), ""),
+        ("linear", at_rows(24), "24 rows"),
+        ("gated", at_rows(64), ""),
+        ("attend", reversed_past, "over 300"),
+        ("attend", forgetful, "stores"),
+        ("sample", without_penalty, "code 0"),
+        ("sample", next_row, "another code"),
+        ("embed_sum", at_rows(16), "sum of embeddings"),
+        ("normalise", lambda usual: lambda x, norm: usual(-x, norm), ""),
+    ],
+)
 def test_kernels_that_compute_something_else_are_not_used(
-    caplog: pytest.LogCaptureFixture,
+    name: str, broken: Broken, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = bench_of(wide=True, groups=3)
-    kernels = chosen(CPU, torch.float32, Path.TORCH)
-    assert fused_talker(bench.talker, kernels, bench.rows.state) is None and not caplog.records
-    told = replace(kernels, path=Path.TRITON)
-    assert fused_talker(bench.talker, told, bench.rows.state) is not None
-    wrong = replace(told, normalise=lambda x, norm: kernels.normalise(-x, norm))
+    """However rare the case: one number of rows, long pasts only, one option of the sampler."""
+    bench = many_rows()
+    kernels = plain_kernels()
+    wrong = replace(kernels, **{name: broken(getattr(kernels, name))})
     with caplog.at_level(logging.WARNING):
         assert fused_talker(bench.talker, wrong, bench.rows.state) is None
-    assert "agree" in caplog.text
+    assert "do not agree" in caplog.text and told in caplog.text
+
+
+@torch.no_grad()
+def test_kernels_that_agree_are_used_and_leave_nothing_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    bench = many_rows()
+    state = bench.rows.state
+    kernels = chosen(CPU, torch.float32, Path.TORCH)
+    assert fused_talker(bench.talker, kernels, state) is None and not caplog.records
+    assert fused_talker(bench.talker, plain_kernels(), state) is not None and not caplog.records
+    for kv in (state.kv, state.predictor.kv):
+        assert not kv.keys.any() and not kv.values.any()
+    assert state.positions.eq(299).all() and not state.hidden.any()
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, subprocess.SubprocessError, TypeError])
+def test_kernels_that_can_not_be_made_are_not_used(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: Any) -> Any:
+        raise error("no compiler")
+
+    bench = bench_of(wide=False, groups=3)
+    with caplog.at_level(logging.WARNING):
+        assert fused_talker(bench.talker, plain_kernels(gated=refused), bench.rows.state) is None
+    assert "no compiler" in caplog.text
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("fault", ["wrong", "raises", ""])
+def test_products_that_are_wrong_go_back_to_pytorch(
+    fault: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The modules' own, which would else be all that frames have left, and what they are asked."""
+    monkeypatch.setattr(int8_cpu, "available", lambda: False)
+
+    def few(x: torch.Tensor, weight: Weight) -> torch.Tensor:
+        if fault == "raises":
+            raise RuntimeError("no compiler")
+        return WeightOnly(weight)(x) * (-1 if fault and len(x) == 4 else 1)
+
+    bench = bench_of(wide=True, groups=3)
+    predictor = bench.talker.code_predictor
+    for part in (bench.talker.model, predictor.model, predictor.lm_head):
+        quantise_linears(part, Precision.INT8, few)
+    for each in bench.talker.modules():
+        if isinstance(each, QuantisedLinear):
+            each.prepare()
+    with caplog.at_level(logging.WARNING):
+        fused = fused_talker(bench.talker, plain_kernels(), bench.rows.state)
+    assert fused is not None
+    assert has_few(bench.talker) == (not fault)
+    assert [each.message for each in caplog.records if "No kernels for products" in each.message][
+        :1
+    ] == caplog.messages
+    assert bool(caplog.messages) == bool(fault)
+
+
+def test_every_kind_of_kernel_is_asked_for_once() -> None:
+    kinds = _each_kind(BATCH_BUCKETS)
+    assert kinds == [1, 2, 4, 8, 12, 24, 64]
+    assert splits(300, 8) and not splits(300, 12) and not splits(256, 8)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3 import device
+from vivavoce.engines.kernels.chooser import Path as KernelPath
+from vivavoce.engines.kernels.chooser import chosen
+from vivavoce.engines.layers import int8_cpu
+from vivavoce.engines.layers.weights import Precision
+from vivavoce.engines.qwen3 import device, planned
 from vivavoce.engines.qwen3.batch import Batch, footprint
 from vivavoce.engines.qwen3.budget import MIB, Footprint, rows_within
 from vivavoce.engines.qwen3.device import budget_bytes, choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.planned import planned_footprint
 from vivavoce.errors import SetupError
 
 Checkpoints = Callable[[str], Path]
@@ -37,7 +45,7 @@ def test_rows_are_as_many_as_fit(needs: Footprint, budget: int, most: int) -> No
 
 def test_rows_that_were_asked_for_fit_or_are_refused() -> None:
     assert rows_within(SMALL, SMALL.total(4), 4, fixed=True) == 4
-    with pytest.raises(SetupError, match="4 x 130 for rows"):
+    with pytest.raises(SetupError, match="4 x 170 for rows"):
         rows_within(SMALL, SMALL.total(4) - 1, 4, fixed=True)
 
 
@@ -58,6 +66,26 @@ def test_a_row_takes_what_is_said(tiny_checkpoint: Checkpoints) -> None:
     assert footprint(model, 256).row > needs.row
 
 
+@pytest.mark.parametrize("name", ["0.6B-CustomVoice", "1.7B-CustomVoice"])
+@pytest.mark.parametrize("quantize", ["none", "int8", "fp8"])
+def test_it_is_known_before_anything_is_read(
+    name: str, quantize: str, tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables that kernels read included."""
+    monkeypatch.setattr(int8_cpu, "available", lambda: False)  # as on a GPU
+    kernels = chosen(torch.device("cpu"), torch.bfloat16)
+    told = replace(kernels, path=KernelPath.TRITON)
+    monkeypatch.setattr(planned, "chosen", lambda *_: told)
+    place = choose_place(Qwen3Options(device="cpu", dtype="bfloat16"))
+    place = replace(place, precision=Precision(quantize))
+    model = Model.load(tiny_checkpoint(name), place)
+    assert planned_footprint(model.config, place, 128) == footprint(model, 128)
+    fused = FusedTalker.of(model.talker, kernels, 1)
+    made = 0 if fused.tables[0].shape == fused.others[0].shape else len(fused.tables)
+    extra = made * fused.tables[0].nbytes
+    assert footprint(model, 128).weights == model.weights_bytes() + extra
+
+
 def test_an_engine_has_the_rows_that_fit_or_does_not_start(
     tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,5 +102,11 @@ def test_an_engine_has_the_rows_that_fit_or_does_not_start(
             assert engine.capacity == engine.info.details["rows"] == rows
             engine.unload()
         else:
+            monkeypatch.setattr(Model, "load", not_called)
             with pytest.raises(SetupError, match=r"weights .* = "):
                 engine.load()
+            assert not engine.info.details["loaded"]
+
+
+def not_called(*_: object) -> Model:
+    raise AssertionError("It reads what does not fit.")

@@ -138,7 +138,11 @@ def test_text_in_pieces(plain: Qwen3Engine, captured: Qwen3Engine, steps: int) -
         run(engine, [slot])
         return np.stack(codes)
 
+    assert captured._batch is not None and captured._batch._captured is not None
+    counts = captured._batch._captured.windows.captures.counts
+    eager = counts.eager
     np.testing.assert_array_equal(said(captured), said(plain))
+    assert counts.eager == eager  # whatever waits when a row runs out of text
 
 
 def test_hanging_up_frees_a_row_within_a_frame_under_load(captured: Qwen3Engine) -> None:

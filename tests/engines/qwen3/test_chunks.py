@@ -23,17 +23,24 @@ def test_nothing_waiting_is_no_chunk() -> None:
     assert ChunkRamp().take(0, flush=True) == 0
 
 
-@given(st.lists(st.booleans(), max_size=80))
-def test_no_frame_is_lost_or_decoded_twice(flushes: list[bool]) -> None:
-    ramp, waiting, made = ChunkRamp(), 0, 0
+@given(st.lists(st.booleans(), max_size=80), st.sampled_from([RAMP, (1, 2, 2, 4)]))
+def test_no_frame_is_lost_or_decoded_twice(flushes: list[bool], sizes: tuple[int, ...]) -> None:
+    ramp, waiting, made = ChunkRamp(sizes), 0, 0
     for frames, flush in enumerate(flushes, 1):
         waiting += 1
         taken = ramp.take(waiting, flush=flush)
-        assert taken <= waiting and taken <= max(RAMP)
+        assert taken <= waiting and taken <= max(sizes)
+        assert taken in (0, *RAMP)  # what was captured
         assert not (flush and taken == 0)
         waiting -= taken
         made += taken
         assert made + waiting == frames
+
+
+@given(st.integers(0, 30))
+def test_what_is_left_at_the_end_goes_at_once(waiting: int) -> None:
+    for stalled in (False, True):
+        assert ChunkRamp().take(waiting, flush=stalled, last=True) == min(waiting, max(RAMP))
 
 
 @given(st.dictionaries(st.integers(0, 15), st.integers(0, 12)))

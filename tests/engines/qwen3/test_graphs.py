@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from weakref import ref
 
 import numpy as np
 import pytest
 import torch
 
 from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_talker
+from vivavoce.engines.capture import compiled
 from vivavoce.engines.capture.account import Held
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
@@ -258,6 +260,54 @@ def test_windows_sound_as_the_whole(decoder: CodecDecoder, eager: bool) -> None:
     assert windows.in_use == 0
     windows.close()
     assert api.account.held == Held()
+
+
+@torch.no_grad()
+def test_the_decoder_compiles_as_a_whole(decoder: CodecDecoder) -> None:
+    """Else a failure half-way could leave half of a state moved on."""
+    codes = torch.from_numpy(some_codes(2, 1, 2))
+    state, other = decoder.init_state(2), decoder.init_state(2)
+    whole = torch.compile(decoder.decode, backend="eager", fullgraph=True, dynamic=False)
+    assert torch.equal(whole(codes, state), decoder.decode(codes, other))
+    assert torch.equal(state.positions, other.positions)
+
+
+def test_a_size_that_does_not_compile_speaks_and_is_counted(
+    decoder: CodecDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_(plain: Callable[..., torch.Tensor], **_: object) -> Callable[..., torch.Tensor]:
+        def call(codes: torch.Tensor, state: object) -> torch.Tensor:
+            if codes.shape[1] == 2:
+                raise RuntimeError("too large")
+            return plain(codes, state)
+
+        return call
+
+    monkeypatch.setattr(compiled.torch, "compile", compile_)
+    windows = CodecWindows(RecordingGraphs(), decoder, 1, "default")
+    windows.warm()
+    assert windows.uncompiled == 1 and windows.captures.counts.failed == 0
+    codes = some_codes(1, 3, 3)
+    windows.begin(0)
+    parts = [windows.decode([0], codes[:, at]).take()[0] for at in (slice(1), slice(1, 3))]
+    with torch.no_grad():
+        whole = decoder.decode(torch.from_numpy(codes), decoder.init_state(1)).numpy()[0]
+    np.testing.assert_allclose(np.concatenate(parts), whole, atol=3e-4)
+    windows.close()
+
+
+def test_states_to_begin_from_are_let_go_once_they_were_copied(decoder: CodecDecoder) -> None:
+    """Each takes megabytes: a hundred voices must not stay on a device for having begun."""
+    windows = CodecWindows(RecordingGraphs(eager=True), decoder, 1)
+    held = []
+    for _ in range(5):
+        primed = decoder.init_state(1)
+        windows.begin(0, primed)
+        held.append(ref(primed.positions))
+        del primed
+    assert [each() is not None for each in held] == [False] * 4 + [True]
+    windows.close()
+    assert held[-1]() is None
 
 
 def test_a_window_begins_where_a_voice_left_off(decoder: CodecDecoder) -> None:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
+from engines.qwen3.live_bytes import most_live_bytes
+from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.weights import Precision
+from vivavoce.engines.qwen3.budget import (
+    KEPT_PROMPTS_BYTES,
+    KEPT_VOICES_BYTES,
+    WORK_BYTES,
+    WORK_ROW_BYTES,
+    Footprint,
+)
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
+from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
+from vivavoce.engines.qwen3.codec_windows import SAMPLES, SLOTS
 from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.device import choose_place
+from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.graphs import PromptBuffers, PromptKey, _prefill
 from vivavoce.engines.qwen3.model import load_talker
+from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.planned import planned_footprint
 from vivavoce.engines.qwen3.published_config import (
     SMALL_FILES,
     codec_config,
@@ -97,11 +114,11 @@ def tensor_bytes(held: Any) -> int:
 def frame_bytes(talker: Talker, how: Quantising) -> int:
     """What a frame of one row reads: the predictor's layers fifteen times, each head once."""
     passes = talker.config.code_predictor.num_code_groups - 1
-    once = ("model.layers.", "codec_head.", "text_projection.", "code_predictor.lm_head.")
-    often = ("code_predictor.model.layers.", "code_predictor.small_to_mtp_projection.")
-    return sum(weights_bytes(talker, how, part) for part in once) + passes * sum(
-        weights_bytes(talker, how, part) for part in often
-    )
+    once = ["model.layers.", "codec_head.", "text_projection.", "code_predictor.lm_head."]
+    once += ["code_predictor.small_to_mtp_projection."]  # codes' tables are projected already
+    often = "code_predictor.model.layers."
+    read = sum(weights_bytes(talker, how, part) for part in once)
+    return read + passes * weights_bytes(talker, how, often)
 
 
 @pytest.mark.parametrize("name", ["0.6B-CustomVoice", "1.7B-CustomVoice"])
@@ -122,6 +139,74 @@ def test_the_sum_is_what_is_loaded(
 @pytest.mark.parametrize(("size", "most_gb"), [("0.6B", 1.6), ("1.7B", 3.2)])
 def test_int8_with_one_call_fits(size: str, most_gb: float, tmp_path: Path) -> None:
     assert sum_of(size, Precision.INT8, tmp_path).total <= most_gb * 1e9
+
+
+def codec_window_bytes(codec: CodecDecoder, rows: int, frames: int) -> int:
+    """What is alive at once while ``rows`` rows decode, as ``CodecWindows`` does it."""
+    state = codec.init_state(rows + 1)
+    codes = torch.zeros(rows, frames, 16, dtype=torch.int64, device="meta")
+    picked = torch.zeros(rows, dtype=torch.int64, device="meta")
+
+    def work() -> None:
+        part = state.gather(picked)
+        codec.decode(codes, part)
+        moved = part.tensors()
+        for name, tensor in state.tensors().items():
+            tensor.index_copy_(0, picked, moved[name])
+
+    return most_live_bytes(work)
+
+
+def attention_in_one_kernel(query: Any, keys: Any, values: Any, **_: Any) -> Any:
+    return query.new_empty(*query.shape[:-1], values.shape[-1])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_work_fits_into_what_is_set_aside_for_it(
+    size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted at true size: not less than needed, and not a tenth more."""
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", attention_in_one_kernel)
+    config = config_of(size, tmp_path)
+    with torch.device("meta"):
+        codec = CodecDecoder(config.codec.decoder)
+    talker = on_meta(config).bfloat16()
+    like = talker.codec_head.weight
+
+    def frame_of(rows: int) -> int:
+        state = RowState.build(config.talker, rows, POSITIONS, like)
+        return most_live_bytes(lambda: frame(talker, state, FrameIds.of(config), POSITIONS))
+
+    longest = max(RAMP)
+    sound = codec_window_bytes(codec, 3, longest) - codec_window_bytes(codec, 2, longest)
+    sent = (SLOTS + 1) * longest * SAMPLES * 4
+    row = sound + frame_of(3) - frame_of(2) + sent
+    assert row <= WORK_ROW_BYTES <= 1.1 * row
+    state = RowState.build(config.talker, 1, POSITIONS, like)
+    held = PromptBuffers.build(max(LENGTH_BUCKETS), like)
+    prompts = sum(  # captured and, behind a long beginning, not
+        most_live_bytes(lambda span=span: _prefill(talker, state, held, PromptKey(512, span)))  # type: ignore[misc]
+        for span in (512, POSITIONS)
+    )
+    assert prompts <= planned_of(size, Precision.NONE, tmp_path).work - WORK_BYTES + 64 * 2**20
+
+
+def planned_of(size: str, precision: Precision, folder: Path) -> Footprint:
+    place = replace(choose_place(Qwen3Options(device="cpu", dtype="bfloat16")), precision=precision)
+    return planned_footprint(config_of(size, folder), place, POSITIONS)
+
+
+def test_the_page_says_what_is_set_aside(tmp_path: Path) -> None:
+    page = " ".join(PAGE.read_text("utf-8").split())
+    needs = planned_of("0.6B", Precision.INT8, tmp_path)
+    kept = KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES
+    parts = (
+        f"{megabytes(needs.work)} MB for",
+        f"{megabytes(kept)} MB for",
+        f"{megabytes(WORK_ROW_BYTES)} MB for each call",
+        f"four calls {megabytes(needs.total(4))} MB, with sixteen {megabytes(needs.total(16))} MB",
+    )
+    assert all(part in page for part in parts)
 
 
 def test_the_page_says_so(tmp_path: Path) -> None:

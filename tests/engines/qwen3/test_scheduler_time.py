@@ -123,8 +123,8 @@ class Simulation:
     def sound(self) -> tuple[dict[int, int], float]:
         due = {}
         for number, row in self.live.items():
-            flush = row.made >= row.call.frames
-            if frames := row.ramp.take(row.waiting, flush=flush):
+            last = row.made >= row.call.frames
+            if frames := row.ramp.take(row.waiting, last=last):
                 due[number] = frames
                 row.waiting -= frames
         groups = by_size(due)

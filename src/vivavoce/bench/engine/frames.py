@@ -13,6 +13,7 @@ from vivavoce.bench.engine.setting import (
     POSITIONS,
     Setting,
     Told,
+    by_precision,
     memory_mb,
     release_memory,
     utterance,
@@ -37,11 +38,8 @@ def measure_frames(setting: Setting) -> Told:
     """Of each precision; beside what was predicted from the bandwidth before."""
     device = torch.device(setting.device)
     bandwidth = copy_gb_s(device, tiny=setting.tiny)
-    told: Told = {"copy_gb_s": bandwidth}
-    for precision in setting.precisions:
-        told[precision] = _of_precision(setting, precision, bandwidth)
-        release_memory()
-    return told
+    told = by_precision(setting, lambda precision: _of_precision(setting, precision, bandwidth))
+    return {"copy_gb_s": bandwidth, **told}
 
 
 def _of_precision(setting: Setting, precision: str, bandwidth: float) -> Told:
@@ -56,31 +54,57 @@ def _of_precision(setting: Setting, precision: str, bandwidth: float) -> Told:
         "ms": round(floor_ms, 3),
     }
     told["predicted_ms"] = predicted_ms(floor_ms, bandwidth, precision, setting.rows)
-    batch = Batch(model, max(setting.rows), POSITIONS, capturing_on(place, options))
+    batch, prepared = _prepared(model, options, setting)
+    told |= prepared
     loops = {rows: loop_ms(batch, model, rows, setting.rounds) for rows in setting.rows}
     told |= {
         "ms": loops,
         "share_of_floor": {rows: round(floor_ms / ms, 3) for rows, ms in loops.items()},
         "audio_s_per_s": {rows: round(rows * FRAME_MS / ms, 1) for rows, ms in loops.items()},
-        "attention": batch.attention(),
         "weights_mb": model.weights_bytes() // 2**20,
         "rows_mb": batch.memory_bytes() // 2**20,
         "memory_mb": memory_mb(place.device),
         **batch.details(),
     }
+    fused = batch.fused
     batch.close()
     del batch
-    told["stages_ms"] = {rows: _stages_ms(model, rows, loops[rows], setting) for rows in loops}
-    del model
+    told["stages_ms"] = {
+        rows: _stages_ms(Stages(model, rows, fused), ms, setting) for rows, ms in loops.items()
+    }
+    del model, fused
     release_memory()
     told["first_sound_ms"] = first_sound_ms(setting, precision)
     return told
 
 
-def _stages_ms(model: Model, rows: int, loop: float, setting: Setting) -> dict[str, float]:
+def _prepared(model: Model, options: Qwen3Options, setting: Setting) -> tuple[Batch, Told]:
+    """The rows, how long it took to check, compile and capture, and what computes them."""
+    began_s = time.perf_counter()
+    batch = Batch(model, max(setting.rows), POSITIONS, capturing_on(model.place, options))
+    took_s = round(time.perf_counter() - began_s, 2)
+    told: Told = {
+        "prepare_s": took_s,
+        "kernels": batch.kernels(),
+        "attention": batch.attention(),
+        "stages_by": "torch" if batch.fused is None else "triton",
+        "compile_mode": str(options.torch_compile_mode) if batch.late else "off",
+    }
+    costs = batch.costs()
+    if costs is not None:  # as captured, the codec compiled where it is
+        told["captured_ms"] = {
+            "prompt": round(costs.prefill_ms, 3),
+            "frame": {rows: round(ms, 3) for rows, ms in costs.frame_ms.items()},
+            "codec_chunk": round(costs.chunk_ms, 3),
+            "codec_frame": round(costs.sound_ms, 4),
+        }
+    return batch, told
+
+
+def _stages_ms(stages: Stages, loop: float, setting: Setting) -> dict[str, float]:
     """``host`` is what a loop that reads one frame late takes over the frame itself."""
-    stages = Stages(model, rows).measured_ms(max(3, setting.rounds // 4))
-    return stages | {"host": round(max(0.0, loop - stages["frame"]), 4)}
+    found = stages.measured_ms(max(3, setting.rounds // 4))
+    return found | {"host": round(max(0.0, loop - found["frame"]), 4)}
 
 
 def loop_ms(batch: Batch, model: Model, rows: int, rounds: int) -> float:

@@ -1,4 +1,9 @@
-"""Each matrix of a frame: error against float64, milliseconds, and its share of the bandwidth."""
+"""Each kernel of a frame: error, milliseconds, GB/s, and how often a frame launches it.
+
+From one run follows what a frame loses: launches times milliseconds are its time if nothing ran
+beside anything, bytes over the bandwidth the least it could take, and a launch that does next to
+nothing costs what it costs.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vivavoce.bench.engine.clock import copy_gb_s, median_ms
+from vivavoce.bench.engine.other_kernels import other_kernels
 from vivavoce.bench.engine.setting import Setting, Told
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.kernels.linear import Norm
@@ -25,11 +31,15 @@ ENOUGH_BYTES = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """A matrix of ``n`` outputs (twice where ``gated``) and ``k`` inputs, behind a norm or not."""
+    """A matrix of ``n`` outputs (twice where ``gated``) and ``k`` inputs, behind a norm or not.
+
+    A frame launches it ``launches`` times.
+    """
 
     name: str
     n: int
     k: int
+    launches: int
     normed: bool = False
     gated: bool = False
 
@@ -39,31 +49,73 @@ def measure_kernels(setting: Setting) -> Told:
     device = torch.device(setting.device)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     bandwidth, kernels = copy_gb_s(device, tiny=setting.tiny), chosen(device, dtype)
-    rows = []
-    for projection in projections(Qwen3Config.load(setting.folder)):
-        for precision in map(Precision, setting.precisions):
-            for count in (rows for rows in setting.rows if rows <= MOST_ROWS):
+    config = Qwen3Config.load(setting.folder)
+    rows: list[Told] = []
+    others: list[Told] = []
+    for count in (rows for rows in setting.rows if rows <= MOST_ROWS):
+        for projection in projections(config):
+            for precision in map(Precision, setting.precisions):
                 case = _Case(projection, precision, count, device, dtype)
                 rows.append(case.measured(kernels, bandwidth, setting))
-    return {"path": str(kernels.path), "why": kernels.why, "copy_gb_s": bandwidth, "rows": rows}
+        others += other_kernels(config, kernels, count, device, dtype)
+    return {
+        "path": str(kernels.path),
+        "why": kernels.why,
+        "copy_gb_s": bandwidth,
+        "launches_a_frame": _launches(config, others),
+        "frame_ms": _whole_frames(rows, others, bandwidth),
+        "rows": rows,
+        "others": others,
+    }
+
+
+def _launches(config: Qwen3Config, others: list[Told]) -> int:
+    alike = [each for each in others if each["rows"] == others[0]["rows"]] if others else []
+    return sum(each.launches for each in projections(config)) + sum(
+        each["launches"] for each in alike
+    )
+
+
+def _whole_frames(rows: list[Told], others: list[Told], bandwidth: float) -> list[Told]:
+    """All launches of a frame one after the other, against the bytes they read."""
+    told = []
+    kinds = sorted({(each["precision"], each["rows"]) for each in rows})
+    for precision, count in kinds:
+        own = [each for each in rows if (each["precision"], each["rows"]) == (precision, count)]
+        own += [each for each in others if each["rows"] == count]
+        ms = sum(each["ms"] * each["launches"] for each in own)
+        floor_ms = sum(each["bytes"] * each["launches"] for each in own) / bandwidth / 1e6
+        told.append(
+            {
+                "precision": precision,
+                "rows": count,
+                "sum": round(ms, 3),
+                "floor": round(floor_ms, 3),
+                "plain_sum": round(
+                    sum(each.get("plain_ms", each["ms"]) * each["launches"] for each in own), 3
+                ),
+            }
+        )
+    return told
 
 
 def projections(config: Qwen3Config) -> Iterator[Projection]:
     """Every matrix that a frame reads."""
     talker, predictor = config.talker, config.talker.code_predictor
-    for name, each in (("talker", talker), ("predictor", predictor)):
+    passes = predictor.num_code_groups - 1
+    for name, each, times in (("talker", talker, 1), ("predictor", predictor, passes)):
         shape = decoder_shape(each)
-        yield from _of_layer(name, shape)
-        yield Projection(f"{name} head", each.vocab_size, shape.hidden, normed=True)
+        yield from _of_layer(name, shape, times * shape.layers)
+        yield Projection(f"{name} head", each.vocab_size, shape.hidden, times, normed=times > 1)
 
 
-def _of_layer(name: str, shape: DecoderShape) -> Iterator[Projection]:
-    inner = shape.heads * shape.head_dim
+def _of_layer(name: str, shape: DecoderShape, times: int) -> Iterator[Projection]:
+    inner, hidden = shape.heads * shape.head_dim, shape.hidden
     every = inner + 2 * shape.kv_heads * shape.head_dim
-    yield Projection(f"{name} qkv", every, shape.hidden, normed=True)
-    yield Projection(f"{name} out", shape.hidden, inner)
-    yield Projection(f"{name} gate", shape.intermediate, shape.hidden, normed=True, gated=True)
-    yield Projection(f"{name} down", shape.hidden, shape.intermediate)
+    yield Projection(f"{name} qkv", every, hidden, times, normed=True)
+    yield Projection(f"{name} out", hidden, inner, times)
+    yield Projection(f"{name} gate", shape.intermediate, hidden, times, normed=True, gated=True)
+    yield Projection(f"{name} down", hidden, shape.intermediate, times)
 
 
 class _Case:
@@ -87,13 +139,19 @@ class _Case:
         first = self._weight()
         copies = 2 if setting.tiny else max(2, ENOUGH_BYTES // first.nbytes)
         weights = [first, *(self._weight() for _ in range(copies - 1))]
-        told = {"name": self._what.name, "precision": str(self._precision), "rows": len(self._x)}
+        told: Told = {
+            "name": self._what.name,
+            "precision": str(self._precision),
+            "rows": len(self._x),
+        }
+        told |= {"launches": self._what.launches, "bytes": first.nbytes}
         plain = chosen(self._device, self._dtype, Path.TORCH)
         paths = {"": kernels} if kernels.path is Path.TORCH else {"": kernels, "plain_": plain}
         for prefix, each in paths.items():
             works = [lambda w=weight, k=each: self._run(k, w) for weight in weights]
             ms = median_ms(works, self._device, 3)
             told[f"{prefix}ms"] = round(ms, 5)
+            told[f"{prefix}gb_s"] = round(first.nbytes / ms / 1e6, 3)
             told[f"{prefix}of_copy"] = round(first.nbytes / ms / 1e6 / bandwidth, 3)
             told[f"{prefix}error"] = self._error(self._run(each, first), first)
         return told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivavoce.bench.engine.setting import Setting, Told, release_memory, utterance
+from vivavoce.bench.engine.setting import Setting, Told, by_precision, utterance
 from vivavoce.bench.engine_load import EngineLoad
 
 RATES_RPS = (1, 4, 10, 20)
@@ -10,11 +10,7 @@ RATES_RPS = (1, 4, 10, 20)
 
 def measure_load(setting: Setting) -> Told:
     """First sounds and underruns of calls of 2 to 6 s, by a playback clock."""
-    told: Told = {}
-    for precision in setting.precisions:
-        told[precision] = _of_precision(setting, precision)
-        release_memory()
-    return told
+    return by_precision(setting, lambda precision: _of_precision(setting, precision))
 
 
 def _of_precision(setting: Setting, precision: str) -> Told:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vivavoce.bench.device import provenance
-from vivavoce.bench.engine.setting import Setting, Told, release_memory
-from vivavoce.errors import SettingsError, VivavoceError
+from vivavoce.bench.engine.setting import Setting, Told, release_memory, told_or_failed
+from vivavoce.errors import SettingsError
 
 SCHEMA = 1
 """Raised when a field of the JSON changes its meaning."""
@@ -24,6 +24,7 @@ PARTS = {
     "load": "load.measure_load",
     "peer": "peer.measure_peer",
 }
+BY_PRECISION = ("none", "int8", "fp8")
 NO_CUDA = (
     "No CUDA device: this measures the CPU. Nothing is captured, nothing runs in Triton, and the "
     "figures say nothing about a GPU."
@@ -38,10 +39,7 @@ def run_part(part: str, setting: Setting) -> Told:
         import_module(f"vivavoce.bench.engine.{module}"), function
     )
     began_s = time.perf_counter()
-    try:
-        told = measure(setting)
-    except (VivavoceError, RuntimeError, ValueError, TypeError, ImportError, OSError) as error:
-        told = {"failed": f"{type(error).__name__}: {error}"}
+    told = told_or_failed(lambda: measure(setting))
     release_memory()
     took_s = round(time.perf_counter() - began_s, 1)
     return {**told, "took_s": took_s, "where": where(setting.device)}
@@ -63,7 +61,8 @@ def where(device: str) -> Told:
 def merge(path: Path, name: str, part: str, told: Told) -> Told:
     """Put one part's result into a file, leaving the others in it; the whole.
 
-    Raises SettingsError for a file that is something else.
+    Of parts by precision those of earlier runs stay. Raises SettingsError for a file that is
+    something else.
     """
     whole: dict[str, Any] = {"schema": SCHEMA, "models": {}}
     if path.exists():
@@ -73,6 +72,8 @@ def merge(path: Path, name: str, part: str, told: Told) -> Told:
             raise SettingsError(f"{path} is not JSON: {error}") from error
         if not isinstance(whole, dict) or whole.get("schema") != SCHEMA or "models" not in whole:
             raise SettingsError(f"{path} holds something else.")
-    whole["models"].setdefault(name, {})[part] = told
+    of_model = whole["models"].setdefault(name, {})
+    before = {key: each for key, each in of_model.get(part, {}).items() if key in BY_PRECISION}
+    of_model[part] = before | told
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return whole

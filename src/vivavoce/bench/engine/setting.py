@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import gc
+import logging
+import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from vivavoce.errors import VivavoceError
 from vivavoce.types import Sampling, Span, Utterance
 
 if TYPE_CHECKING:
     import torch
 
     from vivavoce.engines.base import Engine
+
+log = logging.getLogger(__name__)
 
 Told: TypeAlias = dict[str, Any]
 
@@ -48,13 +54,15 @@ class Setting:
         return 5 if self.tiny else 40
 
     def options(self, precision: str, **more: Any) -> Mapping[str, Any]:
-        """Of the engine."""
+        """Of the engine; what is compiled, and how, is said as to a server: TORCH_COMPILE_MODE."""
+        mode = os.environ.get("TORCH_COMPILE_MODE") if self.device == "cuda" else None
         own = {
             "model": self.folder,
             "device": self.device,
             "positions": POSITIONS,
             "guards": False,
             "quantize": precision,
+            **({"torch_compile_mode": mode} if mode else {}),
         }
         return own | more
 
@@ -97,6 +105,29 @@ def utterance(engine: Engine, frames: int, seed: int, *, greedy: bool = False) -
         options=options,
         deadline_s=time.monotonic(),
     )
+
+
+def told_or_failed(measure: Callable[[], Told]) -> Told:
+    """What is told, or why nothing is: what else is measured in a run must not be lost for it."""
+    from vivavoce.engines.capture.failures import FAILURES
+
+    usual = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
+    known: tuple[type[Exception], ...] = (*FAILURES, *usual, TypeError, ValueError, VivavoceError)
+    try:
+        return measure()
+    except known as error:
+        log.warning("A measurement failed.", exc_info=True)
+        return {"failed": f"{type(error).__name__}: {error}"}
+
+
+def by_precision(setting: Setting, measure: Callable[[str], Told]) -> Told:
+    """What is told of each; it ``failed`` where all of them did."""
+    told: Told = {}
+    for precision in setting.precisions:
+        told[precision] = told_or_failed(partial(measure, precision))
+        release_memory()
+    failed = [each["failed"] for each in told.values() if "failed" in each]
+    return told | ({"failed": failed[0]} if len(failed) == len(told) else {})
 
 
 def release_memory() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +11,15 @@ from torch import Tensor, nn
 from vivavoce.bench.engine.clock import median_ms
 from vivavoce.bench.engine.setting import POSITIONS
 from vivavoce.engines.capture.api import Work
+from vivavoce.engines.kernels.sampler import Noise, Rules
 from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.sampling import SamplerOptions, choose, keyed_draw, penalise
 from vivavoce.engines.qwen3.batch import SHORTLIST
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.code_predictor import widen
+from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
@@ -27,12 +31,11 @@ CHUNK = max(RAMP)
 
 
 def frame_bytes(talker: Talker) -> int:
-    """Weights read for one frame: the talker and its head once, the predictor's layers for each
-    further code.
-    """
+    """Weights read for one frame: the predictor's layers for each further code, all else once."""
     predictor = talker.code_predictor
     passes = len(predictor.lm_head)
-    once = (*talker.model.layers, talker.model.norm, talker.codec_head, *predictor.lm_head)
+    talking = (*talker.model.layers, talker.model.norm, talker.codec_head, talker.text_projection)
+    once = (*talking, predictor.small_to_mtp_projection, *predictor.lm_head)
     return _held(once) + passes * _held((*predictor.model.layers, predictor.model.norm))
 
 
@@ -44,10 +47,13 @@ def _held(modules: Iterable[nn.Module]) -> int:
 
 
 class Stages:
-    """The stages of a frame of ``rows`` rows in the middle of their speech, each by itself."""
+    """The stages of a frame of ``rows`` rows in the middle of their speech, each by itself.
 
-    def __init__(self, model: Model, rows: int) -> None:
-        self._model, self._talker, self._rows = model, model.talker, rows
+    ``fused``: what computes them where kernels do; else the modules.
+    """
+
+    def __init__(self, model: Model, rows: int, fused: FusedTalker | None = None) -> None:
+        self._model, self._talker, self._rows, self._fused = model, model.talker, rows, fused
         like = model.talker.codec_head.weight
         self._state = state = RowState.build(model.config.talker, rows, POSITIONS, like)
         for tensor, value in ((state.positions, PLACE), (state.limit, POSITIONS)):
@@ -71,13 +77,15 @@ class Stages:
         return told
 
     def _works(self) -> dict[str, Work]:
-        talker, state = self._talker, self._state
+        talker, state, fused = self._talker, self._state, self._fused
         ids = FrameIds.of(self._model.config)
+        parts: tuple[Work, ...] = (self._step, self._predict, self._sample)
+        if fused is not None:
+            by = (self._step_by, self._predict_by, self._sample_by)
+            parts = tuple(partial(each, fused) for each in by)
         return {
-            "talker": self._step,
-            "code predictor": self._predict,
-            "sampling": self._sample,
-            "frame": lambda: frame(talker, state, ids, SPAN, most=SHORTLIST),
+            **dict(zip(("talker", "code predictor", "sampling"), parts, strict=True)),
+            "frame": lambda: frame(talker, state, ids, SPAN, draw=fused, most=SHORTLIST),
             "codec": lambda: self._model.codec.decode(self._codes, self._codec),
         }
 
@@ -86,6 +94,9 @@ class Stages:
         hidden = talker.step(self._x, state.positions, state.kv, state.rope, SPAN)
         scores: Tensor = talker.codec_head(hidden)
         return scores
+
+    def _step_by(self, fused: FusedTalker) -> Tensor:
+        return fused.kernels.linear(fused.step(self._x, self._state, SPAN), fused.head)
 
     def _predict(self) -> None:
         """All passes and heads, without choosing."""
@@ -96,15 +107,39 @@ class Stages:
             if group < len(predictor.lm_head):
                 hidden = predictor.step(self._x, group, buffers)
 
+    def _predict_by(self, fused: FusedTalker) -> None:
+        linear, norm = fused.kernels.linear, fused.predictor.norm
+        state = fused.prologue(self._state, self._x)
+        for group, head in enumerate(fused.heads, start=1):
+            linear(state, head, norm)
+            if group < len(fused.heads):
+                embedded = fused.tables[group - 1][: self._rows]
+                state = fused.follow(embedded, self._state, group)
+
+    def _scores(self) -> tuple[Tensor, Tensor, int]:
+        """Of code 0 and of another, to choose from; and how many codes there are."""
+        config = self._talker.config
+        first = self._x.new_zeros(self._rows, config.vocab_size)
+        other = self._x.new_zeros(self._rows, config.code_predictor.vocab_size)
+        return first, other, config.code_predictor.num_code_groups
+
     def _sample(self) -> None:
         """All choices of a frame from given scores."""
-        state, config = self._state, self._talker.config
-        small = config.code_predictor
-        first = self._x.new_zeros(self._rows, config.vocab_size)
-        other = self._x.new_zeros(self._rows, small.vocab_size)
-        sizes = [config.vocab_size] + [small.vocab_size] * (small.num_code_groups - 1)
+        state, (first, other, groups) = self._state, self._scores()
+        sizes = [first.shape[1]] + [other.shape[1]] * (groups - 1)
         draw = keyed_draw(state.seeds, state.frames, sizes)
         penalised = penalise(widen(first), state.seen, state.penalty)
         choose(penalised, state.talker_sampler, 0, draw, SHORTLIST)
-        for group in range(1, small.num_code_groups):
+        for group in range(1, groups):
             choose(widen(other), state.code_sampler, group, draw, SHORTLIST)
+
+    def _sample_by(self, fused: FusedTalker) -> None:
+        state, (first, other, groups) = self._state, self._scores()
+        ids = FrameIds.of(self._model.config)
+        control = first.shape[1] - CONTROL_CODES
+        no_end = torch.zeros_like(state.active)
+        rules = Rules(state.seen, state.penalty, no_end, ids.codec_end, control)
+        noise, sample = Noise(state.seeds, state.frames), fused.kernels.sample
+        sample(first, state.talker_sampler, noise, 0, rules)
+        for group, table in zip(range(1, groups), fused.tables, strict=True):
+            sample(other, state.code_sampler, noise, group, None, table)

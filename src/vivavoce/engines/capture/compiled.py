@@ -10,12 +10,18 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from vivavoce.engines.capture.failures import FAILURES
+from vivavoce.engines.capture.statics import tensors_in
+
 log = logging.getLogger(__name__)
 
 CompileMode: TypeAlias = Literal["max-autotune", "reduce-overhead", "default", "off"]
 
 CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 """What keeps compiled code where, by the variables that PyTorch and Triton read."""
+
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+"""Of all tensors among the arguments, in order."""
 
 SHAPES = 64
 """How many shapes of one function are compiled; PyTorch gives up after eight."""
@@ -52,31 +58,48 @@ def cache_folder() -> Path:
 
 
 class Compiled:
-    """A function, compiled when first called; one that does not compile runs as it is.
+    """A function, compiled for each new shape of its arguments; else it runs as it is.
 
-    ``failed`` says so, and one warning does. ``mode`` is one of PyTorch's.
+    ``failed`` counts such shapes, and the first is a warning. It is compiled whole or not at all,
+    so that nothing was changed yet where compiling fails. A shape's first call may also fail while
+    it runs (a kernel that needs more than the device has); first calls are made when nothing is in
+    use, and what they changed must not matter. ``mode`` is one of PyTorch's.
     """
 
     def __init__(self, name: str, plain: Callable[..., Any], mode: str, **how: Any) -> None:
-        self.failed = False
+        self.failed = 0
         self._name, self._plain = name, plain
-        self._compiled = torch.compile(plain, mode=mode, dynamic=False, **how)
-        self._proven = False
+        self._compiled = torch.compile(plain, mode=mode, dynamic=False, fullgraph=True, **how)
+        self._proven: set[Shapes] = set()
+        self._refused: set[Shapes] = set()
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, SHAPES)
+        self._compiling = _compiling()
 
     def __call__(self, *args: Any) -> Any:
         """Call it."""
-        if self.failed:
+        shapes = tuple(tuple(tensor.shape) for tensor in tensors_in(args))
+        if shapes in self._refused:
             return self._plain(*args)
         try:
             made = self._compiled(*args)
-        except RuntimeError as error:
-            if self._proven:
+        except (*FAILURES, *self._compiling) as error:
+            if shapes in self._proven and not isinstance(error, self._compiling):
                 raise
-            # Compiling comes before running: nothing was changed yet.
-            self.failed = True
-            log.warning("%s does not compile, running it as it is: %s", self._name, error)
+            self._refuse(shapes, error)
             return self._plain(*args)
-        self._proven = True
+        self._proven.add(shapes)
         return made
+
+    def _refuse(self, shapes: Shapes, error: Exception) -> None:
+        self._refused.add(shapes)
+        self.failed += 1
+        if self.failed == 1:
+            log.warning("%s does not compile, running it as it is: %s", self._name, error)
+
+
+def _compiling() -> tuple[type[Exception], ...]:
+    """What compiling raises, which can also happen to a shape that was compiled before."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+    return TorchDynamoException, FailOnRecompileLimitHit

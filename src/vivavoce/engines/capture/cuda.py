@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 
 from vivavoce.engines.capture.account import Account
 from vivavoce.engines.capture.api import CaptureFailed, Event, HostBuffer, Stream, Work
+from vivavoce.engines.capture.failures import FAILURES
 from vivavoce.engines.capture.statics import Statics
 
 log = logging.getLogger(__name__)
@@ -21,16 +21,14 @@ WARM_UPS = 2
 _URGENT, _USUAL = -1, 0
 
 
-def _failures() -> tuple[type[Exception], ...]:
-    if find_spec("triton") is None:
-        return (RuntimeError,)
-    from triton.errors import TritonError
+def forget_workspaces() -> None:
+    """Free what cuBLAS keeps for each stream (32 MiB on Hopper), where PyTorch has a way to.
 
-    return (RuntimeError, TritonError)
-
-
-FAILURES = _failures()
-"""What work that cannot be captured raises; Triton's errors are no RuntimeError."""
+    It has no public one. What cuBLAS needs next it takes anew.
+    """
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if clear is not None:
+        clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +123,8 @@ class CudaGraphs:
     def pool(self, *, urgent: bool = False) -> Any:
         """A memory pool of its own, and the stream that fills it.
 
-        The allocator shares a pool's blocks among captures of one stream alone, and cuBLAS keeps
-        its workspace by stream: captures that run beside each other must not share that.
+        The allocator shares a pool's blocks among captures of one stream alone, and what runs
+        beside each other must share none.
         """
         pool = torch.cuda.graph_pool_handle()
         priority = _URGENT if urgent else _USUAL
@@ -146,12 +144,15 @@ class CudaGraphs:
                 for _ in range(WARM_UPS):
                     work()
             torch.cuda.synchronize(self._device)
+            # What is captured has the library's workspace from its own pool.
+            forget_workspaces()
             # Other threads may use the device meanwhile (cloning a voice).
             with torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"):
                 work()
         except FAILURES as error:
             raise CaptureFailed(f"{name}: {error}") from error
         finally:
+            forget_workspaces()
             torch.cuda.set_stream(usual)  # a capture that fails in its end leaves the side stream
         taken = torch.cuda.memory_reserved(self._device) - before
         return CudaReplay(graph, max(0, taken), self.account)

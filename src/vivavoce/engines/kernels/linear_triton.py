@@ -19,7 +19,8 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from vivavoce.engines.kernels import linear as plain
 from vivavoce.engines.kernels.device_math import narrow, operand, silu, times
 from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.tiles import Tile, choose_tile, takes
+from vivavoce.engines.kernels.tiles import Tile, choose_tile
+from vivavoce.engines.layers.streaming import takes
 from vivavoce.engines.layers.weights import Weight
 
 
@@ -265,14 +266,14 @@ def norm_kernel(at: tl.tuple, how: tl.constexpr) -> None:
 def linear(
     x: Tensor, weight: Weight, norm: Norm | None = None, residual: Tensor | None = None
 ) -> Tensor:
-    """As ``linear.linear``; more rows than ``tiles.takes`` go there."""
+    """As ``linear.linear``; more rows than ``streaming.takes`` go there."""
     if not takes(x.shape[0], quantised=weight.scale is not None):
         return plain.linear(x, weight, norm, residual)
     return project(x, weight, norm, residual, plan(x, weight, norm))
 
 
 def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
-    """As ``linear.gated``; more rows than ``tiles.takes`` go there."""
+    """As ``linear.gated``; more rows than ``streaming.takes`` go there."""
     if not takes(x.shape[0], quantised=weight.scale is not None):
         return plain.gated(x, weight, norm)
     return project(x, weight, norm, None, plan(x, weight, norm, gated=True))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MOST_ROWS = 32
-MOST_ROWS_QUANTISED = 64  # over the other, a library's product is faster, but knows float only
+from vivavoce.engines.layers.streaming import takes
+
 _VECTOR_ROWS = 4  # over it, tensor cores need fewer instructions than sums of products
 _WARP_BYTES = 512  # what one load of a whole warp brings, at 16 bytes a thread
 _WARPS = 4
@@ -44,9 +44,14 @@ def choose_tile(rows: int, n: int, k: int, itemsize: int, *, gated: bool = False
     return Tile(block_n, block_k, _WARPS, parts=step // block_k)
 
 
-def takes(rows: int, *, quantised: bool) -> bool:
-    """Whether so many rows are still worth a kernel that streams the weights."""
-    return rows <= (MOST_ROWS_QUANTISED if quantised else MOST_ROWS)
+def variant(rows: int, *, quantised: bool) -> int:
+    """The same number for as many rows as run in the same kernel, but for lanes it leaves unused.
+
+    0 where no kernel takes them.
+    """
+    if not takes(rows, quantised=quantised):
+        return 0
+    return rows if rows <= _VECTOR_ROWS else max(16, _power(rows))
 
 
 def _dot_tile(rows: int, n: int, *, gated: bool, narrow: bool) -> Tile:

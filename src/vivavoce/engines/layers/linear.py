@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, Unlisted, prepared
+from vivavoce.engines.layers.quantised import (
+    Matrix,
+    QuantisedLinear,
+    Unlisted,
+    WeightOnly,
+    prepared,
+)
 from vivavoce.engines.layers.weights import stack
 
 
@@ -77,6 +84,39 @@ def apply(weight: Tensor | Matrix, x: Tensor) -> Tensor:
     if x.numel() == weight.shape[1]:
         return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
     return functional.linear(x, weight)
+
+
+@contextmanager
+def without_few(module: nn.Module) -> Iterator[None]:
+    """Quantised maps below ``module`` are computed by plain PyTorch meanwhile."""
+    held = list(_few_held(module))
+    try:
+        for part, name, matrix in held:
+            setattr(part, name, WeightOnly(matrix.weight))
+        yield
+    finally:
+        for part, name, matrix in held:
+            setattr(part, name, matrix)
+
+
+def forget_few(module: nn.Module) -> None:
+    """Quantised maps below ``module`` are computed by plain PyTorch from now on."""
+    for part, name, matrix in list(_few_held(module)):
+        setattr(part, name, WeightOnly(matrix.weight))
+
+
+def has_few(module: nn.Module) -> bool:
+    """Whether a kernel computes any map below ``module``."""
+    return any(True for _ in _few_held(module))
+
+
+def _few_held(module: nn.Module) -> Iterator[tuple[nn.Module, str, WeightOnly]]:
+    """Who holds a matrix with a kernel, by what name, and the matrix."""
+    for part in module.modules():
+        for name in ("joined", "matrix"):
+            matrix = getattr(part, name, None)
+            if isinstance(matrix, WeightOnly) and matrix.few is not None:
+                yield part, name, matrix
 
 
 def quantised_bytes(module: nn.Module) -> int:

@@ -15,10 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vivavoce.engines.layers.streaming import takes
 from vivavoce.engines.layers.weights import Precision, Weight, quantise
-
-FEW_ROWS = 16
-"""Up to so many rows a map is bound by reading its weights, and goes through a kernel."""
 
 Few = Callable[[Tensor, Weight], Tensor]
 """``kernels.Kernels.linear``: few rows [R, K] through a weight to [R, N]."""
@@ -46,7 +44,7 @@ class Matrix(Protocol):
 class WeightOnly:
     """Quantised weights under activations in their own precision; sums in float32 or wider.
 
-    ``few`` is what computes few rows, None where there is no kernel.
+    ``few`` computes as many rows as ``streaming.takes`` says; None where there is no kernel.
     """
 
     weight: Weight
@@ -67,9 +65,9 @@ class WeightOnly:
         """``x`` [..., K] to [..., N]."""
         outputs, inputs = self.shape
         flat = x.reshape(-1, inputs)
-        small = self.few is not None and flat.shape[0] <= FEW_ROWS
-        out = self.few(flat, self.weight) if small and self.few else self._many(flat)
-        return out.view(*x.shape[:-1], outputs)
+        if self.few is not None and takes(len(flat), quantised=self.weight.scale is not None):
+            return self.few(flat, self.weight).view(*x.shape[:-1], outputs)
+        return self._many(flat).view(*x.shape[:-1], outputs)
 
     def _many(self, x: Tensor) -> Tensor:
         """Both kinds of values are exact in bfloat16; float16 could not hold the unscaled sums."""

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend
 
 from vivavoce.engines.capture.ring import Arrival
-from vivavoce.engines.capture.statics import tensors_in
+from vivavoce.engines.capture.sent import sent_together
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES, Footprint
 from vivavoce.engines.qwen3.captured import (
     PROMPT,
@@ -27,9 +28,10 @@ from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
-from vivavoce.engines.qwen3.fused import fused_talker
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
+from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.rows import RowOptions, Rows, RowState
@@ -186,6 +188,11 @@ class Batch:
         """Whether a frame is best read after the next was launched."""
         return self._captured is not None
 
+    @property
+    def fused(self) -> FusedTalker | None:
+        """The passes of a frame that are made of kernels; None where the modules run."""
+        return self._fused
+
     def costs(self) -> Costs | None:
         """What its stages take on this device; None where they were not captured."""
         return None if self._captured is None else self._captured.costs()
@@ -282,7 +289,7 @@ class Batch:
 
     def memory_bytes(self) -> int:
         """Memory of the rows: keys, values, buffers and codec states."""
-        return _nbytes(self._rows.state) + self._codec.row_bytes * self._codec.batch
+        return state_bytes(self._rows.state) + self._codec.row_bytes * self._codec.batch
 
     def kernels(self) -> str:
         """What computes a frame, and why."""
@@ -341,7 +348,8 @@ class Batch:
             return
 
         def make() -> _Primed:
-            kept = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
+            saved = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
+            kept = sent_together(saved, self._model.place.device)
             try:
                 return _Primed(clone, self._codec.with_tensors(kept))
             except ModelFileError as error:
@@ -372,15 +380,10 @@ class _Told:
 
 def footprint(model: Model, positions: int) -> Footprint:
     """What a loaded model takes, and a row of a ``Batch`` of it."""
-    like = model.talker.codec_head.weight.to("meta")
-    one, two = (
-        _nbytes(RowState.build(model.config.talker, rows, positions, like)) for rows in (1, 2)
-    )
-    return Footprint(model.weights_bytes(), two - one + model.codec.init_state(1).row_bytes)
-
-
-def _nbytes(state: object) -> int:
-    return sum(tensor.nbytes for tensor in tensors_in(state))
+    config, like = model.config.talker, model.talker.codec_head.weight.to("meta")
+    one, two = (state_bytes(RowState.build(config, rows, positions, like)) for rows in (1, 2))
+    weights = model.weights_bytes() + tables_bytes(config, model.place)
+    return Footprint(weights, two - one + model.codec.init_state(1).row_bytes)
 
 
 def _nothing() -> None:

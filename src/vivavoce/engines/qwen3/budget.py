@@ -18,11 +18,15 @@ KEPT_PROMPTS_BYTES = 64 * MIB
 KEPT_VOICES_BYTES = 64 * MIB
 """Codec states of cloned voices that stay on the device."""
 
-WORK_BYTES = 320 * MIB
-"""For graphs, libraries and prompts longer than any bucket: assumed, not measured on a GPU yet."""
+WORK_BYTES = 512 * MIB
+"""For libraries, graphs and long prompts' matrices: assumed, not measured on a GPU yet."""
 
-WORK_ROW_BYTES = 8 * MIB
-"""What these take more for each row."""
+WORK_ROW_BYTES = 48 * MIB
+"""What is alive at once for each row, counted at true size: 45 MiB of the codec at its longest
+chunk, 1 of a frame, and what sound is sent through."""
+
+PROMPTS = 2
+"""Rows that prompts are read in, a copy in the graphs' memory and one beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,12 @@ class Footprint:
     @property
     def fixed(self) -> int:
         """What is there without a row."""
-        return self.weights + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + WORK_BYTES
+        return self.weights + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + self.work
+
+    @property
+    def work(self) -> int:
+        """Of that, what is neither weights nor kept."""
+        return WORK_BYTES + PROMPTS * self.row
 
     def total(self, rows: int) -> int:
         """With ``rows`` of them."""
@@ -46,7 +55,7 @@ class Footprint:
         parts = (
             f"weights {_mb(self.weights)}",
             f"voices and prompts kept {_mb(KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES)}",
-            f"graphs and work {_mb(WORK_BYTES)}",
+            f"graphs and work {_mb(self.work)}",
             f"{rows} x {_mb(self.row + WORK_ROW_BYTES)} for rows",
         )
         return f"{' + '.join(parts)} = {_mb(self.total(rows))} MB"

@@ -120,7 +120,8 @@ class CapturedParts:
         all_captures = (self.frames.captures, self.prompts.captures, self.windows.captures)
         return {
             "graphs_captured": sum(each.counts.captured for each in all_captures),
-            "graphs_failed": sum(each.counts.failed for each in all_captures),
+            "graphs_failed": self.windows.uncompiled
+            + sum(each.counts.failed for each in all_captures),
             "graphs_replayed": sum(each.counts.replayed for each in all_captures),
             "graphs_eager": sum(each.counts.eager for each in all_captures),
             "graphs_mb": sum(each.size_bytes for each in all_captures) // 2**20,

@@ -24,12 +24,17 @@ class ChunkRamp:
         """How long the next chunk is."""
         return self.sizes[min(self.taken, len(self.sizes) - 1)]
 
-    def take(self, waiting: int, *, flush: bool = False) -> int:
+    def take(self, waiting: int, *, flush: bool = False, last: bool = False) -> int:
         """How many of the ``waiting`` frames to decode now; 0 means to wait for more.
 
-        ``flush``: no more come soon, so all of them, at most the longest chunk.
+        ``flush``: no more come soon, so as many as a size of ``RAMP`` holds, which are what is
+        captured. ``last``: no more come, so all of them, at most the longest chunk.
         """
-        size = min(waiting, max(self.sizes)) if flush else self.size
+        size = self.size
+        if flush or last:
+            size = min(waiting, max(self.sizes))
+        if flush and not last:
+            size = max((each for each in RAMP if each <= size), default=0)
         if size == 0 or waiting < size:
             return 0
         self.taken += 1

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoce.engines.capture.api import GraphApi, Stream, Work
+from vivavoce.engines.capture.api import Event, GraphApi, Stream, Work
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS, bucket_over, buckets_to
 from vivavoce.engines.capture.captures import Captures, Job
 from vivavoce.engines.capture.compiled import Compiled
@@ -25,11 +25,11 @@ from vivavoce.types import Samples
 SAMPLES = 1920
 """Of one frame."""
 
-KEPT = 64
-"""States whose copying may not have happened yet."""
-
 SLOTS = 4
 """Chunks on their way to the host at a time, before the ring grows."""
+
+FEEDS = 64
+"""Codes on their way to the device, two a chunk: the host waits for a chunk so far back."""
 
 COMPILED_ROWS = 2
 """Each size is compiled by itself, which takes a while: those of the first sounds are."""
@@ -73,8 +73,8 @@ class CodecWindows:
     ) -> None:
         """``mode``: of torch.compile, for the decoder of a few rows; None compiles nothing."""
         self.stream: Stream = api.stream("codec")
-        self._main, self._ready = api.main, api.event()
-        self._begun: deque[DecoderState] = deque(maxlen=KEPT)
+        self._api, self._main, self._ready = api, api.main, api.event()
+        self._begun: deque[tuple[Event, DecoderState]] = deque()
         self.state = decoder.init_state(rows + 1)
         self._decode: Callable[..., Tensor] = decoder.decode
         self._spare = rows
@@ -89,13 +89,18 @@ class CodecWindows:
         buffers = tensors_in([self._codes, self._picked, self._sound, self.state])
         statics = Statics().module(decoder).buffers(buffers)
         self.captures: Captures[WindowKey] = Captures("codec", api, statics)
-        self._feed = Feed(api, torch.int64, rows * (longest * groups + 1), 2 * SLOTS)
+        self._feed = Feed(api, torch.int64, rows * longest * groups, FEEDS)
         self._ring = HostRing(api, self._sound, self._sound.numel(), SLOTS, "sound")
 
     @property
     def in_use(self) -> int:
         """Host buffers that hold sound nobody took yet."""
         return self._ring.in_use
+
+    @property
+    def uncompiled(self) -> int:
+        """How many sizes should have been compiled and were not."""
+        return 0 if self._compiled is None else self._compiled.failed
 
     def warm(self) -> None:
         """Capture every size of the ramp for every bucket; nothing may be speaking."""
@@ -113,7 +118,12 @@ class CodecWindows:
         self._ready.record(self._main)
         self.stream.wait(self._ready)
         self.stream.run(lambda: self.state.copy_row(row, state))
-        self._begun.append(state)  # its memory must not be given to another before it is read
+        while self._begun and self._begun[0][0].done():
+            self._begun.popleft()
+        copied = self._api.event()
+        copied.record(self.stream)
+        # Its memory must not be given to another before it is read.
+        self._begun.append((copied, state))
 
     def decode(
         self, rows: Sequence[int], codes: NDArray[np.int64], *, last: bool = False
@@ -142,6 +152,7 @@ class CodecWindows:
     def close(self) -> None:
         """Give graphs and host memory back."""
         self.stream.synchronise()
+        self._begun.clear()
         self.captures.release()
         self._feed.close()
         self._ring.close()

@@ -96,19 +96,24 @@ class Qwen3Engine(Engine):
     def load(self) -> None:
         """Read the checkpoint, downloading it where ``model`` is a name.
 
-        Raises SetupError, with the sum, for rows that do not fit into the GPU's memory.
+        Raises SetupError, with the sum, for rows that do not fit into the GPU's memory: before
+        any of it is taken.
         """
         from vivavoce.engines.qwen3.batch import Batch, footprint
         from vivavoce.engines.qwen3.capturing import capturing_on
         from vivavoce.engines.qwen3.device import budget_bytes, choose_place
         from vivavoce.engines.qwen3.model import Model
+        from vivavoce.engines.qwen3.planned import planned_footprint
 
         place = choose_place(self.options)
-        budget = budget_bytes(place, self.options)
-        self._model = model = Model.load(locate(self.options), place)
-        self._config = model.config
+        budget, folder = budget_bytes(place, self.options), locate(self.options)
         rows, fixed = self._row_count(place.device.type), self.options.capacity > 0
         if budget is not None:
+            planned = planned_footprint(Qwen3Config.load(folder), place, self.options.positions)
+            rows_within(planned, budget, rows, fixed=fixed)
+        self._model = model = Model.load(folder, place)
+        self._config = model.config
+        if budget is not None:  # what was read decides
             needs = footprint(model, self.options.positions)
             rows = rows_within(needs, budget, rows, fixed=fixed)
         capturing = self._capturing or capturing_on(place, self.options)

@@ -1,19 +1,18 @@
 """A frame's passes made of kernels: five launches a layer, two a code, and one for their sum.
 
 It shares the memory of the modules' weights. On a device that gets kernels it takes their place,
-once it was seen to compute what they compute.
+once it was seen to compute what they compute (``agreement``).
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from vivavoce.engines.kernels.attention import Heads, Scratch
-from vivavoce.engines.kernels.chooser import Kernels, Path
+from vivavoce.engines.kernels.chooser import Kernels
 from vivavoce.engines.kernels.decoder import FusedDecoder, LayerWeights, Place, norm_of
 from vivavoce.engines.kernels.sampler import Noise, Rules
 from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
@@ -26,13 +25,8 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
 
-log = logging.getLogger(__name__)
-
 SPLITS, LONG_SPAN, FEW_ROWS = 8, 256, 8
 """A few rows' long pasts are read in so many parts at once: their heads alone are few programs."""
-
-LEAST_COSINE = 0.99
-"""Between hidden states of the modules and of the kernels; they round alike but for sums' order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +73,7 @@ class FusedTalker:
 
     def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
         """As ``Talker.step``."""
-        split = span > LONG_SPAN and x.shape[0] <= FEW_ROWS
+        split = splits(span, x.shape[0])
         place = Place(rows.rope, rows.kv, rows.positions, span, self.scratch if split else None)
         flat = self.model.step(x[:, None].contiguous(), place)[:, 0]
         return self.kernels.normalise(flat, self.model.norm)
@@ -102,7 +96,7 @@ class FusedTalker:
             codes.append(code)
             if group < len(self.heads):
                 assert x is not None
-                state = self._pass(x[:, None], rows, group + 1)
+                state = self.follow(x, rows, group)
         whole = torch.stack(codes, 1)
         return whole[:, 1:], self.kernels.embed_sum(whole, self.first_table, self.others)
 
@@ -114,44 +108,19 @@ class FusedTalker:
             both = flat.view(*both.shape[:2], -1)
         return self._pass(both, rows, 0)
 
+    def follow(self, x: Tensor, rows: RowState, group: int) -> Tensor:
+        """Its state [B, H'] after one more code, whose row of a table is ``x`` [B, H']."""
+        return self._pass(x[:, None], rows, group + 1)
+
     def _pass(self, x: Tensor, rows: RowState, position: int) -> Tensor:
         buffers, count, steps = rows.predictor, x.shape[0], x.shape[1]
         place = Place(buffers.rope, buffers.kv, self.places[position, :count], position + steps)
         return self.predictor.step(x, place)[:, -1].contiguous()
 
 
-def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalker | None:
-    """Where the device gets kernels and they compute what the modules do; else None, and why is
-    logged.
-    """
-    if kernels.path is not Path.TRITON:
-        return None
-    from triton.errors import TritonError
-
-    try:
-        fused = FusedTalker.of(talker, kernels, len(state.status))
-        cosine = agreement(fused, talker, state)
-    except (TritonError, RuntimeError, InputError) as error:
-        log.warning("No kernels for frames: %s", error)
-        return None
-    if cosine < LEAST_COSINE:
-        log.warning("No kernels for frames: they agree with the modules by %.4f only.", cosine)
-        return None
-    return fused
-
-
-@torch.no_grad()
-def agreement(fused: FusedTalker, talker: Talker, state: RowState) -> float:
-    """The least cosine between both ways' hidden states, on idle rows."""
-    x = torch.randn_like(state.hidden)
-    buffers, span = state.predictor, state.text.shape[1]
-    wanted = talker.step(x, state.positions, state.kv, state.rope, span)
-    pairs = [(fused.step(x, state, span), wanted)]
-    wanted = talker.code_predictor(state.hidden, x, buffers)[:, 0]
-    got = fused.kernels.normalise(fused.prologue(state, x), fused.predictor.norm)
-    pairs.append((got, wanted))
-    cosines = [nn.functional.cosine_similarity(a.float(), b.float(), dim=-1) for a, b in pairs]
-    return float(torch.stack([each.min() for each in cosines]).nan_to_num(-1.0).min())
+def splits(span: int, rows: int) -> bool:
+    """Whether so few rows' pasts of so many positions are read in parts."""
+    return span > LONG_SPAN and rows <= FEW_ROWS
 
 
 def _decoder(decoder: Decoder, kernels: Kernels) -> FusedDecoder:

@@ -114,7 +114,13 @@ def give_back(device: torch.device) -> None:
     """Return freed memory to the system, after the last reference is gone."""
     gc.collect()
     if device.type == "cuda":
+        from vivavoce.engines.capture.cuda import forget_workspaces
+
+        forget_workspaces()
         torch.cuda.empty_cache()
+        forget_pinned = getattr(torch.accelerator, "empty_host_cache", None)
+        if forget_pinned is not None:
+            forget_pinned()
     else:
         trim_memory()
 

@@ -121,8 +121,7 @@ class RowSpeech:
 
     def chunk(self, *, stalled: bool) -> int:
         """How many of the waiting frames become sound now."""
-        flush = stalled or self.ended is not None
-        return self.ramp.take(len(self.waiting), flush=flush)
+        return self.ramp.take(len(self.waiting), flush=stalled, last=self.ended is not None)
 
     def pop(self, frames: int) -> FrameCodes:
         """The first waiting frames [frames, 16]."""

@@ -1,0 +1,238 @@
+"""Whether kernels compute what plain PyTorch does: asked on the device, before they are used.
+
+Every number of rows that runs in a kernel of its own is tried, over pasts that are filled, at
+several lengths, and the sampler at every kind of row. Nothing may be in use.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vivavoce.engines.capture.buckets import (
+    BATCH_BUCKETS,
+    LENGTH_BUCKETS,
+    SPAN_BUCKETS,
+    buckets_to,
+)
+from vivavoce.engines.capture.failures import FAILURES
+from vivavoce.engines.kernels import sampler as plain
+from vivavoce.engines.kernels.chooser import Kernels, Path
+from vivavoce.engines.kernels.sampler import Noise, Rules
+from vivavoce.engines.kernels.tiles import variant
+from vivavoce.engines.layers.kv import KVBuffer, Placement
+from vivavoce.engines.layers.linear import forget_few, has_few, without_few
+from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
+from vivavoce.engines.qwen3.config import CONTROL_CODES
+from vivavoce.engines.qwen3.fused import FusedTalker, splits
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import InputError
+
+log = logging.getLogger(__name__)
+
+LEAST = 0.99
+"""Cosines of vectors of the modules and of the kernels, which round alike but for sums' order."""
+
+LEAST_DRAWN = 0.9
+"""Share of equal choices from equal scores and noise: a logarithm's last bit may decide one."""
+
+UNUSABLE: tuple[type[Exception], ...] = (*FAILURES, InputError, ValueError, TypeError, KeyError)
+"""What making, compiling or launching kernels raises where they cannot be used."""
+
+DRAWS = 16
+SAMPLERS = (
+    SamplerOptions(),
+    SamplerOptions(greedy=True),
+    SamplerOptions(temperature=0.6, top_k=0, top_p=0.8),
+    SamplerOptions(temperature=1.3, top_k=5),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """How well one thing agrees, in parts of what is asked for: 1 and more is enough."""
+
+    what: str
+    share: float
+
+
+def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalker | None:
+    """Where the device gets kernels and they compute what the modules do; else None, and why is
+    logged.
+
+    Modules whose own products use kernels go back to plain PyTorch where those are wrong.
+    """
+    if kernels.path is not Path.TRITON:
+        return None
+    _check_products(talker, state)
+    try:
+        fused = FusedTalker.of(talker, kernels, len(state.status))
+        worst = least(fused, talker, state)
+    except UNUSABLE as error:
+        log.warning("No kernels for frames: %s", error)
+        return None
+    if worst.share < 1:
+        log.warning("No kernels for frames: they do not agree with the modules: %s.", worst.what)
+        return None
+    return fused
+
+
+@torch.no_grad()
+def least(fused: FusedTalker, talker: Talker, state: RowState) -> Agreed:
+    """What agrees least between the kernels and the modules without any, on idle rows."""
+    with without_few(talker):
+        found = [*_frames(fused, talker, state), *_draws(fused, talker)]
+    return min(found, key=lambda each: each.share)
+
+
+def _check_products(talker: Talker, state: RowState) -> None:
+    """Prompts in the modules, with the kernels that their products use and without."""
+    if not has_few(talker):
+        return
+    try:
+        worst = min(_prompts(talker, state), key=lambda each: each.share)
+        told = "" if worst.share >= 1 else f"they do not agree with PyTorch: {worst.what}."
+    except UNUSABLE as error:
+        told = str(error)
+    if told:
+        forget_few(talker)
+        log.warning("No kernels for products: %s", told)
+
+
+@torch.no_grad()
+def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
+    like, kv = state.hidden, state.kv.rows(0, 1)
+    counts = _each_kind([each for each in LENGTH_BUCKETS if each < state.text.shape[1]])
+    for count in counts:
+        x, at = (
+            _random(like.new_empty(1, count, like.shape[1])),
+            Placement.alike(state.rope, 0, count),
+        )
+        with without_few(talker):
+            wanted = talker.model(x, at, kv)
+        yield _cosine(f"a prompt of {count}", talker.model(x, at, kv), wanted)
+    _clear(kv)
+
+
+def _frames(fused: FusedTalker, talker: Talker, state: RowState) -> Iterator[Agreed]:
+    spans = buckets_to(state.text.shape[1], SPAN_BUCKETS)
+    for buffer in (state.kv, state.predictor.kv):
+        _random(buffer.keys, 1)
+        _random(buffer.values, 2)
+    for count in _each_kind(buckets_to(len(state.status), BATCH_BUCKETS)):
+        view = replace(state.rows(0, count), hidden=_random(state.hidden[:count].clone(), 3))
+        for span in spans:
+            yield from _steps(fused, talker, view, span)
+        yield from _codes(fused, talker, view)
+    _clear(state.kv)
+    _clear(state.predictor.kv)
+
+
+def _each_kind(counts: tuple[int, ...] | list[int]) -> list[int]:
+    """The first of those that run in the same kernels, by themselves and as two tokens each."""
+    kinds: dict[tuple[object, ...], int] = {}
+    for count in counts:
+        sizes = [variant(n, quantised=q) for n in (count, 2 * count) for q in (False, True)]
+        kinds.setdefault((*sizes, splits(2**20, count)), count)
+    return list(kinds.values())
+
+
+def _steps(fused: FusedTalker, talker: Talker, view: RowState, span: int) -> Iterator[Agreed]:
+    """The talker's step with rows all over their ``span``: what it gives, and what it stores."""
+    count = len(view.status)
+    every = torch.arange(count, device=view.hidden.device)
+    for first in (span - 1, span // 3):
+        at = (first + every * (span * 3 // 8 + 1)) % span
+        rows, x = replace(view, positions=at), _random(view.hidden.clone())
+        what = f"a step of {count} rows over {span}"
+        wanted = talker.step(x, at, view.kv, view.rope, span)
+        stored = [_taken(part, every, at) for part in (view.kv.keys, view.kv.values)]
+        got = fused.step(x, rows, span)
+        yield _cosine(what, got, wanted)
+        kept = [_taken(part, every, at) for part in (view.kv.keys, view.kv.values)]
+        for after, before in zip(kept, stored, strict=True):
+            yield _cosine(f"what {what} stores", after, before)
+
+
+def _taken(buffer: Tensor, rows: Tensor, at: Tensor) -> Tensor:
+    """What all layers have at one position of each row [B, layers, heads * size]; zeros instead."""
+    taken = buffer[:, rows, :, at].flatten(2)
+    buffer[:, rows, :, at] = 0
+    return taken
+
+
+def _codes(fused: FusedTalker, talker: Talker, view: RowState) -> Iterator[Agreed]:
+    """Scores of code 0, and the code predictor's passes, from the same codes."""
+    predictor, count = talker.code_predictor, len(view.status)
+    scores = fused.kernels.linear(view.hidden, fused.head)
+    yield _cosine(f"scores of {count} rows", scores, talker.codec_head(view.hidden))
+    what, norm = f"the code predictor with {count} rows", fused.predictor.norm
+    first = _random(view.hidden.clone(), 4)
+    wanted = predictor(view.hidden, first, view.predictor)[:, 0]
+    state = fused.prologue(view, first)
+    yield _cosine(what, fused.kernels.normalise(state, norm), wanted)
+    last, every = len(predictor.lm_head), torch.arange(count, device=first.device)
+    for group in sorted({1, last // 2, last - 1} - {0}):
+        code = every * 7 % len(fused.tables[group - 1])
+        embedded = predictor.embed(group, code)
+        wanted = predictor.step(embedded, group, view.predictor)[:, 0]
+        state = fused.follow(fused.tables[group - 1][code], view, group)
+        scores = fused.kernels.linear(state, fused.heads[group], norm)
+        yield _cosine(f"{what}, code {group + 1}", scores, predictor.lm_head[group](wanted))
+
+
+def _draws(fused: FusedTalker, talker: Talker) -> Iterator[Agreed]:
+    """Choices from the same scores, and what is read of the tables for them."""
+    like, config = talker.codec_head.weight, talker.config
+    device, size = like.device, config.vocab_size
+    sampler = SamplerRows.build(DRAWS, device)
+    for row in range(DRAWS):
+        sampler.set(row, SAMPLERS[row % len(SAMPLERS)])
+    every = torch.arange(DRAWS, device=device)
+    noise = Noise(torch.stack((every * 977, every), 1), every * 3)
+    scores = _random(like.new_empty(DRAWS, size)) * 4
+    seen = (torch.arange(size, device=device) + every[:, None]) % 3 == 0
+    penalty = 1 + every / DRAWS
+    end = config.codec_eos_token_id
+    rules = Rules(seen, penalty, every % 2 == 0, end, size - CONTROL_CODES)
+    yield _same("code 0", fused.kernels, (scores, sampler, noise, 0, rules))
+    table = fused.tables[-1]
+    scores = scores[:, : len(table)].contiguous()
+    yield _same("another code", fused.kernels, (scores, sampler, noise, 2, None, table))
+    codes = every[:, None] * 5 + torch.arange(len(fused.heads) + 1, device=device)
+    tables = fused.first_table, fused.others
+    codes = codes % min(len(fused.first_table), fused.others.shape[1])
+    wanted = plain.embed_sum(codes, *tables)
+    yield _cosine("the sum of embeddings", fused.kernels.embed_sum(codes, *tables), wanted)
+
+
+def _same(what: str, kernels: Kernels, given: tuple[object, ...]) -> Agreed:
+    """Equal choices; what is embedded must be the choice's own row."""
+    (got, embedded), (wanted, _) = kernels.sample(*given), plain.sample(*given)  # type: ignore[arg-type]
+    share = float((got == wanted).float().mean()) / LEAST_DRAWN
+    table = given[-1]
+    if embedded is not None and isinstance(table, Tensor):
+        share *= float(torch.equal(embedded, table[got]))
+    return Agreed(f"{what} is chosen alike in {share * LEAST_DRAWN:.2f} of the draws", share)
+
+
+def _cosine(what: str, got: Tensor, wanted: Tensor) -> Agreed:
+    cosines = nn.functional.cosine_similarity(got.float(), wanted.float(), dim=-1)
+    found = float(cosines.nan_to_num(-1.0).min())
+    return Agreed(f"{what}: cosine {found:.4f}", found / LEAST)
+
+
+def _random(buffer: Tensor, seed: int = 0) -> Tensor:
+    """Filled with normal numbers, always the same ones."""
+    generator = torch.Generator(buffer.device).manual_seed(seed)
+    return buffer.normal_(generator=generator)
+
+
+def _clear(kv: KVBuffer) -> None:
+    kv.keys.zero_()
+    kv.values.zero_()
