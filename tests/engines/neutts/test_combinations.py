@@ -65,9 +65,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
     folder = tmp_path_factory.mktemp("combined")
     make_random_gguf(
-        "neutts-nano", folder / "backbone.gguf", small=True, quantisation="F32", end_every=10
+        "neutts-nano", folder / "backbone.gguf", small=True, quantisation="F32", end_every=2
     )
-    make_random_lm(RandomLm("neutts-nano", True, dtype="F32", end_every=10), folder / "backbone")
+    make_random_lm(RandomLm("neutts-nano", True, dtype="F32", end_every=2), folder / "backbone")
     for name in ("codec.safetensors", "codec.onnx"):
         make_random_codec(folder / name, tiny=True)
     (folder / "voices").mkdir()
@@ -243,6 +243,7 @@ def test_a_backbone_on_a_missing_device_is_an_error(models: Models, backbone: st
     [
         ({"codec_repo": "codec.onnx"}, "codec_runtime"),
         ({"codec_precision": "int8"}, "codec_precision"),
+        ({"codec_precision": "int8-layers"}, "codec_precision"),
     ],
 )
 def test_what_pytorch_cannot_decode_is_refused(
@@ -253,6 +254,13 @@ def test_what_pytorch_cannot_decode_is_refused(
     with pytest.raises(SettingsError) as caught:
         open_codec(models.options("gguf", "torch", **more))
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8-layers", "float32"])
+def test_a_precision_is_what_the_codec_says_it_has(models: Models, precision: str) -> None:
+    codec = open_codec(models.options("gguf", "onnx", codec_precision=precision))
+    assert codec.details["precision"] == precision  # type: ignore[attr-defined]
+    codec.close()
 
 
 def test_pytorchs_threads_are_left_to_a_backbone_in_it(

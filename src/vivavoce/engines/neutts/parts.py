@@ -147,7 +147,7 @@ def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
         raise MissingExtra("The codec's checkpoint in PyTorch", "neutts-torch")
     from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
 
-    if options.codec_precision == "int8":
+    if options.codec_precision.startswith("int8"):
         raise SettingsError("int8 is for the codec in ONNX Runtime.", param="codec_precision")
     around = options.lookback + options.lookforward
     windows = tuple(around + size for size in schedule_of(options).chunks)
