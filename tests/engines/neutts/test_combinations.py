@@ -24,7 +24,12 @@ NEEDED = ("llama_cpp", "gguf", "onnx", "onnxruntime", "piper", "torch", "tokeniz
 if missing := [name for name in NEEDED if find_spec(name) is None]:
     pytest.skip(f"for want of {', '.join(missing)}", allow_module_level=True)
 
-PAIRS = [("gguf", "onnx"), ("gguf", "torch"), ("torch", "onnx"), ("torch", "torch")]
+PAIRS = [
+    pytest.param(("gguf", "torch"), id="gguf-torch"),
+    pytest.param(("torch", "torch"), id="torch-torch"),
+    pytest.param(("gguf", "onnx"), id="gguf-onnx", marks=pytest.mark.slow),
+    pytest.param(("torch", "onnx"), id="torch-onnx", marks=pytest.mark.slow),
+]
 LONG = {"max_codes": 60, "min_tokens": 60, "guards": False}
 CODES = 60
 MANY_STEPS = 5_000
@@ -86,7 +91,7 @@ def speaking(options: NeuTTSOptions) -> Iterator[NeuTTSEngine]:
         engine.unload()
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids="-".join)
+@pytest.fixture(scope="module", params=PAIRS)
 def paired(request: pytest.FixtureRequest, models: Models) -> Iterator[NeuTTSEngine]:
     with speaking(models.options(*request.param)) as engine:
         yield engine
