@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -169,15 +169,61 @@ def test_a_full_queue_says_when_to_come_again(room: Room) -> None:
     assert not last.over.done()
 
 
-@pytest.mark.parametrize("bound", ["MAX_QUEUED_S", "MAX_TURN_S"])
-def test_too_much_sound_is_refused(room: Room, bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(play_queue, bound, 0.25)
-    turn = room.queue.enter()
-    pushing: Callable[[], object] = lambda: turn.push(chunk(0.1))  # noqa: E731
-    for _ in range(3):
-        pushing()
+def test_too_much_sound_takes_no_more_utterances(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_queue, "MAX_QUEUED_S", 0.25)
+    spoken(room.queue, 0.1, 0.1, 0.1)
+    with pytest.raises(Busy, match="1 utterances"):
+        room.queue.enter()
+
+
+def test_a_turn_that_grows_too_far_is_refused_and_what_it_has_is_heard(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_queue, "MAX_BEHIND_S", 0.45)
+    first, second = spoken(room.queue, 0.1, 0.1, 0.1), room.queue.enter()
+    for _ in range(2):
+        second.push(chunk(0.2))
+    with pytest.raises(Busy, match="rest is not spoken"):
+        second.push(chunk(0.3))
+    second.finish()
+    room.sink(0).may_end.set()
+    assert first.over.result(PATIENCE_S) == "played"
+    room.sink(1).may_end.set()
+    assert second.over.result(PATIENCE_S) == "played"
+    assert room.sink(1).levels == pytest.approx([0.2, 0.2])
+
+
+def test_what_was_played_makes_room_to_grow(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(play_queue, "MAX_BEHIND_S", 0.25)
+    first, second = spoken(room.queue, 0.1, 0.1), room.queue.enter()
+    second.push(chunk(0.2))
     with pytest.raises(Busy):
-        pushing() if bound == "MAX_TURN_S" else room.queue.enter()
+        second.push(chunk(0.2))
+    room.sink(0).may_end.set()
+    first.over.result(PATIENCE_S)
+    second.push(chunk(0.2))
+    assert second.queued_s == pytest.approx(0.2)
+
+
+def test_who_was_dropped_takes_no_place(room: Room) -> None:
+    first = spoken(room.queue, 0.1)
+    room.sink(0)
+    for _ in range(5):
+        waiting = [room.queue.enter(), room.queue.enter()]
+        assert room.queue.state.turns == 3
+        with pytest.raises(Busy):
+            room.queue.enter()
+        for turn in waiting:
+            turn.drop()
+        assert room.queue.state.turns == 1
+    last = room.queue.enter()
+    assert [turn.over.result(0) for turn in waiting] == ["dropped"] * 2
+    room.sink(0).may_end.set()
+    assert first.over.result(PATIENCE_S) == "played"
+    last.finish()
+    assert last.over.result(PATIENCE_S) == "played"
 
 
 def test_a_device_that_fails_spoils_one_turn_alone(room: Room) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+NEUTTS = ("llama_cpp", "gguf", "onnx", "onnxruntime", "piper")
 ENGINES = [
     pytest.param("fake", id="fake"),
     pytest.param(
@@ -44,20 +46,35 @@ ENGINES = [
         "neutts",
         id="neutts",
         marks=pytest.mark.skipif(
-            not all(map(_installed, ("llama_cpp", "gguf", "onnx", "onnxruntime", "piper"))),
-            reason="the extra 'neutts' is not installed",
+            not all(map(_installed, NEUTTS)), reason="the extra 'neutts' is not installed"
         ),
     ),
+    *(
+        pytest.param(
+            name,
+            id=name,
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    not all(map(_installed, (*NEUTTS, "torch", "tokenizers"))),
+                    reason="the extra 'neutts-torch' is not installed",
+                ),
+            ],
+        )
+        for name in ("neutts-gguf-torch", "neutts-torch-onnx", "neutts-torch-torch")
+    ),
 ]
+"""NeuTTS once more by what its backbone and its codec run on."""
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def loaded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    models = {"qwen3": random_model, "neutts": random_neutts}
-    options = models[request.param](tmp_path_factory) if request.param in models else {}
-    engine = create_engine(request.param, options)
+    name, _, runtimes = request.param.partition("-")
+    models = {"qwen3": random_model, "neutts": partial(random_neutts, runtimes=runtimes)}
+    options = models[name](tmp_path_factory) if name in models else {}
+    engine = create_engine(name, options)
     engine.load()
     yield engine
     engine.unload()
@@ -76,18 +93,32 @@ def random_model(folders: pytest.TempPathFactory) -> dict[str, Any]:
     return {"model": str(folder), "device": "cpu", "threads": 1, "positions": 256}
 
 
-def random_neutts(folders: pytest.TempPathFactory) -> dict[str, Any]:
-    """Options of a tiny random backbone and codec; when it stops is chance, as above."""
+def random_neutts(folders: pytest.TempPathFactory, runtimes: str) -> dict[str, Any]:
+    """Options of a tiny random backbone and codec; when it stops is chance, as above.
+
+    ``runtimes``: of backbone and codec, as in "torch-onnx"; "": those of the extra ``neutts``.
+    """
     from vivavoce.engines.neutts.codec.random_codec import make_random_codec
     from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 
     folder = folders.mktemp("neutts")
     model = folder / "neutts-nano.gguf"
-    make_random_gguf("neutts-nano", model, small=True, quantisation="F32", seed=4, end_every=60)
-    codec = make_random_codec(folder / "codec.onnx", tiny=True)
+    backbone, _, codec = (runtimes or "gguf-").partition("-")
+    if backbone == "gguf":
+        make_random_gguf("neutts-nano", model, small=True, quantisation="F32", seed=4, end_every=60)
+    else:
+        from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+
+        model = make_random_lm(
+            RandomLm("neutts-nano", True, dtype="F32", end_every=60), folder / "lm"
+        )
+    options: dict[str, Any] = {"backbone_repo": str(model), "min_tokens": 60}
+    if codec:
+        options |= {"codec_runtime": codec, "codec_precision": "float32"}
+    name = "codec.safetensors" if codec else "codec.onnx"
+    options["codec_repo"] = str(make_random_codec(folder / name, tiny=True))
     threads = {"threads": 1, "batch_threads": 1, "codec_threads": 1}
-    exact = {"prune": False, "cache_precision": "float32", "min_tokens": 60}
-    return {"backbone_repo": str(model), "codec_repo": str(codec), **exact, **threads}
+    return options | {"prune": False, "cache_precision": "float32", "context": 768} | threads
 
 
 @pytest.fixture

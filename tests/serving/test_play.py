@@ -14,6 +14,7 @@ import pytest
 
 from serving.conftest import LiveServer, Serve, settle
 from vivavoce.audio import play as play_room
+from vivavoce.audio import play_queue
 from vivavoce.audio.decode import decode_audio
 from vivavoce.audio.play import NullSink
 from vivavoce.errors import PlaybackError
@@ -110,7 +111,8 @@ def test_skip_ends_the_first_and_frees_its_slot(serve: Serve) -> None:
 def test_with_nothing_to_end_nothing_is_ended(desk: LiveServer) -> None:
     for what in ("skip", "stop"):
         assert desk.client.post(f"/v1/audio/play/{what}").json() == {"ended": 0}
-    assert state(desk) == {"playback": "null", "playing": False, "queued": 0, "seconds": 0.0}
+    told = {"playback": "null", "playing": False, "queued": 0, "seconds": 0.0, "failures": []}
+    assert state(desk) == told
 
 
 def test_whoever_waits_for_what_is_stopped_is_told(serve: Serve) -> None:
@@ -192,6 +194,54 @@ def test_a_device_that_is_gone_is_said(desk: LiveServer, monkeypatch: pytest.Mon
     assert answer.json()["error"]["code"] == "playback_error"
     monkeypatch.setattr(playing.queue, "_open_sink", NullSink)
     assert play(desk, wait="played")["state"] == "played"
+
+
+def test_what_fails_after_the_answer_is_told_by_the_state(serve: Serve) -> None:
+    server = serve(playback="null", fake={"paced": True})
+    began_s = time.time()
+    for _ in range(10):
+        play(server, "First some words, then a failword.", wait="start")
+        assert settle(lambda: server.idle)
+        server.client.post("/v1/audio/play/stop")
+    assert settle(lambda: len(state(server)["failures"]) == 8)
+    told = state(server)["failures"]
+    assert {failure["code"] for failure in told} == {"engine_error"}
+    assert told[-1]["message"]
+    assert began_s - 1 <= told[0]["at"] <= told[-1]["at"] <= time.time() + 1
+
+
+def test_what_an_answer_has_told_is_no_news(desk: LiveServer) -> None:
+    assert desk.speak("/v1/audio/play", input="A failword.").status_code == 500
+    assert desk.speak("/v1/audio/play", voice="nobody").status_code == 400
+    play(desk, LONG, wait="start")
+    desk.client.post("/v1/audio/play/stop")
+    assert settle(lambda: queued(desk) == 0)
+    assert state(desk)["failures"] == []
+
+
+def test_a_device_that_goes_away_after_the_answer_is_told(
+    desk: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaks(NullSink):
+        def finish(self) -> None:
+            super().finish()
+            raise PlaybackError("The device went away.")
+
+    monkeypatch.setattr(desk.server._context.playing.queue, "_open_sink", Breaks)  # type: ignore[union-attr]
+    play(desk, SHORT, wait="done")
+    assert settle(lambda: bool(state(desk)["failures"]))
+    (failure,) = state(desk)["failures"]
+    assert (failure["code"], failure["message"]) == ("playback_error", "The device went away.")
+
+
+def test_a_text_that_would_wait_too_long_is_ended_and_says_so(
+    desk: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(play_queue, "MAX_BEHIND_S", 1.0)
+    refused = desk.speak("/v1/audio/play", input=f"{LONG} {LONG}")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "busy")
+    assert state(desk)["playing"] and state(desk)["seconds"] > 0.5
+    assert settle(lambda: desk.idle)
 
 
 def test_a_server_that_cannot_play_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,8 @@ TurnEnd: TypeAlias = Literal["played", "dropped", "failed"]
 MAX_QUEUED_S = 600.0
 """No more utterances are taken while so much sound waits: about 58 MB at 24,000 Hz."""
 
-MAX_TURN_S = 1_800.0
-"""Sound of one utterance that may wait."""
+MAX_BEHIND_S = 1_800.0
+"""Sound that may wait in all while the utterances that were taken grow: about 173 MB."""
 
 _MIN_RETRY_MS = 500
 
@@ -34,16 +34,19 @@ _MIN_RETRY_MS = 500
 class Turn:
     """One utterance's place in a queue. Whoever makes its sound calls ``push`` and ``finish``.
 
-    ``over`` becomes how it ended; ``error`` says why it could not be played.
+    ``behind_s`` tells the seconds of sound that wait in the whole queue. ``over`` becomes how it
+    ended; ``error`` says why it could not be played.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, behind_s: Callable[[], float]) -> None:
+        self._behind_s = behind_s
         self.over: Future[TurnEnd] = Future()
         self.over.set_running_or_notify_cancel()  # nobody's impatience can cancel it
         self.error: PlaybackError | MissingExtra | None = None
         self.dropped = False
         self._changed = threading.Condition()
         self._chunks: deque[AudioChunk] = deque()
+        self._waiting_s = 0.0
         self._finished = False
         self._sink: Sink | None = None
 
@@ -56,22 +59,24 @@ class Turn:
     def queued_s(self) -> float:
         """Seconds of its sound that were not heard yet."""
         with self._changed:
-            waiting_s = sum(chunk.duration_s for chunk in self._chunks)
-            return waiting_s + (self._sink.queued_s if self._sink is not None else 0.0)
+            return self._waiting_s + (self._sink.queued_s if self._sink is not None else 0.0)
 
     def push(self, chunk: AudioChunk) -> None:
         """Queue sound; returns at once. Nothing happens once it is over or was dropped.
 
-        Raises Busy where too much of it waits already.
+        Raises Busy where too much waits already, of it or before it; what was queued is played.
         """
+        behind_s = self._behind_s()  # before the lock, which the queue takes within its own
         with self._changed:
             if self.dropped or self.over.done() or not len(chunk.samples):
                 return
-            if self.queued_s > MAX_TURN_S:
+            if behind_s > MAX_BEHIND_S:
                 raise Busy(
-                    f"Playback is more than {MAX_TURN_S:g} s behind.", retry_after_ms=_MIN_RETRY_MS
+                    f"Playback is more than {MAX_BEHIND_S:g} s behind; the rest is not spoken.",
+                    retry_after_ms=_MIN_RETRY_MS,
                 )
             self._chunks.append(chunk)
+            self._waiting_s += chunk.duration_s
             self._changed.notify_all()
 
     def finish(self) -> None:
@@ -84,7 +89,7 @@ class Turn:
         """Fall silent at once, and make room for the next. Harmless when it is over."""
         with self._changed:
             self.dropped = True
-            self._chunks.clear()
+            self._forget()
             if self._sink is not None:
                 self._sink.drop()
             self._changed.notify_all()
@@ -104,7 +109,7 @@ class Turn:
     def leave(self, end: TurnEnd) -> None:
         """For the queue's thread: it is over."""
         with self._changed:
-            self._chunks.clear()
+            self._forget()
             self._sink = None
         self.over.set_result(end)
 
@@ -112,7 +117,15 @@ class Turn:
         """The next piece; waits for it. None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._chunks or self._finished or self.dropped)
-            return self._chunks.popleft() if self._chunks else None
+            if not self._chunks:
+                return None
+            chunk = self._chunks.popleft()
+            self._waiting_s = self._waiting_s - chunk.duration_s if self._chunks else 0.0
+            return chunk
+
+    def _forget(self) -> None:
+        self._chunks.clear()
+        self._waiting_s = 0.0
 
     def _playing_on(self, sink: Sink) -> Sink:
         with self._changed:
@@ -124,7 +137,8 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """``playing``: sound is going out. ``turns``: utterances, that one included."""
+    """``playing``: sound is going out. ``turns``: utterances that will be heard, that one
+    included."""
 
     playing: bool
     turns: int
@@ -151,20 +165,22 @@ class PlaybackQueue:
         """What is going on now."""
         with self._changed:
             playing = bool(self._turns) and self._turns[0].playing
-            return QueueState(playing, len(self._turns), self._queued_s())
+            return QueueState(playing, len(self._live()), self._queued_s())
 
     def enter(self) -> Turn:
         """The next place in the queue. Raises Busy when there is none, or the queue is closed."""
         with self._changed:
             if self._closed:
                 raise Busy("Playback has ended.", retry_after_ms=_MIN_RETRY_MS)
-            queued_s = self._queued_s()
-            if len(self._turns) >= self._max_turns or queued_s > MAX_QUEUED_S:
+            queued_s, live = self._queued_s(), self._live()
+            if len(live) >= self._max_turns or queued_s > MAX_QUEUED_S:
+                first_s = live[0].queued_s if live else 0.0
                 raise Busy(
-                    f"{len(self._turns)} utterances ({queued_s:.0f} s) wait to be played.",
-                    retry_after_ms=max(_MIN_RETRY_MS, math.ceil(self._turns[0].queued_s * 1000)),
+                    f"{len(live)} utterances ({queued_s:.0f} s) wait to be played.",
+                    retry_after_ms=max(_MIN_RETRY_MS, math.ceil(first_s * 1000)),
                 )
-            turn = Turn()
+            self._let_dropped_go()
+            turn = Turn(self._all_queued_s)
             self._turns.append(turn)
             self._changed.notify_all()
             self._wake()
@@ -197,10 +213,24 @@ class PlaybackQueue:
 
     def _drop(self, count: int) -> list[Turn]:
         with self._changed:
-            ended = [turn for turn in self._turns if not turn.dropped][:count]
+            ended = self._live()[:count]
         for turn in ended:
             turn.drop()
         return ended
+
+    def _live(self) -> list[Turn]:
+        return [turn for turn in self._turns if not turn.dropped]
+
+    def _let_dropped_go(self) -> None:
+        """Those that wait; the first one is in the thread's hands."""
+        gone = [turn for turn in list(self._turns)[1:] if turn.dropped]
+        for turn in gone:
+            self._turns.remove(turn)
+            turn.leave("dropped")
+
+    def _all_queued_s(self) -> float:
+        with self._changed:
+            return self._queued_s()
 
     def _queued_s(self) -> float:
         return sum(turn.queued_s for turn in self._turns)

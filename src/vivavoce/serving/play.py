@@ -19,7 +19,7 @@ from vivavoce.serving.context import context_of
 from vivavoce.serving.disconnect import until_disconnect
 from vivavoce.serving.models import check_model
 from vivavoce.serving.outputs import encoding_of
-from vivavoce.serving.playing import Play, Playing, PlayOrder, State, Wait
+from vivavoce.serving.playing import Play, PlayFailure, Playing, PlayOrder, State, Wait
 from vivavoce.serving.problems import documented, problem_response
 from vivavoce.serving.reading import Model, read_json
 from vivavoce.serving.speaking import header_names
@@ -74,6 +74,14 @@ class Answered(Played):
     output: str | None = Field(None, description="The file that is or will be there, as asked for.")
 
 
+class FailedLater(BaseModel):
+    """An utterance that went wrong after its request was answered."""
+
+    code: str
+    message: str
+    at: float = Field(description="Unix time in seconds.")
+
+
 class PlaybackState(BaseModel):
     """What is going on."""
 
@@ -81,6 +89,9 @@ class PlaybackState(BaseModel):
     playing: bool
     queued: int = Field(description="Utterances, the one that is playing included.")
     seconds: float = Field(description="Sound that was made and not yet heard.")
+    failures: list[FailedLater] = Field(
+        description="The last that no answer could tell, the oldest first."
+    )
 
 
 class Ended(BaseModel):
@@ -107,13 +118,15 @@ async def play(request: Request) -> Response:
 
 @router.get("/v1/audio/play", summary="What is playing", responses=documented(404))
 async def state(request: Request) -> PlaybackState:
-    """What is heard now, and what waits."""
-    queue = _playing(request).queue.state
+    """What is heard now, what waits, and what went wrong lately."""
+    playing = _playing(request)
+    queue = playing.queue.state
     return PlaybackState(
         playback=context_of(request).settings.playback,
         playing=queue.playing,
         queued=queue.turns,
         seconds=round(queue.queued_s, 3),
+        failures=[_told(failure) for failure in list(playing.failures)],
     )
 
 
@@ -190,6 +203,11 @@ class PlayResponse(Response):
             if ignored := header_names(self._unknown_fields, stream):
                 headers["X-Ignored-Fields"] = ", ".join(ignored)
         return headers
+
+
+def _told(failure: PlayFailure) -> FailedLater:
+    error = failure.error
+    return FailedLater(code=error.code, message=error.message, at=round(failure.at_s, 3))
 
 
 def _fields(play: Play) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,7 +14,7 @@ import numpy as np
 
 from vivavoce.audio.play import NullSink, Player, Sink
 from vivavoce.audio.play_queue import PlaybackQueue, Turn
-from vivavoce.errors import VivavoceError
+from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.outputs import OutputFolder, write_whole
 from vivavoce.settings import Settings
@@ -30,6 +31,7 @@ Wait: TypeAlias = Literal["start", "done", "played"]
 State: TypeAlias = Literal["started", "done", "played", "stopped"]
 
 CHECK_HZ = 24_000
+MAX_FAILURES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,20 @@ class PlayOrder:
     encoding: str = "wav"
 
 
+@dataclass(frozen=True, slots=True)
+class PlayFailure:
+    """What went wrong after the answer; ``at_s`` is Unix time."""
+
+    error: VivavoceError
+    at_s: float
+
+
 @dataclass(eq=False, slots=True)
 class Play:
     """One order under way. ``ahead`` counts the utterances that were before it.
 
-    ``stopped``: somebody skipped it. ``playback_ms`` is what was waited for after its synthesis.
+    ``answered``: whoever asked for it no longer waits. ``playback_ms`` is what was waited for after
+    its synthesis.
     """
 
     order: PlayOrder
@@ -56,6 +67,7 @@ class Play:
     stream: SpeechStream | None = None
     task: asyncio.Task[None] | None = None
     playback_ms: float | None = None
+    answered: bool = False
     spoken: list[Samples] = field(default_factory=list)
 
     @property
@@ -74,7 +86,10 @@ class Play:
 
 
 class Playing:
-    """Speaks orders into a playback queue, in the order in which they came."""
+    """Speaks orders into a playback queue, in the order in which they came.
+
+    ``failures`` are the last ones that no answer could tell, the oldest first.
+    """
 
     def __init__(
         self,
@@ -88,6 +103,7 @@ class Playing:
         self._service = service
         self._in_flight = in_flight
         self._plays: dict[Turn, Play] = {}
+        self.failures: deque[PlayFailure] = deque(maxlen=MAX_FAILURES)
 
     async def play(self, order: PlayOrder) -> Play:
         """Speak and play; returns when the order says so. Cancelling this takes it all back.
@@ -124,6 +140,7 @@ class Playing:
         play.task = asyncio.create_task(self._speak(play))
         self._plays[turn] = play
         play.task.add_done_callback(lambda task: self._spoken(play, task))
+        turn.over.add_done_callback(lambda _: self._failed(play, turn.error))
         return play
 
     async def _speak(self, play: Play) -> None:
@@ -157,6 +174,7 @@ class Playing:
             began_s = time.monotonic()
             await asyncio.wait({asyncio.wrap_future(turn.over)})
             play.playback_ms = (time.monotonic() - began_s) * 1000
+        play.answered = True
         if turn.over.done() and turn.error is not None:
             raise turn.error
 
@@ -167,8 +185,15 @@ class Playing:
         error = None if task.cancelled() else task.exception()
         if isinstance(error, VivavoceError):
             log.warning("not spoken whole", extra={"code": error.code, "why": error.message})
+            self._failed(play, error)
         elif error is not None:
             log.error("speech to be played failed", exc_info=error)
+            self._failed(play, EngineError("The speech failed; the log says why."))
+
+    def _failed(self, play: Play, error: VivavoceError | None) -> None:
+        """From any thread: remember what no answer will tell."""
+        if error is not None and play.answered:
+            self.failures.append(PlayFailure(error, time.time()))
 
     async def _drop(self, turns: list[Turn]) -> int:
         for turn in turns:

@@ -14,6 +14,7 @@ from vivavoce.engines.neutts.backbone import (
     Codes,
     Emitted,
     Prompt,
+    Reading,
     TokenSampling,
 )
 from vivavoce.engines.neutts.family import NANO, TWO_E, Family
@@ -85,6 +86,8 @@ class StubBackbone:
     prompts: list[Prompt] = field(default_factory=list)
     samplings: list[TokenSampling] = field(default_factory=list)
     loaded: bool = False
+    evaluated: int = 0
+    slices: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.vocabulary = StubVocabulary(self.family)
@@ -110,15 +113,23 @@ class StubBackbone:
     def release(self, row: int) -> None:
         self.rows.pop(row, None)
 
-    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
+    @property
+    def reading(self) -> Reading:
+        left = sum(max(0, len(row.prompt.ids) - row.read) for row in self.rows.values())
+        return Reading(self.evaluated, left)
+
+    def step(self, *, codec_runs: bool = False, busy_slice: int = 0) -> Sequence[Emitted]:
         if self.fault is not None:
             raise self.fault
+        self.slices.append(busy_slice)
         emitted = [self._next(number, row) for number, row in list(self.rows.items())]
         return [each for each in emitted if each is not None]
 
     def _next(self, number: int, row: _Row) -> Emitted | None:
         if row.read < len(row.prompt.ids):
-            row.read += PREFILL_SLICE
+            size = self.slices[-1] or PREFILL_SLICE
+            self.evaluated += min(size, len(row.prompt.ids) - row.read)
+            row.read += size
             return None
         nothing = np.zeros(0, np.int32)
         if row.made >= self.length(row.prompt, row.sampling):

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from engines.neutts.stubs import StubBackbone, StubCodec, codes_of, sound_of
 from vivavoce.engines.base import Produced
 from vivavoce.engines.neutts.engine import NeuTTSEngine
 from vivavoce.engines.neutts.family import TWO_E
+from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.options import NeuTTSOptions
 from vivavoce.engines.neutts.ramp import RAMPS
+from vivavoce.engines.neutts.slices import SMALLEST_SLICE, UNHEARD_SLICE
 from vivavoce.engines.neutts.voices import ReferenceVoice
 from vivavoce.errors import EmptyInput, EngineError, InputError, Unsupported, VivavoceError
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
@@ -179,9 +182,9 @@ def test_long_silence_is_cut(make: Make) -> None:
             return np.zeros(len(codes) * 480, np.float32)
 
     class Slow(StubBackbone):
-        def step(self, *, codec_runs: bool = False) -> Any:
+        def step(self, **known: Any) -> Any:
             time.sleep(0.002)  # The codec keeps up with a real backbone, too.
-            return super().step(codec_runs=codec_runs)
+            return super().step(**known)
 
     engine = make(Slow(length=lambda *_: 700), Silent())
     long = "This sentence is long enough to be said in more than a dozen seconds, " * 4
@@ -254,6 +257,80 @@ def test_a_fault_of_the_backbone_is_the_engines(make: Make) -> None:
     with pytest.raises(RuntimeError, match="gone"):
         engine.step()
     parts(engine)[0].fault = None
+
+
+class Clocked(StubBackbone):
+    """Its steps take what they are said to, on a clock of their own: (token, prompt token)."""
+
+    now_s = 1_000.0
+    costs_s = (0.0, 0.0)
+
+    def step(self, *, codec_runs: bool = False, busy_slice: int = 0) -> Any:
+        before = self.evaluated
+        emitted = super().step(codec_runs=codec_runs, busy_slice=busy_slice)
+        token_s, prompt_s = self.costs_s
+        self.now_s += token_s + prompt_s * (self.evaluated - before)
+        return emitted
+
+
+class AtOnce(Lane[Any, Any]):
+    """Works when it is told to, in no time."""
+
+    done: Done[Any, Any] | None = None
+
+    @property
+    def free(self) -> bool:
+        return self.done is None
+
+    def start(self, job: Any) -> None:
+        self.done = Done(job, self._work(job), None, 0.001)
+
+    def collect(self, wait_s: float = 0.0) -> Done[Any, Any] | None:
+        done, self.done = self.done, None
+        return done
+
+
+def slices_of_a_second_caller(
+    make: Make, monkeypatch: pytest.MonkeyPatch, token_s: float, codes: int
+) -> list[int]:
+    """The slices of a prompt that is read after another caller has spoken ``codes``."""
+    backbone = Clocked(length=lambda *_: 400)
+    backbone.costs_s = token_s, token_s / 4
+    monkeypatch.setattr("vivavoce.engines.neutts.engine.Lane", AtOnce)
+    engine = make(backbone)
+    clock = SimpleNamespace(monotonic=lambda: backbone.now_s, perf_counter=lambda: backbone.now_s)
+    for module in ("engine", "speaking"):
+        monkeypatch.setattr(f"vivavoce.engines.neutts.{module}.time", clock)
+    long = "This sentence is long enough to be said in more than a dozen seconds, " * 2
+    first = engine.admit(say(engine, long, options={"max_codes": 400, "guards": False}))
+    recorded = engine.record(first)
+    while len(recorded) < codes:
+        engine.step()
+    before = len(backbone.slices)
+    second = engine.admit(say(engine, "And who are you?", voice=voice(300)))
+    run(engine, first, second)
+    return [size for size in backbone.slices[before:] if size]
+
+
+def test_a_prompt_is_read_quickly_where_others_have_sound_in_hand(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = slices_of_a_second_caller(make, monkeypatch, token_s=0.004, codes=150)
+    assert slices and min(slices[:-1]) >= 96
+
+
+def test_a_prompt_is_read_slowly_where_others_would_starve(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = slices_of_a_second_caller(make, monkeypatch, token_s=0.019, codes=60)
+    assert len(slices) > 20 and set(slices[:20]) == {SMALLEST_SLICE}
+
+
+def test_where_nobody_is_heard_yet_a_prompt_is_read_in_middling_slices(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = slices_of_a_second_caller(make, monkeypatch, token_s=0.01, codes=1)
+    assert slices[0] == UNHEARD_SLICE
 
 
 def test_a_length_limit_covers_all_parts(make: Make) -> None:

@@ -38,11 +38,11 @@ HALF_S = 24_000
 class Served:
     """A running server and a client of it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: Any) -> None:
         self.settings = Settings(
             engine="neutts",
             model_id=str(folder / "backbone.gguf"),
-            neutts=options(folder),
+            neutts=options(folder) | more,
             port=0,
             data_dir=folder / "data",
             playback="null",
@@ -136,6 +136,23 @@ def seed_that_ends(served: Served, **fields: Any) -> dict[str, Any]:
         if spoken(served, body):
             return body
     raise AssertionError("no seed ends")
+
+
+@pytest.mark.skipif(not CLONES, reason="the extra 'neutts-torch' is not installed")
+def test_health_tells_where_the_parts_run(tmp_path: Path) -> None:
+    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+
+    make_tiny(tmp_path)
+    codec = make_random_codec(tmp_path / "codec.safetensors", tiny=True)
+    server = Served(tmp_path, codec_repo=str(codec), codec_runtime="torch")
+    server.start()
+    try:
+        health = server.client.get("/health").json()
+        assert health["devices"] == dict.fromkeys(("backbone", "codec", "encoder"), "cpu")
+        answer = server.client.post(SPEECH, json=HELLO | {"options": {"max_codes": 25}})
+        assert answer.status_code == 200 and 0 < len(answer.content) <= 25 * 480 * 2
+    finally:
+        server.stop()
 
 
 def test_a_request_may_say_how_many_codes_it_takes(served: Served) -> None:

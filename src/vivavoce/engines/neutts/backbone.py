@@ -85,6 +85,14 @@ class Emitted:
     reason: FinishReason | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Prompt tokens: ``evaluated`` since the backbone was made, ``left`` of the rows there are."""
+
+    evaluated: int
+    left: int
+
+
 class Vocabulary(Protocol):
     """Token ids of one model file, all in its original vocabulary."""
 
@@ -137,6 +145,10 @@ class Backbone(Protocol):
     def capacity(self) -> int:
         """How many rows can be live at once."""
 
+    @property
+    def reading(self) -> Reading:
+        """How far the prompts of all rows are read."""
+
     def load(self) -> None:
         """Read the model and be ready to ``admit``. Raises SetupError."""
 
@@ -153,10 +165,11 @@ class Backbone(Protocol):
     def release(self, row: int) -> None:
         """Free a row at once, whatever it is doing. Unknown rows are ignored."""
 
-    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False, busy_slice: int = 0) -> Sequence[Emitted]:
         """One bounded piece of work for all rows.
 
         ``codec_runs``: the codec computes at the same time and should be left a core.
+        ``busy_slice``: most prompt tokens to read while others speak; 0 is the backbone's choice.
 
         A prefill slice (while others speak at most ``PREFILL_SLICE``) together with one token for
         every row that is past its prompt. Returns those rows that have something new.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.manner import Manner, emotion_of, manner_of
-from vivavoce.engines.neutts.voices import reference_of
-from vivavoce.errors import InputError, UnknownVoice, Unsupported
+from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.neutts.voices import builtin_voices, default_first, reference_of
+from vivavoce.errors import InputError, SetupError, UnknownVoice, Unsupported
 from vivavoce.text.languages import language_code
 from vivavoce.types import Utterance, Voice
 
@@ -21,6 +22,20 @@ class Speakable:
     family: Family
     language: str
     voices: tuple[Voice, ...]
+
+
+def with_voices(known: Speakable, options: NeuTTSOptions, *, strict: bool) -> Speakable:
+    """``known`` with the voices of the options; unless ``strict``, faults give "nobody".
+
+    Raises SetupError where ``strict``.
+    """
+    try:
+        found = builtin_voices(known.family, options.voices_dir, known.language)
+        return replace(known, voices=default_first(found, options.voice))
+    except SetupError:
+        if strict:
+            raise
+        return replace(known, voices=builtin_voices(known.family, None, known.language))
 
 
 def check_utterance(known: Speakable, utterance: Utterance) -> Manner:

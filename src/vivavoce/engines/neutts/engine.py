@@ -13,34 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.neutts import catalogue
-from vivavoce.engines.neutts.checks import Speakable, check_utterance
+from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Window
 from vivavoce.engines.neutts.describing import capabilities, details
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
 from vivavoce.engines.neutts.options import NeuTTSOptions
-from vivavoce.engines.neutts.parts import (
-    open_backbone,
-    open_codec,
-    rows_of,
-    schedule_of,
-)
+from vivavoce.engines.neutts.parts import open_backbone, open_codec, rows_of, schedule_of
 from vivavoce.engines.neutts.ramp import ramp_for
 from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next_prefill
 from vivavoce.engines.neutts.script import Script, write_script
+from vivavoce.engines.neutts.slices import Work, prompt_slice, steps_left
 from vivavoce.engines.neutts.speaking import SILENCE, Speaking
 from vivavoce.engines.neutts.voices import (
     ENGINE,
     ReferenceVoice,
     aliases_for,
-    builtin_voices,
-    default_first,
     reference_of,
 )
 from vivavoce.engines.neutts.warm_up import measured_speed
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
-from vivavoce.errors import SetupError, Unavailable, Unsupported, VivavoceError
+from vivavoce.errors import Unavailable, Unsupported, VivavoceError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
 
 if TYPE_CHECKING:
@@ -86,7 +80,7 @@ class NeuTTSEngine(Engine):
         language = self.options.language or catalogue.likely_language(self.options.backbone)
         family = catalogue.likely_family(self.options.backbone)
         self._speakable = Speakable(family, language, ())
-        self._list_voices(strict=False)
+        self._speakable = with_voices(self._speakable, self.options, strict=False)
         self._info = self._describe()
 
     @property
@@ -117,8 +111,8 @@ class NeuTTSEngine(Engine):
         self._mark = load_perth() if self.options.watermark else None
         self._lane = Lane(_work)
         self._warm_up(backbone, codec)
-        self._speakable = replace(self._speakable, family=backbone.family)
-        self._list_voices(strict=True)
+        known = replace(self._speakable, family=backbone.family)
+        self._speakable = with_voices(known, self.options, strict=True)
         self._info = self._describe()
 
     def _warm_up(self, backbone: Backbone, codec: Codec) -> None:
@@ -128,7 +122,7 @@ class NeuTTSEngine(Engine):
         if options.chunks or options.backbone_device == "cuda":
             return
         speed = measured_speed(backbone, codec)
-        self._pace = Pace(speed.token_s, speed.decoded_code_s)
+        self._pace = Pace(speed.token_s, speed.decoded_code_s, speed.token_s / 4)
         around = options.lookback + options.lookforward
         self._schedule = schedule_of(options, ramp_for(speed, around, options.lookforward))
 
@@ -254,14 +248,20 @@ class NeuTTSEngine(Engine):
         reading = [speaking for speaking in self._rows.values() if speaking.reading()]
         making = [speaking for speaking in self._rows.values() if not speaking.reading()]
         began_s = time.perf_counter()
-        lane = self._lane
-        emitted = backbone.step(codec_runs=lane is not None and not lane.free)
+        lane, before = self._lane, backbone.reading.evaluated
+        emitted = backbone.step(
+            codec_runs=lane is not None and not lane.free,
+            busy_slice=self._slice(backbone, len(making)) if reading and making else 0,
+        )
         spent_s = time.perf_counter() - began_s
         for stage, speakings in (("prefill", reading), ("tokens", making)):
             for speaking in speakings:
                 speaking.spent(stage, spent_s)
+        read = backbone.reading.evaluated - before
         if not reading:
             self._pace.stepped(spent_s)
+        elif making and read:
+            self._pace.read(read, spent_s)
         for each in emitted:
             owner = self._rows.get(each.row)
             if owner is None:
@@ -271,6 +271,15 @@ class NeuTTSEngine(Engine):
             owner.take(each)
             if not each.last and owner.looping(each.codes):
                 self._cut(owner)
+
+    def _slice(self, backbone: Backbone, rows: int) -> int:
+        """How much of a prompt to read while ``rows`` speak; CUDA reads any as quickly."""
+        if self.options.backbone_device == "cuda":
+            return 0
+        left = backbone.reading.left
+        asked = (s.demands(self._schedule, steps_left(left)) for s in self._rows.values())
+        demands = list(itertools.chain(*asked))
+        return prompt_slice(demands, Work(left, rows), self._pace, time.monotonic())
 
     def _start_window(self, lane: Lane[_Job, Samples]) -> None:
         """Let the codec's thread decode the most urgent piece that is due."""
@@ -357,18 +366,6 @@ class NeuTTSEngine(Engine):
     def _costs(self) -> WindowCosts:
         around = self._schedule.lookback + self._schedule.lookforward
         return WindowCosts(around, self._schedule.chunks[-1], self.options.adaptive)
-
-    def _list_voices(self, *, strict: bool) -> None:
-        """The voices; before ``load``, which will say what is wrong, faults give "nobody"."""
-        known, options = self._speakable, self.options
-        try:
-            found = builtin_voices(known.family, options.voices_dir, known.language)
-            self._speakable = replace(known, voices=default_first(found, options.voice))
-        except SetupError:
-            if strict:
-                raise
-            found = builtin_voices(known.family, None, known.language)
-            self._speakable = replace(known, voices=found)
 
     def _loaded(self) -> Backbone:
         if self._backbone is None:

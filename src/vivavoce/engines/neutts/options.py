@@ -18,7 +18,8 @@ DEFAULT_ROWS = {"cpu": 4, "cuda": 16}
 
 Count = Annotated[int, Ge(0)]
 Share = Annotated[float, Gt(0.0), Le(1.0)]
-Precision: TypeAlias = Literal["auto", "int8", "float32"]
+Precision: TypeAlias = Literal["auto", "int8", "int8-layers", "float32"]
+CodecRuntime: TypeAlias = Literal["auto", "onnx", "torch"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class NeuTTSOptions:
     Hugging Face Hub, downloaded on ``load`` into ``models_dir``, or paths: a ``.gguf`` file or a
     folder with safetensors; a folder or file of weights, or an ``.onnx`` decoder.
     ``backbone_device`` and ``codec_device`` are "cpu" or "cuda"; what is not there is an error.
+    ``codec_runtime`` is what decodes a checkpoint: unless set ONNX Runtime on a CPU, PyTorch on
+    CUDA. ``codec_precision`` "int8-layers" leaves its convolutions in float32.
     ``encoder_repo`` is what clones voices, on ``encoder_device``; empty: none. ``semantic_repo`` is
     its semantic model, where the encoder's own file does not hold it.
 
@@ -56,6 +59,7 @@ class NeuTTSOptions:
     codec_repo: str = DEFAULT_CODEC
     codec_device: Literal["cpu", "cuda"] = "cpu"
     codec_precision: Precision = "auto"
+    codec_runtime: CodecRuntime = "auto"
     encoder_repo: str = DEFAULT_ENCODER
     semantic_repo: str = ""
     encoder_device: Literal["cpu", "cuda"] = "cpu"

@@ -11,6 +11,7 @@ from vivavoce.engines.neutts import hub
 from vivavoce.engines.neutts.codec.stream import Schedule
 from vivavoce.engines.neutts.options import (
     DEFAULT_ROWS,
+    CodecRuntime,
     NeuTTSOptions,
     chunk_sizes,
     cores,
@@ -108,17 +109,17 @@ def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
 def open_codec(options: NeuTTSOptions) -> Codec:
     """The codec, ready to decode. Raises SetupError.
 
-    On CUDA a checkpoint runs in PyTorch, a published graph in ONNX Runtime; on a CPU both run in
-    ONNX Runtime, where it is installed.
+    A published graph runs in ONNX Runtime. A checkpoint does too on a CPU, where that is installed,
+    and runs in PyTorch on CUDA; ``codec_runtime`` says otherwise.
     """
     path = hub.locate(options.codec_repo, models_root(options), hub.CODEC)
-    device, precision = options.codec_device, options.codec_precision
-    if precision == "auto":
-        precision = "int8" if device == "cpu" else "float32"
-    if not _is_graph(path) and (device == "cuda" or find_spec("onnxruntime") is None):
+    if _runtime(path, options) == "torch":
         return _torch_codec(path, options)
     from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
 
+    device, precision = options.codec_device, options.codec_precision
+    if precision == "auto":
+        precision = "int8" if device == "cpu" else "float32"
     return open_onnx_codec(
         path,
         precision=precision,
@@ -128,21 +129,44 @@ def open_codec(options: NeuTTSOptions) -> Codec:
     )
 
 
-def _is_graph(path: Path) -> bool:
-    return path.suffix == ".onnx" or (path / "model.onnx").is_file()
+def _runtime(path: Path, options: NeuTTSOptions) -> CodecRuntime:
+    graph = path.suffix == ".onnx" or (path / "model.onnx").is_file()
+    if graph and options.codec_runtime == "torch":
+        raise SettingsError(
+            f"codec_runtime='torch' needs a checkpoint, and {path} is a graph of ONNX.",
+            param="codec_runtime",
+        )
+    if graph or options.codec_runtime != "auto":
+        return "onnx" if graph else options.codec_runtime
+    fitting = options.codec_device == "cuda" or find_spec("onnxruntime") is None
+    return "torch" if fitting else "onnx"
 
 
 def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
     if find_spec("torch") is None:
-        raise MissingExtra("The codec's checkpoint on this device", "neutts-torch")
+        raise MissingExtra("The codec's checkpoint in PyTorch", "neutts-torch")
     from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
 
-    if options.codec_precision == "int8":
-        raise SettingsError("int8 is for the codec on a CPU.", param="codec_precision")
+    if options.codec_precision.startswith("int8"):
+        raise SettingsError("int8 is for the codec in ONNX Runtime.", param="codec_precision")
     around = options.lookback + options.lookforward
     windows = tuple(around + size for size in schedule_of(options).chunks)
-    precision = None if options.codec_precision == "auto" else options.codec_precision
-    return open_torch_codec(path, device=options.codec_device, precision=precision, windows=windows)
+    return open_torch_codec(
+        path,
+        device=options.codec_device,
+        precision=None if options.codec_precision == "auto" else "float32",
+        windows=windows,
+        threads=_torch_codec_threads(options),
+    )
+
+
+def _torch_codec_threads(options: NeuTTSOptions) -> int:
+    """PyTorch's threads are those of the whole process: a backbone in it has set them (0)."""
+    if options.codec_device == "cuda":
+        return 0
+    path = hub.locate(options.backbone, models_root(options), hub.BACKBONE)
+    torch_too = options.backbone_device == "cpu" and hub.find_gguf(path) is None
+    return 0 if torch_too else threads_of(options).codec
 
 
 def schedule_of(options: NeuTTSOptions, ramp: Ramp = RAMPS[0]) -> Schedule:

@@ -56,14 +56,21 @@ class Piece:
 
 @dataclass(slots=True)
 class Pace:
-    """How long a code takes the backbone (for every row at once), and the codec; as lately seen."""
+    """How long a code takes the backbone (for every row at once), the codec, and how long a token
+    of a prompt takes beside them; as lately seen."""
 
     token_s: float = 0.01
     decoded_code_s: float = 0.001
+    prompt_token_s: float = 0.0025
 
     def stepped(self, spent_s: float) -> None:
         """A step of the backbone without a prompt."""
         self.token_s += (spent_s - self.token_s) * (1 - PACE_MEMORY)
+
+    def read(self, tokens: int, spent_s: float) -> None:
+        """A step of the backbone with ``tokens`` of prompts, in which others spoke."""
+        beside_s = max(0.0, spent_s - self.token_s)
+        self.prompt_token_s += (beside_s / tokens - self.prompt_token_s) * (1 - PACE_MEMORY)
 
     def decoded(self, codes: int, spent_s: float) -> None:
         """A window of ``codes``."""

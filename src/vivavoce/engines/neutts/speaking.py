@@ -11,7 +11,7 @@ import numpy as np
 
 from vivavoce.engines.neutts.backbone import Codes, Emitted, Prompt, TokenSampling
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.stream import CodecStream
+from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
 from vivavoce.engines.neutts.guards import (
     MIN_CODES,
     SILENCE_PEAK,
@@ -21,6 +21,7 @@ from vivavoce.engines.neutts.guards import (
     next_seed,
 )
 from vivavoce.engines.neutts.schedule import RowState, dry_at
+from vivavoce.engines.neutts.slices import CODE_S, Demand, Place, demands
 from vivavoce.engines.neutts.watermark import WatermarkStream
 from vivavoce.errors import EngineError, RunawayOutput, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
@@ -214,6 +215,15 @@ class Speaking:
             self.heard,
             take.ended,
         )
+
+    def demands(self, schedule: Schedule, steps: int) -> list[Demand]:
+        """What a listener needs of the take that makes codes, until ``steps`` more are made."""
+        maker = self.maker
+        if maker is None or not self.heard or maker.row is None or not maker.codes:
+            return []
+        before = sum(take.stream.pending for take in self.takes if take is not maker)
+        place = Place(maker.stream.pending, maker.stream.pieces, self.plays_until_s)
+        return demands(replace(place, dry_s=place.dry_s + before * CODE_S), schedule, steps)
 
     def next_sound(self) -> Samples:
         """The sound that waits longest; nothing where none does."""

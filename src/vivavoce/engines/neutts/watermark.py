@@ -1,4 +1,4 @@
-"""Perth's inaudible watermark on a stream of sound (https://github.com/resemble-ai/perth, MIT).
+"""Perth's watermark on a stream of sound.
 
 Perth marks whole recordings. A piece of a stream is marked with the sound before it as context, and
 only what the mark adds is kept: it fades in and out at the piece's edges, so that no seam is heard.
@@ -24,22 +24,20 @@ FADE = SAMPLE_RATE_HZ // 200
 
 
 def load_perth() -> Mark:
-    """Perth with the weights that come with it. Raises SettingsError where it cannot be used."""
-    try:
-        import perth
+    """Perth with the weights of the installed package.
 
-        marker = perth.PerthImplicitWatermarker()
-    except (ImportError, OSError, RuntimeError, TypeError) as error:
+    Raises SettingsError where that is not installed, ModelFileError for damaged weights.
+    """
+    from vivavoce.engines.neutts.perth import Perth, perth_weights
+
+    weights = perth_weights()
+    if weights is None:
         raise SettingsError(
-            f"watermark=true needs the package resemble-perth with what it imports: {error}",
+            "watermark=true needs the weights in the package resemble-perth: "
+            "pip install --no-deps resemble-perth",
             param="watermark",
-        ) from error
-
-    def mark(samples: Samples) -> Samples:
-        marked = marker.apply_watermark(samples, sample_rate=SAMPLE_RATE_HZ)
-        return np.asarray(marked, np.float32)
-
-    return mark
+        )
+    return Perth.open(weights)
 
 
 class WatermarkStream:

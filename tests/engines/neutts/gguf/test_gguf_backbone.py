@@ -176,6 +176,25 @@ def test_speaking_rows_go_on_while_a_prompt_is_read(backbone: GgufBackbone) -> N
     assert steps >= 300 // PREFILL_SLICE
 
 
+@pytest.mark.parametrize(("busy_slice", "read"), [(0, 16), (7, 7), (40, 40), (5000, PREFILL_SLICE)])
+def test_whoever_steps_says_how_much_is_read_while_others_speak(
+    backbone: GgufBackbone, busy_slice: int, read: int
+) -> None:
+    speaking = TokenSampling(greedy=True, min_tokens=50)
+    backbone.admit(prompt_of(backbone, range(5)), speaking, 40)
+    while not backbone.step():
+        pass
+    waiting = prompt_of(backbone, range(180), template=False)
+    backbone.admit(waiting, GREEDY, 5)
+    before = backbone.reading
+    assert before.left == len(waiting.ids)
+    backbone.step(busy_slice=busy_slice)
+    after = backbone.reading
+    assert after.evaluated - before.evaluated == before.left - after.left == read
+    drain(backbone)
+    assert backbone.reading.left == 0
+
+
 @pytest.mark.parametrize(
     ("codec_runs", "most"), [(True, PREFILL_SLICE), (False, IDLE_PREFILL_SLICE)]
 )

@@ -87,6 +87,17 @@ def test_any_text_is_spelt_whole(vocabulary: GgufVocabulary) -> None:
     assert vocabulary.tokenize("") == ()
 
 
+def test_a_text_is_tokenised_once(
+    vocabulary: GgufVocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    plain = vocabulary._plain
+    monkeypatch.setattr(vocabulary, "_plain", lambda text: asked.append(text) or plain(text))
+    first = vocabulary.tokenize("wˌʌns ənd fɔːɹ ˈɔːl")
+    assert first and vocabulary.tokenize("wˌʌns ənd fɔːɹ ˈɔːl") == first
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("codes", [[-1], [65_536], [3, 70_000]])
 def test_codes_out_of_range_are_refused(vocabulary: GgufVocabulary, codes: list[int]) -> None:
     with pytest.raises(InputError):

@@ -182,6 +182,23 @@ def test_steps_are_bounded(tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(said.codes for said in rows.values())
 
 
+@pytest.mark.parametrize(("busy_slice", "read"), [(0, 32), (7, 7), (100, 100)])
+def test_whoever_steps_says_how_much_is_read_while_others_speak(
+    tiny_lm: TinyLm, busy_slice: int, read: int
+) -> None:
+    backbone = loaded(tiny_lm("neutts-air"))
+    ids = prompt_ids(backbone.vocabulary, 130)
+    backbone.admit(Prompt(ids), GREEDY, 60)
+    while not backbone.step():
+        pass
+    backbone.admit(Prompt(ids), GREEDY, 5)
+    before = backbone.reading
+    assert before.left == len(ids) - 1
+    backbone.step(busy_slice=busy_slice)
+    after = backbone.reading
+    assert after.evaluated - before.evaluated == before.left - after.left == read
+
+
 def test_slices_are_shorter_while_somebody_speaks(
     tiny_lm: TinyLm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

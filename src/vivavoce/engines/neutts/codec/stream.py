@@ -37,6 +37,10 @@ class Schedule:
         if not 0 <= self.crossfade <= self.lookforward:
             raise ValueError(f"crossfade is longer than lookforward: {self}")
 
+    def chunk(self, place: int) -> int:
+        """The size of a piece, counted from 0."""
+        return self.chunks[min(place, len(self.chunks) - 1)]
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -73,8 +77,12 @@ class CodecStream:
     @property
     def next_chunk(self) -> int:
         """Codes of the next piece as the schedule has it."""
-        chunks = self._schedule.chunks
-        return chunks[min(self._pieces, len(chunks) - 1)]
+        return self._schedule.chunk(self._pieces)
+
+    @property
+    def pieces(self) -> int:
+        """How many were given out."""
+        return self._pieces
 
     @property
     def done(self) -> bool:

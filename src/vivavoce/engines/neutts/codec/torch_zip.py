@@ -41,6 +41,7 @@ NUMPY = {
     "F32": "<f4", "F16": "<f2", "BF16": "<u2", "F64": "<f8", "I64": "<i8", "I32": "<i4",
     "I16": "<i2", "I8": "i1", "U8": "u1", "BOOL": "?",
 }  # fmt: skip
+BELOW = ("state_dict", "model")
 DAMAGE = (
     zipfile.BadZipFile, pickle.UnpicklingError, struct.error, EOFError, KeyError, IndexError,
     TypeError, ValueError, AttributeError, NotImplementedError, UnicodeDecodeError, RuntimeError,
@@ -160,12 +161,13 @@ def _table(
 
 
 def _tensors(found: Any) -> dict[str, TensorPlace]:
-    """The tensors of a state dict, which may lie below "state_dict" in what was saved; a tensor
+    """The tensors of a state dict, which may lie below one of ``BELOW`` in what was saved; a tensor
     that was saved by itself has no name."""
     if isinstance(found, TensorPlace):
         return {"": found}
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
+    for name in BELOW:
+        if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+            found = found[name]
     if not isinstance(found, Mapping):
         raise ValueError("it holds no state dict")
     return {str(name): place for name, place in found.items() if isinstance(place, TensorPlace)}

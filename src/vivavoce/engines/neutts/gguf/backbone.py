@@ -23,6 +23,7 @@ from vivavoce.engines.neutts.backbone import (
     Codes,
     Emitted,
     Prompt,
+    Reading,
     TokenSampling,
 )
 from vivavoce.engines.neutts.family import Family
@@ -115,18 +116,14 @@ class _Loaded:
 
 
 class GgufBackbone:
-    """The ``Backbone`` of a GGUF file.
-
-    ``busy_slice`` (see the settings) may be changed between steps: whoever knows how much sound
-    the speaking rows have in hand can let a new one begin sooner.
-    """
+    """The ``Backbone`` of a GGUF file."""
 
     def __init__(self, path: Path | str, settings: GgufSettings | None = None) -> None:
         self._path = Path(path)
         self._settings = settings or GgufSettings()
         self._threads = self._settings.threads or default_threads(usable_cores())
         self._decode_threads = DecodeThreads(self._threads)
-        self.busy_slice = self._settings.busy_slice
+        self._evaluated = 0
         self._device = "cpu"
         self._loaded: _Loaded | None = None
         self._rows: dict[int, _Row] = {}
@@ -157,6 +154,12 @@ class GgufBackbone:
     def capacity(self) -> int:
         """How many rows can be live at once."""
         return self._settings.capacity
+
+    @property
+    def reading(self) -> Reading:
+        """How far the prompts of all rows are read."""
+        waiting = [row for row in self._rows.values() if row.last is None]
+        return Reading(self._evaluated, sum(len(row.prompt) - row.done for row in waiting))
 
     @property
     def evaluated_file(self) -> Path:
@@ -239,7 +242,7 @@ class GgufBackbone:
         if self._rows.pop(row, None) is not None:
             self._open.context.clear(row)
 
-    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False, busy_slice: int = 0) -> Sequence[Emitted]:
         """One token for every speaking row and a slice of the waiting prompts."""
         if not self._rows:
             return []
@@ -248,7 +251,8 @@ class GgufBackbone:
         speaking = [(row, row.last) for row in self._rows.values() if row.last is not None]
         asking = [(row, self._add_token(row, last)) for row, last in speaking]
         idle = PREFILL_SLICE if codec_runs else IDLE_PREFILL_SLICE
-        asking += self._add_prompts(min(self.busy_slice, PREFILL_SLICE) if speaking else idle)
+        busy = min(busy_slice or self._settings.busy_slice, PREFILL_SLICE)
+        asking += self._add_prompts(busy if speaking else idle)
         self._evaluate(len(speaking), codec_runs)
         self._keep_templates()
         return [self._advance(row, place) for row, place in asking]
@@ -309,6 +313,7 @@ class GgufBackbone:
                 row.done = loaded.templates.fork(row.template, row.number)
             start, row.done = row.done, min(row.done + room, len(row.prompt))
             room -= row.done - start
+            self._evaluated += row.done - start
             whole = row.done == len(row.prompt)
             tokens = row.prompt[start : row.done]
             place = loaded.context.batch.add(tokens, start, row.number, scores=whole)

@@ -75,7 +75,8 @@ def check_device(gpu_layers: int) -> str:
         raise SettingsError(
             "The backbone was asked to run on a GPU, but this llama.cpp is built without GPU "
             "support or finds no GPU. Set backbone_device to cpu, or install llama-cpp-python "
-            "built for your GPU."
+            "built for your GPU.",
+            param="backbone_device",
         )
     return devices[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,10 @@ from vivavoce.engines.neutts.gguf.metadata import GgufHeader, read_header
 from vivavoce.errors import InputError, ModelFileError
 
 INPUT_FORMAT = "neuphonic.input_format"
+REMEMBERED = 64
+"""Texts whose tokens are kept, so that a voice's transcript is not tokenised for each utterance:
+llama.cpp looks for each of 65,536 speech tokens in every text, which takes 1 to 2 ms."""
+
 EMOTIONS = "neuphonic.supported_emotions"
 ARCHITECTURE = "general.architecture"
 
@@ -37,6 +42,7 @@ class GgufVocabulary:
         if header.text(ARCHITECTURE) not in FAMILIES:
             find_family(header.text(ARCHITECTURE) or "", bool)
         self._model = LlamaModel(path, vocab_only=True)
+        self._tokens = lru_cache(REMEMBERED)(self._tokenised)
         try:
             self.family = _family(header, self._model)
             self._resolve(path)
@@ -75,14 +81,7 @@ class GgufVocabulary:
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Plain text; special tokens' names in it are spelt out, never parsed."""
-        pieces = [text]
-        while True:
-            ids = [token for piece in pieces for token in self._plain(piece)]
-            names = {self._model.name(token) for token in ids if self._model.is_special(token)}
-            broken = [part for piece in pieces for part in _broken(piece, names)]
-            if len(broken) == len(pieces):
-                return tuple(ids)
-            pieces = broken
+        return self._tokens(text)
 
     def speech_ids(self, codes: Codes | Sequence[int]) -> tuple[int, ...]:
         """Ids of speech codes. Raises InputError for codes out of range."""
@@ -102,6 +101,16 @@ class GgufVocabulary:
     def is_special(self, token: int) -> bool:
         """Whether a token stands for no text."""
         return self._model.is_special(token)
+
+    def _tokenised(self, text: str) -> tuple[int, ...]:
+        pieces = [text]
+        while True:
+            ids = [token for piece in pieces for token in self._plain(piece)]
+            names = {self._model.name(token) for token in ids if self._model.is_special(token)}
+            broken = [part for piece in pieces for part in _broken(piece, names)]
+            if len(broken) == len(pieces):
+                return tuple(ids)
+            pieces = broken
 
     def _plain(self, text: str) -> list[int]:
         return self._model.tokenize(text, special=False) if text else []

@@ -17,6 +17,7 @@ from vivavoce.engines.neutts.backbone import (
     Codes,
     Emitted,
     Prompt,
+    Reading,
     TokenSampling,
 )
 from vivavoce.engines.neutts.family import Family
@@ -89,6 +90,7 @@ class TorchBackbone:
         self._rows: dict[int, _Row] = {}
         self._waiting: list[int] = []
         self._owners = 0
+        self._evaluated = 0
         self._context = self._options.context_tokens
         self._vocabulary: TorchVocabulary | None = None
         self._runner: Runner | None = None
@@ -120,6 +122,12 @@ class TorchBackbone:
     def capacity(self) -> int:
         """How many rows can be live at once."""
         return self._options.capacity
+
+    @property
+    def reading(self) -> Reading:
+        """How far the prompts of all rows are read."""
+        waiting = [self._rows[number] for number in self._waiting]
+        return Reading(self._evaluated, sum(row.last - row.evaluated for row in waiting))
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -192,10 +200,10 @@ class TorchBackbone:
             self._waiting.remove(row)
         self._loaded.stop(row)
 
-    def step(self, *, codec_runs: bool = False) -> Sequence[Emitted]:
+    def step(self, *, codec_runs: bool = False, busy_slice: int = 0) -> Sequence[Emitted]:
         """A slice of the prompts that wait longest, and one token for every row past its own."""
         with torch.no_grad():
-            self._prefill()
+            self._prefill(busy_slice)
             asked = self._ask()
             found: dict[int, list[Emitted]] = {}
             for owners, drawn in self._outbox.collect(self._lag if asked else 0):
@@ -260,10 +268,11 @@ class TorchBackbone:
         if max_tokens < 1:
             raise InputError("max_tokens must be 1 or more.", param="max_tokens")
 
-    def _prefill(self) -> None:
+    def _prefill(self, busy_slice: int) -> None:
         """One slice's worth of prompt tokens of the rows that wait, the first first."""
         speaking = any(row.running for row in self._rows.values())
-        budget = self._place.busy_slice if speaking else self._place.prefill_slice
+        busy = busy_slice or self._place.busy_slice
+        budget = busy if speaking else self._place.prefill_slice
         while self._waiting and budget > 0:
             number = self._waiting[0]
             row = self._rows[number]
@@ -285,6 +294,7 @@ class TorchBackbone:
         start, stop = row.evaluated, min(row.evaluated + min(budget, runner.slice_tokens), bound)
         runner.prefill(number, start, stop)
         row.evaluated = stop
+        self._evaluated += stop - start
         if stop == len(template):
             runner.templates.keep(template, runner.state.kv, number)
         return stop - start
