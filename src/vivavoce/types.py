@@ -7,6 +7,7 @@ rates and encodings exist only behind ``audio/``.
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -175,19 +176,24 @@ class AudioFormat:
 class Timings:
     """Where the time of one request went; milliseconds, monotonic clock. Filled as it runs.
 
-    ``first_audio_ms`` counts from the request's arrival to its first chunk of sound;
-    ``stages_ms`` sums what the engine reports (for Piper: phonemes, encoder, decoder).
+    ``first_token_ms`` and ``first_audio_ms`` count from the request's arrival (``arrived_s``) to
+    the model's first token and to the first chunk of sound. ``tokens`` counts what a model makes
+    one at a time (a code of NeuTTS, a codec frame of Qwen3-TTS). ``stages_ms`` sums what the
+    engine reports (for Piper: phonemes, encoder, decoder).
     """
 
     normalise_ms: float = 0.0
     queue_ms: float = 0.0
+    first_token_ms: float | None = None
     first_audio_ms: float | None = None
     total_ms: float | None = None
     audio_s: float = 0.0
     clauses: int = 0
     characters: int = 0
+    tokens: int = 0
     cached: bool = False
     stages_ms: dict[str, float] = field(default_factory=dict)
+    arrived_s: float = field(default_factory=time.monotonic)
 
     @property
     def rtf(self) -> float | None:

@@ -32,6 +32,7 @@ class Chunks:
         yield AudioChunk(np.zeros(0, np.float32), 1000)
         self.timings.normalise_ms = 1.5
         self.timings.stages_ms["encoder"] = 7.0
+        self.timings.tokens, self.timings.first_token_ms = 50, 0.01
         yield AudioChunk(np.zeros(500, np.float32), 1000)
         yield AudioChunk(np.zeros(500, np.float32), 1000, last=True)
 
@@ -95,6 +96,13 @@ def test_a_stage_some_runs_lack_is_not_counted_as_zero() -> None:
     length = profile_length("x", samples)
     assert length.stages_ms["a"] is not None and length.stages_ms["a"].count == 1
     assert length.rtf is not None and (length.rtf.count, length.rtf.max) == (1, 0.002)
+    assert length.first_token_ms is None and length.tokens_per_s is None
+
+
+def test_tokens_a_second_count_from_the_first_token() -> None:
+    length = profile_length("x", [Sample(1, 1.0, {}, 30.0, 220.0, tokens=11, first_token_ms=20.0)])
+    assert length.first_token_ms is not None and length.first_token_ms.p50 == 20.0
+    assert length.tokens_per_s is not None and length.tokens_per_s.p50 == 50.0
 
 
 def test_the_command(stub: Stub, tmp_path: Path) -> None:
@@ -104,6 +112,7 @@ def test_the_command(stub: Stub, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--json", str(path)], catch_exceptions=False)
     assert result.exit_code == 0
     assert "encoder, ms" in result.output and "1.0 s of sound" in result.output
+    assert "first token, ms" in result.output and "tokens a second" in result.output
     assert "stub (small) on abacus" in result.output
     assert (stub.settings.engine, stub.settings.model_id) == ("fake", "m")
     assert stub.settings.engine_options["capacity"] == "2"

@@ -41,6 +41,16 @@ def test_stream_gives_the_same_sound_in_pieces(synthesizer: vivavoce.Synthesizer
     np.testing.assert_array_equal(np.concatenate([chunk.samples for chunk in chunks]), whole)
 
 
+def test_tokens_are_counted_and_the_first_one_comes_before_the_sound() -> None:
+    with vivavoce.load("fake", step_ms=1.0) as synthesizer:
+        timings = synthesizer.synthesize("Hello there, and good day. And more.").timings
+        engine = synthesizer.service.engine
+    assert isinstance(engine, FakeEngine)
+    assert engine.steps >= timings.tokens > 3
+    assert timings.first_token_ms is not None and timings.first_audio_ms is not None
+    assert 1.0 <= timings.first_token_ms <= timings.first_audio_ms
+
+
 def test_closing_a_stream_cancels(synthesizer: vivavoce.Synthesizer) -> None:
     with synthesizer.stream("word " * 400) as chunks:
         next(chunks)

@@ -54,11 +54,20 @@ class Sample:
     stages_ms: Mapping[str, float]
     first_chunk_ms: float
     total_ms: float
+    tokens: int = 0
+    first_token_ms: float | None = None
 
     @property
     def rtf(self) -> float | None:
         """Seconds of work per second of sound."""
         return self.total_ms / 1000 / self.audio_s if self.audio_s else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How fast the model made tokens after its first one."""
+        if self.first_token_ms is None or self.total_ms <= self.first_token_ms:
+            return None
+        return (self.tokens - 1) * 1000 / (self.total_ms - self.first_token_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,8 @@ class LengthProfile:
     characters: Distribution | None
     audio_s: Distribution | None
     stages_ms: dict[str, Distribution | None]
+    first_token_ms: Distribution | None
+    tokens_per_s: Distribution | None
     first_chunk_ms: Distribution | None
     total_ms: Distribution | None
     rtf: Distribution | None
@@ -128,6 +139,8 @@ def take_sample(speaks: Speaks, text: str, how: Mapping[str, Any]) -> Sample:
         },
         first_chunk_ms=((first_s or ended_s) - started_s) * 1000,
         total_ms=(ended_s - started_s) * 1000,
+        tokens=timings.tokens,
+        first_token_ms=timings.first_token_ms,
     )
 
 
@@ -142,6 +155,8 @@ def profile_length(kind: str, samples: Sequence[Sample]) -> LengthProfile:
             name: Distribution.of(sample.stages_ms.get(name) for sample in samples)
             for name in names
         },
+        first_token_ms=Distribution.of(sample.first_token_ms for sample in samples),
+        tokens_per_s=Distribution.of(sample.tokens_per_s for sample in samples),
         first_chunk_ms=Distribution.of(sample.first_chunk_ms for sample in samples),
         total_ms=Distribution.of(sample.total_ms for sample in samples),
         rtf=Distribution.of(sample.rtf for sample in samples),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vivavoce.bench.profiling import EngineProfile, LengthProfile
+    from vivavoce.bench.stats import Distribution
     from vivavoce.bench.texts import TextSource
     from vivavoce.settings import Settings
 
@@ -87,6 +88,7 @@ def length_table(length: LengthProfile) -> Table:
     characters, audio_s = length.characters, length.audio_s
     named = [
         *((f"{name}, ms", spread) for name, spread in length.stages_ms.items()),
+        *_of_tokens(length),
         ("first chunk, ms", length.first_chunk_ms),
         ("total, ms", length.total_ms),
         ("real-time factor", length.rtf),
@@ -98,6 +100,13 @@ def length_table(length: LengthProfile) -> Table:
         [name, *(getattr(spread, column, None) for column in _COLUMNS)] for name, spread in named
     ]
     return figure_table(title, ("", *_COLUMNS), cells)
+
+
+def _of_tokens(length: LengthProfile) -> list[tuple[str, Distribution | None]]:
+    """For engines whose model makes one token at a time."""
+    if length.first_token_ms is None:
+        return []
+    return [("first token, ms", length.first_token_ms), ("tokens a second", length.tokens_per_s)]
 
 
 def _run(

@@ -59,7 +59,8 @@ class Produced:
 
     ``samples`` may be empty (work without sound yet). With ``last`` the slot is free.
     ``error`` means that this slot alone failed; it implies ``last``. ``stages_ms`` names the work
-    done for this slot in this step.
+    done for this slot in this step. Models that make one token at a time tell how many were made
+    since the last piece, and when (monotonic clock) the utterance's first one was there.
     """
 
     slot: int
@@ -68,6 +69,8 @@ class Produced:
     finish_reason: FinishReason | None = None
     error: VivavoceError | None = None
     stages_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    tokens: int = 0
+    first_token_s: float | None = None
 
 
 class Engine(ABC):

@@ -14,6 +14,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -73,6 +74,7 @@ class _Live:
     began_s: float
     made: int = 0
     chunks: int = 0
+    first_s: float = 0.0
     order: int = field(default=0)
 
 
@@ -219,12 +221,13 @@ class FakeEngine(Engine):
         end = min(live.made + chunk, self._total(live), cap)
         samples = self._sound(live, end)
         live.made, live.chunks = end, live.chunks + 1
+        live.first_s = live.first_s or time.monotonic()
         self._note(live)
+        told = partial(Produced, slot, samples, tokens=1, first_token_s=live.first_s)
         if live.open or end < min(self._total(live), cap):
-            return Produced(slot, samples, stages_ms={"tone": self.options.step_ms})
+            return told(stages_ms={"tone": self.options.step_ms})
         self.release(slot)
-        reason = "stop" if end >= self._total(live) else "length"
-        return Produced(slot, samples, last=True, finish_reason=reason)  # type: ignore[arg-type]
+        return told(last=True, finish_reason="stop" if end >= self._total(live) else "length")
 
     def _sound(self, live: _Live, end: int) -> Samples:
         pitch_hz = live.utterance.voice.data or PITCHES_HZ.get(live.utterance.voice.id, 330.0)

@@ -113,8 +113,7 @@ class ClausePipeline:
             return None
 
     def _take(self, opened: _Opened, produced: Produced) -> Piece:
-        for stage, spent_ms in produced.stages_ms.items():
-            self._timings.stages_ms[stage] = self._timings.stages_ms.get(stage, 0.0) + spent_ms
+        self._account(produced)
         if not np.isfinite(produced.samples).all():
             raise EngineError("The engine produced sound that is not a number.")
         opened.made += len(produced.samples)
@@ -123,6 +122,14 @@ class ClausePipeline:
         self._plays_until_s = max(self._plays_until_s, time.monotonic())
         self._plays_until_s += len(samples) / self._sample_rate_hz
         return Piece(samples, self._index, clause_ended=False)
+
+    def _account(self, produced: Produced) -> None:
+        timings = self._timings
+        for stage, spent_ms in produced.stages_ms.items():
+            timings.stages_ms[stage] = timings.stages_ms.get(stage, 0.0) + spent_ms
+        timings.tokens += produced.tokens
+        if timings.first_token_ms is None and produced.first_token_s is not None:
+            timings.first_token_ms = (produced.first_token_s - timings.arrived_s) * 1000
 
     def _check_length(self, opened: _Opened) -> None:
         if opened.stream is None or OWN_LIMITS & opened.stream.utterance.options.keys():

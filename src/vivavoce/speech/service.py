@@ -145,7 +145,7 @@ class SpeechService:
             raise Unsupported(f"The engine {name!r} cannot clone voices.", param="voice")
         language = self._language(request, voice)
         lexicon = self.options.lexicon.merged(request.lexicon)
-        timings = Timings(characters=len(request.text))
+        timings = Timings(characters=len(request.text), arrived_s=arrived_s)
         began_s = time.monotonic()
         spoken = self._spoken(request, language, lexicon)
         timings.normalise_ms = (time.monotonic() - began_s) * 1000

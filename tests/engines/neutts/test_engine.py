@@ -120,6 +120,18 @@ def test_stages_are_told(make: Make) -> None:
     assert told == {"phonemes", "prefill", "tokens", "codec"}
 
 
+def test_every_token_is_counted_once(make: Make) -> None:
+    engine = make()
+    began_s = time.monotonic()
+    slot = engine.admit(say(engine, "How many are these?"))
+    recorded = engine.record(slot)
+    pieces = run(engine, slot)[slot]
+    assert sum(piece.tokens for piece in pieces) == len(recorded)
+    assert len({piece.first_token_s for piece in pieces}) == 1
+    assert pieces[0].first_token_s is not None
+    assert began_s < pieces[0].first_token_s < time.monotonic()
+
+
 def test_the_prompt_is_the_voice_and_the_text(make: Make) -> None:
     engine = make()
     speak(engine, "My name is Andy", voice=voice(4, "Hello."))

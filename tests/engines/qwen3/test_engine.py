@@ -102,6 +102,15 @@ def spoken(engine: Qwen3Engine, utterance: Utterance) -> tuple[np.ndarray, Sampl
     return np.stack(codes), np.concatenate([piece.samples for piece in pieces]), pieces[-1]
 
 
+def test_every_frame_is_counted_once(speakers: Qwen3Engine) -> None:
+    slot = speakers.admit(saying(speakers, "How many?"))
+    codes = speakers.record(slot)
+    pieces = run(speakers, [slot])[slot]
+    assert sum(piece.tokens for piece in pieces) == len(codes) > 0
+    assert len({piece.first_token_s for piece in pieces}) == 1
+    assert pieces[0].first_token_s is not None
+
+
 MODES = {
     "speaker": ("0.6B-CustomVoice", None, {}),
     "speaker, whole text": ("0.6B-CustomVoice", None, {"options": {"text_layout": "whole"}}),

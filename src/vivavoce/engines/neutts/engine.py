@@ -357,6 +357,8 @@ class NeuTTSEngine(Engine):
             (speaking.ended or "stop") if last else None,
             speaking.error if last else None,
             MappingProxyType(speaking.tell_stages()),
+            speaking.tell_tokens(),
+            speaking.first_token_s,
         )
 
     def _new_stream(self, script: Script) -> CodecStream:

@@ -81,6 +81,8 @@ class Speaking:
     marking: bool = False
     stages_ms: dict[str, float] = field(default_factory=dict)
     recorded: list[int] | None = None
+    first_token_s: float | None = None
+    _untold_tokens: int = 0
     _silence: SilenceGuard = field(default_factory=SilenceGuard)
 
     @property
@@ -238,7 +240,15 @@ class Speaking:
         told, self.stages_ms = self.stages_ms, {}
         return told
 
+    def tell_tokens(self) -> int:
+        """How many codes were made since this was last asked."""
+        told, self._untold_tokens = self._untold_tokens, 0
+        return told
+
     def _speak(self, maker: Take, codes: Codes) -> None:
+        if self.first_token_s is None:
+            self.first_token_s = time.monotonic()
+        self._untold_tokens += len(codes)
         maker.stream.push(codes)
         maker.codes += len(codes)
         self.codes_left -= len(codes)

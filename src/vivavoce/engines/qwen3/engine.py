@@ -306,6 +306,8 @@ class Qwen3Engine(Engine):
             speech.ended if last else None,
             speech.error,
             MappingProxyType(speech.tell_stages()),
+            speech.tell_frames(),
+            speech.first_frame_s,
         )
 
     def _free(self, row: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,6 +48,8 @@ class RowSpeech:
     error: VivavoceError | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     recorded: list[FrameCodes] | None = None
+    first_frame_s: float | None = None
+    _told_frames: int = 0
     _coming: IncrementalTokenizer | None = None
     _silence: SilenceGuard = field(default_factory=lambda: SilenceGuard(SAMPLE_RATE_HZ))
     _loop: LoopGuard = field(default_factory=LoopGuard)
@@ -91,6 +94,8 @@ class RowSpeech:
 
     def take(self, codes: FrameCodes) -> None:
         """One more frame; may end it as too long or as a loop."""
+        if not self.frames:
+            self.first_frame_s = time.monotonic()
         self.frames += 1
         self.waiting.append(codes)
         if self.recorded is not None:
@@ -153,6 +158,11 @@ class RowSpeech:
     def tell_stages(self) -> dict[str, float]:
         """The noted times, which begin anew."""
         told, self.stages_ms = self.stages_ms, {}
+        return told
+
+    def tell_frames(self) -> int:
+        """How many were made since this was last asked."""
+        told, self._told_frames = self.frames - self._told_frames, self.frames
         return told
 
     def _settle(self, text: str, ids: list[int]) -> list[int]:
