@@ -202,6 +202,17 @@ def test_a_prompt_goes_into_any_row_behind_what_is_there(many: Captured) -> None
     assert torch.allclose(keys[:, 7, :, : len(prompt)], keys[:, 5, :, : len(prompt)], atol=1e-5)
 
 
+@pytest.mark.parametrize("start", [0, 9, 250])
+def test_a_prompt_behind_a_long_beginning_is_captured_too(start: int) -> None:
+    """A cloned voice's own words and sound may take most of a span."""
+    bench = Bench.build(config(), talker(), rows=1, positions=400)
+    prompts = PrefillGraphs(RecordingGraphs(), talker(), bench.rows.state)
+    prompts.warm()
+    for length in (1, 9, 40):
+        key = prompts.key(length, start)
+        assert key is not None and prompts.captures.holds(key)
+
+
 def test_a_prompt_longer_than_any_bucket_is_left_to_others(many: Captured) -> None:
     assert many.prompts.run(0, torch.zeros(65, 48)) is None
 

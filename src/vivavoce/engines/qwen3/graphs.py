@@ -139,10 +139,14 @@ class PrefillGraphs:
         self.captures: Captures[PromptKey] = Captures("prefill", api, statics, pool)
 
     def warm(self) -> None:
-        """Capture prompts from a row's beginning; all rows must be idle."""
-        keys = [self.key(length, 0) for length in self._lengths]
-        jobs = [Job(key, key.length, self._work(key)) for key in keys if key is not None]
-        self.captures.warm(jobs)
+        """Capture prompts from a row's beginning and behind a kept one; all rows must be idle."""
+        keys = [PromptKey(length, span) for length in self._lengths for span in self._over(length)]
+        self.captures.warm([Job(key, key.length * key.span, self._work(key)) for key in keys])
+
+    def _over(self, length: int) -> tuple[int, ...]:
+        """The smallest span that holds so many, and the next, for what is kept before them."""
+        first = sum(span < length for span in self._spans)
+        return self._spans[first : first + 2]
 
     def key(self, length: int, start: int) -> PromptKey | None:
         """The bucket of a prompt behind ``start`` positions; None where there is none."""
