@@ -16,12 +16,15 @@ import torch
 from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_talker
 from vivavoce.engines.capture import compiled
 from vivavoce.engines.capture.account import Held
+from vivavoce.engines.capture.api import CaptureFailed
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
+from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, Status
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import NO_STEP, FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
@@ -215,6 +218,31 @@ def test_a_prompt_behind_a_long_beginning_is_captured_too(start: int) -> None:
 
 def test_a_prompt_longer_than_any_bucket_is_left_to_others(many: Captured) -> None:
     assert many.prompts.run(0, torch.zeros(65, 48)) is None
+
+
+def test_what_fails_with_kernels_is_captured_without() -> None:
+    """They are asked for each kind of size; one that fails all the same must fail no call."""
+    bench = Bench.build(config(), talker(), rows=2, positions=POSITIONS)
+    plain = chosen(torch.device("cpu"), torch.float32)
+
+    def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        if len(x) == 2:
+            raise CaptureFailed("no such kernel")
+        made: torch.Tensor = plain.linear(x, *rest)
+        return made
+
+    fused = FusedTalker.of(talker(), replace(plain, linear=few), 2)
+    ids, api = FrameIds.of(config()), RecordingGraphs()
+    frames = FrameGraphs(api, talker(), bench.rows.state, ids, SHORTLIST, fused)
+    frames.warm()
+    assert {key.rows for key in frames.captures.keys} == {1, 2}
+    assert frames.captures.counts.failed > 0
+    bench.start(0, *scripts()[1])
+    bench.start(1, *scripts()[2])
+    frames.run(2, POSITIONS, most=SHORTLIST)
+    codes = bench.rows.state.codes.tolist()
+    assert codes == [expected(1)[0], expected(2)[0]]
+    assert frames.captures.counts.eager == 0
 
 
 def test_what_cannot_be_captured_speaks_the_same() -> None:

@@ -35,6 +35,7 @@ from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.rows import RowOptions, Rows, RowState
+from vivavoce.engines.qwen3.uncaptured import FrameSizes
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.types import Samples
@@ -169,6 +170,10 @@ class Batch:
             self._codec = self._captured.windows.state
         else:
             self._codec = model.codec.init_state(rows)
+        self._sizes: FrameSizes | None = None
+        if self._fused is not None and capturing is None:
+            self._sizes = FrameSizes(model.talker, self._rows.state, self._ids, self._fused)
+            self._sizes.warm()
         self._at = [0] * rows
         self._tenancies = [_Tenancy()] * rows
         scarce = model.place.device.type == "cuda"  # A host's memory is bounded by their number.
@@ -262,7 +267,10 @@ class Batch:
             told = _Told(arrival, width)
             return Flight(told, then, self._tenancies, arrival.release)
         state = self._rows.first(width)
-        frame(self._model.talker, state, self._ids, span, step=begun, most=most, draw=self._fused)
+        if self._sizes is not None:
+            self._sizes.run(width, span, step=begun)
+        else:
+            frame(self._model.talker, state, self._ids, span, step=begun, most=most)
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         return Flight(lambda: values, then, self._tenancies, _nothing)
 

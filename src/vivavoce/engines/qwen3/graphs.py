@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,16 +71,24 @@ class FrameGraphs:
         self._spans = buckets_to(positions, SPAN_BUCKETS)
         self._views = {count: state.rows(0, count) for count in self._batches}
         self._fused = fused
+        self._by_modules: set[FrameKey] = set()
         statics = statics_of(talker, state)
         if fused is not None:
             statics.constants(tensors_in(fused)).buffers(tensors_in(fused.scratch))
         self.captures: Captures[FrameKey] = Captures("frame", api, statics, api.pool(urgent=True))
 
     def warm(self) -> None:
-        """Capture every bucket; all rows must be idle."""
+        """Capture every bucket; all rows must be idle. What fails with kernels may do without."""
         spans, most = (NO_STEP, *self._spans), self._shortlist
         keys = [FrameKey(rows, span, most) for rows in self._batches for span in spans]
         keys += [FrameKey(self._batches[-1], span, 0) for span in spans]
+        self._capture(keys)
+        left = [key for key in keys if not self.captures.holds(key)]
+        if self._fused is not None and left:
+            self._by_modules.update(left)
+            self._capture(left)
+
+    def _capture(self, keys: Sequence[FrameKey]) -> None:
         jobs = [Job(key, key.rows * (key.span or 1), self._work(key)) for key in keys]
         self.captures.warm(jobs)
 
@@ -97,12 +106,13 @@ class FrameGraphs:
 
     def _work(self, key: FrameKey) -> Work:
         view, how = self._views[key.rows], {"step": key.span != NO_STEP, "most": key.most}
+        draw = None if key in self._by_modules else self._fused
         return lambda: frame(
             self._talker,
             view,
             self._ids,
             key.span,
-            draw=self._fused,
+            draw=draw,
             **how,  # type: ignore[arg-type]
         )
 
