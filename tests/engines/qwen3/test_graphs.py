@@ -220,13 +220,32 @@ def test_a_prompt_longer_than_any_bucket_is_left_to_others(many: Captured) -> No
     assert many.prompts.run(0, torch.zeros(65, 48)) is None
 
 
+def test_kernels_need_no_sorting_and_take_nobody_along() -> None:
+    bench = Bench.build(config(), talker(), rows=4, positions=POSITIONS)
+    fused = FusedTalker.of(talker(), chosen(torch.device("cpu"), torch.float32), 4)
+    ids, api = FrameIds.of(config()), RecordingGraphs()
+    frames = FrameGraphs(api, talker(), bench.rows.state, ids, SHORTLIST, fused)
+    frames.warm()
+    assert {key.most for key in frames.captures.keys} == {SHORTLIST}
+    speaking, options = scripts()[1]
+    sharp = replace(options, talker=SHARP, codes=SHARP)
+    plain = Bench.build(config(), talker(), rows=1, positions=POSITIONS)
+    wanted = alone(plain, speaking, sharp)[0].tolist()
+    bench.start(0, speaking, sharp)
+    for codes in wanted:
+        assert frames.key(1, POSITIONS, most=0).rows == 1
+        frames.run(1, POSITIONS, most=0)
+        assert bench.rows.state.codes[0].tolist() == codes
+    assert frames.captures.counts.eager == 0
+
+
 def test_what_fails_with_kernels_is_captured_without() -> None:
     """They are asked for each kind of size; one that fails all the same must fail no call."""
     bench = Bench.build(config(), talker(), rows=2, positions=POSITIONS)
     plain = chosen(torch.device("cpu"), torch.float32)
 
     def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
-        if len(x) == 2:
+        if len(x) == 4:
             raise CaptureFailed("no such kernel")
         made: torch.Tensor = plain.linear(x, *rest)
         return made
@@ -242,6 +261,9 @@ def test_what_fails_with_kernels_is_captured_without() -> None:
     frames.run(2, POSITIONS, most=SHORTLIST)
     codes = bench.rows.state.codes.tolist()
     assert codes == [expected(1)[0], expected(2)[0]]
+    assert frames.key(2, POSITIONS, most=0).most == 0 != frames.key(1, POSITIONS, most=0).most
+    frames.run(2, POSITIONS, most=0)
+    assert bench.rows.state.codes.tolist() == [expected(1)[1], expected(2)[1]]
     assert frames.captures.counts.eager == 0
 
 

@@ -52,7 +52,8 @@ def statics_of(talker: Talker, state: RowState) -> Statics:
 class FrameGraphs:
     """``frame`` for the first rows of a state, by bucket of rows and of positions.
 
-    Where a row's options need sorting, all rows run together: that is captured once only.
+    Where a row's options need sorting by the modules, all rows run together: that is captured once
+    only.
     """
 
     def __init__(
@@ -79,25 +80,34 @@ class FrameGraphs:
 
     def warm(self) -> None:
         """Capture every bucket; all rows must be idle. What fails with kernels may do without."""
-        spans, most = (NO_STEP, *self._spans), self._shortlist
-        keys = [FrameKey(rows, span, most) for rows in self._batches for span in spans]
-        keys += [FrameKey(self._batches[-1], span, 0) for span in spans]
-        self._capture(keys)
-        left = [key for key in keys if not self.captures.holds(key)]
-        if self._fused is not None and left:
-            self._by_modules.update(left)
-            self._capture(left)
+        keys = [
+            FrameKey(rows, span, self._shortlist)
+            for rows in self._batches
+            for span in (NO_STEP, *self._spans)
+        ]
+        if self._fused is not None:
+            self._capture(keys)
+            keys = [key for key in keys if not self.captures.holds(key)]
+            self._by_modules.update(keys)
+        if self._fused is None or keys:
+            sorting = [FrameKey(self._batches[-1], span, 0) for span in (NO_STEP, *self._spans)]
+            self._capture(keys + sorting)
 
     def _capture(self, keys: Sequence[FrameKey]) -> None:
         jobs = [Job(key, key.rows * (key.span or 1), self._work(key)) for key in keys]
         self.captures.warm(jobs)
 
     def key(self, width: int, span: int, *, step: bool = True, most: int = 0) -> FrameKey:
-        """The bucket for the first ``width`` rows at positions below ``span``."""
+        """The bucket for the first ``width`` rows at positions below ``span``.
+
+        Kernels need no sorting, so that no row takes all others along.
+        """
         rows, reach = bucket_over(width, self._batches), bucket_over(span, self._spans)
-        rows = rows if most else self._batches[-1]
         assert rows is not None and reach is not None, "more than the state has"
-        return FrameKey(rows, reach if step else NO_STEP, most)
+        key = FrameKey(rows, reach if step else NO_STEP, self._shortlist)
+        if most or (self._fused is not None and key not in self._by_modules):
+            return key
+        return FrameKey(self._batches[-1], key.span, 0)
 
     def run(self, width: int, span: int, *, step: bool = True, most: int = 0) -> None:
         """One frame, as ``frame.frame``; rows behind ``width`` must be idle."""
@@ -106,7 +116,7 @@ class FrameGraphs:
 
     def _work(self, key: FrameKey) -> Work:
         view, how = self._views[key.rows], {"step": key.span != NO_STEP, "most": key.most}
-        draw = None if key in self._by_modules else self._fused
+        draw = None if key in self._by_modules or not key.most else self._fused
         return lambda: frame(
             self._talker,
             view,
