@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -58,3 +59,20 @@ def test_no_call_waits_for_a_compiler(model: Model) -> None:
     assert sizes == compiled
     assert {span for _, _, span, stored in sizes if stored == POSITIONS} == {256, POSITIONS}
     np.testing.assert_equal(found, spoken(Batch(model, 3, POSITIONS)))
+
+
+def test_a_size_that_fails_leaves_frames_to_the_modules(
+    model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = chosen(torch.device("cpu"), torch.float32)
+
+    def few(x: torch.Tensor, *rest: Any) -> Any:
+        if len(x) == 32:  # two tokens of each of sixteen rows, which are of the kind of twelve
+            raise OSError("no compiler")
+        return plain.linear(x, *rest)
+
+    with caplog.at_level(logging.WARNING):
+        batch = Batch(model, 16, 64, kernels=replace(plain, path=KernelPath.TRITON, linear=few))
+    assert "no compiler" in caplog.text and batch.kernels() == "torch (they failed)"
+    batch.begin(0, Words([31, 7], "english", "ryan"), DRAWN)
+    assert batch.frame(1).codes.any()

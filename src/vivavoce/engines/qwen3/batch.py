@@ -35,7 +35,7 @@ from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.rows import RowOptions, Rows, RowState
-from vivavoce.engines.qwen3.uncaptured import FrameSizes
+from vivavoce.engines.qwen3.uncaptured import FrameSizes, sized
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.types import Samples
@@ -163,6 +163,10 @@ class Batch:
             capturing.api.enter()
         kernels = kernels or chosen(model.place.device, model.place.dtype)
         self._fused = fused_talker(model.talker, kernels, self._rows.state)
+        self._sizes: FrameSizes | None = None
+        if self._fused is not None and capturing is None:
+            self._sizes = sized(model.talker, self._rows.state, self._ids, self._fused)
+            self._fused = self._fused if self._sizes else None
         self._kernels = kernels.why if self._fused or kernels.path is Path.TORCH else "they failed"
         if capturing is not None:
             self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST, self._fused)
@@ -170,10 +174,6 @@ class Batch:
             self._codec = self._captured.windows.state
         else:
             self._codec = model.codec.init_state(rows)
-        self._sizes: FrameSizes | None = None
-        if self._fused is not None and capturing is None:
-            self._sizes = FrameSizes(model.talker, self._rows.state, self._ids, self._fused)
-            self._sizes.warm()
         self._at = [0] * rows
         self._tenancies = [_Tenancy()] * rows
         scarce = model.place.device.type == "cuda"  # A host's memory is bounded by their number.
