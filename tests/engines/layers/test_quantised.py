@@ -125,10 +125,10 @@ def test_few_rows_go_through_the_kernel_and_many_do_not() -> None:
 
     matrix = WeightOnly(quantise(drawn(6, 10), Precision.INT8), few)
     most = max(rows for rows in range(1, 1000) if takes(rows, quantised=True))
-    for rows in (1, most, most + 1):
+    for rows in (1, 3, 5, most, most + 1):
         x = drawn(rows, 10)
         torch.testing.assert_close(matrix(x), exact(x, matrix.weight).float())
-    assert seen == [1, most]
+    assert seen == [1, 4, 8, most]  # each number of rows would be another kernel
 
 
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])

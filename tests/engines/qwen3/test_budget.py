@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from weakref import ref
 
 import pytest
 import torch
@@ -106,6 +108,30 @@ def test_an_engine_has_the_rows_that_fit_or_does_not_start(
             with pytest.raises(SetupError, match=r"weights .* = "):
                 engine.load()
             assert not engine.info.details["loaded"]
+
+
+def test_a_load_that_fails_gives_back_what_it_took(
+    tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of memory in the middle of it, say; and the next try may succeed."""
+    options = Qwen3Options(model=tiny_checkpoint("0.6B-CustomVoice"), device="cpu", positions=128)
+    engine = Qwen3Engine(options)
+    whole, held = Batch.memory_bytes, []
+
+    def fails(batch: Batch) -> int:
+        held.append(ref(batch))
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Batch, "memory_bytes", fails)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        engine.load()
+    assert not engine.info.details["loaded"]
+    gc.collect()
+    assert held[0]() is None
+    monkeypatch.setattr(Batch, "memory_bytes", whole)
+    engine.load()
+    assert engine.info.details["loaded"]
+    engine.unload()
 
 
 def not_called(*_: object) -> Model:

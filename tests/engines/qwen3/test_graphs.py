@@ -16,13 +16,16 @@ import torch
 from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_talker
 from vivavoce.engines.capture import compiled
 from vivavoce.engines.capture.account import Held
+from vivavoce.engines.capture.api import CaptureFailed
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
+from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, Status
+from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import NO_STEP, FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
@@ -202,8 +205,66 @@ def test_a_prompt_goes_into_any_row_behind_what_is_there(many: Captured) -> None
     assert torch.allclose(keys[:, 7, :, : len(prompt)], keys[:, 5, :, : len(prompt)], atol=1e-5)
 
 
+@pytest.mark.parametrize("start", [0, 9, 250])
+def test_a_prompt_behind_a_long_beginning_is_captured_too(start: int) -> None:
+    """A cloned voice's own words and sound may take most of a span."""
+    bench = Bench.build(config(), talker(), rows=1, positions=400)
+    prompts = PrefillGraphs(RecordingGraphs(), talker(), bench.rows.state)
+    prompts.warm()
+    for length in (1, 9, 40):
+        key = prompts.key(length, start)
+        assert key is not None and prompts.captures.holds(key)
+
+
 def test_a_prompt_longer_than_any_bucket_is_left_to_others(many: Captured) -> None:
     assert many.prompts.run(0, torch.zeros(65, 48)) is None
+
+
+def test_kernels_need_no_sorting_and_take_nobody_along() -> None:
+    bench = Bench.build(config(), talker(), rows=4, positions=POSITIONS)
+    fused = FusedTalker.of(talker(), chosen(torch.device("cpu"), torch.float32), 4)
+    ids, api = FrameIds.of(config()), RecordingGraphs()
+    frames = FrameGraphs(api, talker(), bench.rows.state, ids, SHORTLIST, fused)
+    frames.warm()
+    assert {key.most for key in frames.captures.keys} == {SHORTLIST}
+    speaking, options = scripts()[1]
+    sharp = replace(options, talker=SHARP, codes=SHARP)
+    plain = Bench.build(config(), talker(), rows=1, positions=POSITIONS)
+    wanted = alone(plain, speaking, sharp)[0].tolist()
+    bench.start(0, speaking, sharp)
+    for codes in wanted:
+        assert frames.key(1, POSITIONS, most=0).rows == 1
+        frames.run(1, POSITIONS, most=0)
+        assert bench.rows.state.codes[0].tolist() == codes
+    assert frames.captures.counts.eager == 0
+
+
+def test_what_fails_with_kernels_is_captured_without() -> None:
+    """They are asked for each kind of size; one that fails all the same must fail no call."""
+    bench = Bench.build(config(), talker(), rows=2, positions=POSITIONS)
+    plain = chosen(torch.device("cpu"), torch.float32)
+
+    def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
+        if len(x) == 4:
+            raise CaptureFailed("no such kernel")
+        made: torch.Tensor = plain.linear(x, *rest)
+        return made
+
+    fused = FusedTalker.of(talker(), replace(plain, linear=few), 2)
+    ids, api = FrameIds.of(config()), RecordingGraphs()
+    frames = FrameGraphs(api, talker(), bench.rows.state, ids, SHORTLIST, fused)
+    frames.warm()
+    assert {key.rows for key in frames.captures.keys} == {1, 2}
+    assert frames.captures.counts.failed > 0
+    bench.start(0, *scripts()[1])
+    bench.start(1, *scripts()[2])
+    frames.run(2, POSITIONS, most=SHORTLIST)
+    codes = bench.rows.state.codes.tolist()
+    assert codes == [expected(1)[0], expected(2)[0]]
+    assert frames.key(2, POSITIONS, most=0).most == 0 != frames.key(1, POSITIONS, most=0).most
+    frames.run(2, POSITIONS, most=0)
+    assert bench.rows.state.codes.tolist() == [expected(1)[1], expected(2)[1]]
+    assert frames.captures.counts.eager == 0
 
 
 def test_what_cannot_be_captured_speaks_the_same() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,9 @@ def test_work_fits_into_what_is_set_aside_for_it(
     assert row <= WORK_ROW_BYTES <= 1.1 * row
     state = RowState.build(config.talker, 1, POSITIONS, like)
     held = PromptBuffers.build(max(LENGTH_BUCKETS), like)
-    prompts = sum(  # captured and, behind a long beginning, not
-        most_live_bytes(lambda span=span: _prefill(talker, state, held, PromptKey(512, span)))  # type: ignore[misc]
-        for span in (512, POSITIONS)
-    )
+    keys = PromptKey(512, POSITIONS), PromptKey(256, POSITIONS)  # captured; the longest that is not
+    works = [partial(_prefill, talker, state, held, key) for key in keys]
+    prompts = sum(most_live_bytes(work) for work in works)
     assert prompts <= planned_of(size, Precision.NONE, tmp_path).work - WORK_BYTES + 64 * 2**20
 
 

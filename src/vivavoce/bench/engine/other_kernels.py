@@ -25,7 +25,7 @@ from vivavoce.engines.qwen3.fused import SPLITS, splits
 SHORT, LONG = 256, 1024
 """Positions that a row of the talker has; the long ones are measured beside, not summed."""
 
-AT_ONCE = 16
+AT_ONCE = {"cuda": 128, "cpu": 4}
 """Launches in one captured graph: one by itself would be timed with the graph's own beginning."""
 
 
@@ -52,7 +52,7 @@ def other_kernels(
         line: Told = {"name": case.name, "rows": rows, "launches": case.launches}
         line["bytes"] = case.size_bytes
         for prefix, each in paths.items():
-            works = [lambda k=each, run=case.run: run(k)] * AT_ONCE
+            works = [lambda k=each, run=case.run: run(k)] * AT_ONCE[device.type]
             ms = median_ms(works, device, 3)
             line[f"{prefix}ms"] = round(ms, 5)
             line[f"{prefix}gb_s"] = round(case.size_bytes / ms / 1e6, 3)

@@ -132,7 +132,7 @@ class CudaGraphs:
         return pool
 
     def capture(self, name: str, work: Work, statics: Statics, pool: Any) -> CudaReplay:
-        """Warm up and capture on a side stream. Raises CaptureFailed, memory included."""
+        """Warm up, capture and replay on a side stream. Raises CaptureFailed, memory included."""
         if statics.moved():
             raise CaptureFailed(f"{name}: a tensor is not where it was.")
         before = torch.cuda.memory_reserved(self._device)
@@ -149,6 +149,9 @@ class CudaGraphs:
             # Other threads may use the device meanwhile (cloning a voice).
             with torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"):
                 work()
+            with torch.cuda.stream(side):
+                graph.replay()  # the first brings it onto the device
+            torch.cuda.synchronize(self._device)
         except FAILURES as error:
             raise CaptureFailed(f"{name}: {error}") from error
         finally:

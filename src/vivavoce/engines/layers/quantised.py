@@ -66,7 +66,7 @@ class WeightOnly:
         outputs, inputs = self.shape
         flat = x.reshape(-1, inputs)
         if self.few is not None and takes(len(flat), quantised=self.weight.scale is not None):
-            return self.few(flat, self.weight).view(*x.shape[:-1], outputs)
+            return _padded(self.few, flat, self.weight).view(*x.shape[:-1], outputs)
         return self._many(flat).view(*x.shape[:-1], outputs)
 
     def _many(self, x: Tensor) -> Tensor:
@@ -79,6 +79,13 @@ class WeightOnly:
         wide = torch.promote_types(inner, torch.float32)
         out = sums.to(wide) * weight.scale.to(wide)
         return (out if weight.bias is None else out + weight.bias.to(wide)).to(x.dtype)
+
+
+def _padded(few: Few, x: Tensor, weight: Weight) -> Tensor:
+    """By a kernel for the next power of two of rows: each number is compiled by itself."""
+    rows = x.shape[0]
+    missing = (1 << (rows - 1).bit_length()) - rows
+    return few(functional.pad(x, (0, 0, 0, missing)) if missing else x, weight)[:rows]
 
 
 def prepared(weight: Weight, few: Few | None = None) -> Matrix:

@@ -107,8 +107,9 @@ def _check_products(talker: Talker, state: RowState) -> None:
 @torch.no_grad()
 def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
     like, kv = state.hidden, state.kv.rows(0, 1)
-    counts = _each_kind([each for each in LENGTH_BUCKETS if each < state.text.shape[1]])
-    for count in counts:
+    for count in (each for each in LENGTH_BUCKETS if variant(each, quantised=True)):
+        if count > state.text.shape[1]:
+            return
         x, at = (
             _random(like.new_empty(1, count, like.shape[1])),
             Placement.alike(state.rope, 0, count),
@@ -116,7 +117,7 @@ def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
         with without_few(talker):
             wanted = talker.model(x, at, kv)
         yield _cosine(f"a prompt of {count}", talker.model(x, at, kv), wanted)
-    _clear(kv)
+        _clear(kv)
 
 
 def _frames(fused: FusedTalker, talker: Talker, state: RowState) -> Iterator[Agreed]:

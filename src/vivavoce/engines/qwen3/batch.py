@@ -35,6 +35,7 @@ from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.rows import RowOptions, Rows, RowState
+from vivavoce.engines.qwen3.uncaptured import FrameSizes, sized
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.types import Samples
@@ -162,6 +163,10 @@ class Batch:
             capturing.api.enter()
         kernels = kernels or chosen(model.place.device, model.place.dtype)
         self._fused = fused_talker(model.talker, kernels, self._rows.state)
+        self._sizes: FrameSizes | None = None
+        if self._fused is not None and capturing is None:
+            self._sizes = sized(model.talker, self._rows.state, self._ids, self._fused)
+            self._fused = self._fused if self._sizes else None
         self._kernels = kernels.why if self._fused or kernels.path is Path.TORCH else "they failed"
         if capturing is not None:
             self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST, self._fused)
@@ -262,7 +267,10 @@ class Batch:
             told = _Told(arrival, width)
             return Flight(told, then, self._tenancies, arrival.release)
         state = self._rows.first(width)
-        frame(self._model.talker, state, self._ids, span, step=begun, most=most, draw=self._fused)
+        if self._sizes is not None:
+            self._sizes.run(width, span, step=begun)
+        else:
+            frame(self._model.talker, state, self._ids, span, step=begun, most=most)
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         return Flight(lambda: values, then, self._tenancies, _nothing)
 

@@ -25,13 +25,13 @@ from vivavoce.types import Samples
 SAMPLES = 1920
 """Of one frame."""
 
-SLOTS = 4
-"""Chunks on their way to the host at a time, before the ring grows."""
+SLOTS = 2 * len(RAMP)
+"""Chunks on their way to the host at a time, before the ring grows: those of two steps."""
 
 FEEDS = 64
 """Codes on their way to the device, two a chunk: the host waits for a chunk so far back."""
 
-COMPILED_ROWS = 2
+COMPILED_ROWS, COMPILED_FRAMES = 2, 2
 """Each size is compiled by itself, which takes a while: those of the first sounds are."""
 
 
@@ -181,7 +181,8 @@ class CodecWindows:
         picked = self._picked[: key.rows]
         part = self.state.gather(picked)
         decode = self._decode
-        if self._compiled is not None and key.rows <= COMPILED_ROWS and key.frames in RAMP:
+        few = key.rows <= COMPILED_ROWS and key.frames <= COMPILED_FRAMES
+        if self._compiled is not None and few:
             decode = self._compiled
         self._made(key).copy_(decode(self._given(key), part))
         moved = part.tensors()

@@ -97,8 +97,17 @@ class Qwen3Engine(Engine):
         """Read the checkpoint, downloading it where ``model`` is a name.
 
         Raises SetupError, with the sum, for rows that do not fit into the GPU's memory: before
-        any of it is taken.
+        any of it is taken. What fails later gives back what it took.
         """
+        whole = False
+        try:
+            self._load()
+            whole = True
+        finally:
+            if not whole:
+                self.unload()
+
+    def _load(self) -> None:
         from vivavoce.engines.qwen3.batch import Batch, footprint
         from vivavoce.engines.qwen3.capturing import capturing_on
         from vivavoce.engines.qwen3.device import budget_bytes, choose_place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ def statics_of(talker: Talker, state: RowState) -> Statics:
 class FrameGraphs:
     """``frame`` for the first rows of a state, by bucket of rows and of positions.
 
-    Where a row's options need sorting, all rows run together: that is captured once only.
+    Where a row's options need sorting by the modules, all rows run together: that is captured once
+    only.
     """
 
     def __init__(
@@ -70,25 +72,42 @@ class FrameGraphs:
         self._spans = buckets_to(positions, SPAN_BUCKETS)
         self._views = {count: state.rows(0, count) for count in self._batches}
         self._fused = fused
+        self._by_modules: set[FrameKey] = set()
         statics = statics_of(talker, state)
         if fused is not None:
             statics.constants(tensors_in(fused)).buffers(tensors_in(fused.scratch))
         self.captures: Captures[FrameKey] = Captures("frame", api, statics, api.pool(urgent=True))
 
     def warm(self) -> None:
-        """Capture every bucket; all rows must be idle."""
-        spans, most = (NO_STEP, *self._spans), self._shortlist
-        keys = [FrameKey(rows, span, most) for rows in self._batches for span in spans]
-        keys += [FrameKey(self._batches[-1], span, 0) for span in spans]
+        """Capture every bucket; all rows must be idle. What fails with kernels may do without."""
+        keys = [
+            FrameKey(rows, span, self._shortlist)
+            for rows in self._batches
+            for span in (NO_STEP, *self._spans)
+        ]
+        if self._fused is not None:
+            self._capture(keys)
+            keys = [key for key in keys if not self.captures.holds(key)]
+            self._by_modules.update(keys)
+        if self._fused is None or keys:
+            sorting = [FrameKey(self._batches[-1], span, 0) for span in (NO_STEP, *self._spans)]
+            self._capture(keys + sorting)
+
+    def _capture(self, keys: Sequence[FrameKey]) -> None:
         jobs = [Job(key, key.rows * (key.span or 1), self._work(key)) for key in keys]
         self.captures.warm(jobs)
 
     def key(self, width: int, span: int, *, step: bool = True, most: int = 0) -> FrameKey:
-        """The bucket for the first ``width`` rows at positions below ``span``."""
+        """The bucket for the first ``width`` rows at positions below ``span``.
+
+        Kernels need no sorting, so that no row takes all others along.
+        """
         rows, reach = bucket_over(width, self._batches), bucket_over(span, self._spans)
-        rows = rows if most else self._batches[-1]
         assert rows is not None and reach is not None, "more than the state has"
-        return FrameKey(rows, reach if step else NO_STEP, most)
+        key = FrameKey(rows, reach if step else NO_STEP, self._shortlist)
+        if most or (self._fused is not None and key not in self._by_modules):
+            return key
+        return FrameKey(self._batches[-1], key.span, 0)
 
     def run(self, width: int, span: int, *, step: bool = True, most: int = 0) -> None:
         """One frame, as ``frame.frame``; rows behind ``width`` must be idle."""
@@ -97,12 +116,13 @@ class FrameGraphs:
 
     def _work(self, key: FrameKey) -> Work:
         view, how = self._views[key.rows], {"step": key.span != NO_STEP, "most": key.most}
+        draw = None if key in self._by_modules or not key.most else self._fused
         return lambda: frame(
             self._talker,
             view,
             self._ids,
             key.span,
-            draw=self._fused,
+            draw=draw,
             **how,  # type: ignore[arg-type]
         )
 
@@ -139,10 +159,14 @@ class PrefillGraphs:
         self.captures: Captures[PromptKey] = Captures("prefill", api, statics, pool)
 
     def warm(self) -> None:
-        """Capture prompts from a row's beginning; all rows must be idle."""
-        keys = [self.key(length, 0) for length in self._lengths]
-        jobs = [Job(key, key.length, self._work(key)) for key in keys if key is not None]
-        self.captures.warm(jobs)
+        """Capture prompts from a row's beginning and behind a kept one; all rows must be idle."""
+        keys = [PromptKey(length, span) for length in self._lengths for span in self._over(length)]
+        self.captures.warm([Job(key, key.length * key.span, self._work(key)) for key in keys])
+
+    def _over(self, length: int) -> tuple[int, ...]:
+        """The smallest span that holds so many, and the next, for what is kept before them."""
+        first = sum(span < length for span in self._spans)
+        return self._spans[first : first + 2]
 
     def key(self, length: int, start: int) -> PromptKey | None:
         """The bucket of a prompt behind ``start`` positions; None where there is none."""
