@@ -136,11 +136,16 @@ class ClausePipeline:
             return
         limit_s = opened.stream.utterance.max_audio_s
         made_s = opened.made / self._sample_rate_hz
-        cut = opened.stream.finish_reason == "length"
-        if cut or (limit_s is not None and made_s > limit_s + 1.0):
+        characters = len(opened.clause.text)
+        if opened.stream.finish_reason == "length":
             raise RunawayOutput(
-                f"The engine made {made_s:.1f} s of sound for {len(opened.clause.text)} characters;"
-                f" at most {limit_s or 0.0:.1f} s were expected."
+                f"The engine broke off after {made_s:.1f} s of sound for {characters} characters, "
+                "which did not end by itself."
+            )
+        if limit_s is not None and made_s > limit_s + 1.0:
+            raise RunawayOutput(
+                f"The engine made {made_s:.1f} s of sound for {characters} characters; at most "
+                f"{limit_s:.1f} s were expected."
             )
 
     def _end_clause(self, opened: _Opened) -> Piece:
