@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import threading
 import time
 import wave
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
+from engines.served import PATIENCE_S, SPEECH, Served
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
-from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 
 NEEDED = ("llama_cpp", "gguf", "onnx", "onnxruntime", "piper")
@@ -29,48 +28,23 @@ if any(find_spec(name) is None for name in NEEDED):
     pytest.skip("the extra 'neutts' is not installed", allow_module_level=True)
 
 CLONES = find_spec("torch") is not None
-PATIENCE_S = 60.0
-SPEECH = "/v1/audio/speech"
 HELLO = {"input": "Hello there.", "seed": 1, "response_format": "pcm"}
 HALF_S = 24_000
 
 
-class Served:
-    """A running server and a client of it."""
-
+class NeuTTSServed(Served):
     def __init__(self, folder: Path, **more: Any) -> None:
-        self.settings = Settings(
-            engine="neutts",
-            model_id=str(folder / "backbone.gguf"),
-            neutts=options(folder) | more,
-            port=0,
-            data_dir=folder / "data",
-            playback="null",
-            output_dir=folder / "spoken",
+        super().__init__(
+            Settings(
+                engine="neutts",
+                model_id=str(folder / "backbone.gguf"),
+                neutts=options(folder) | more,
+                port=0,
+                data_dir=folder / "data",
+                playback="null",
+                output_dir=folder / "spoken",
+            )
         )
-        self.service = build_service(self.settings)
-        self.server = DrainingServer(self.settings, self.service)
-        self.listener = listen(self.settings)
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.thread = threading.Thread(
-            target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
-        )
-        self.client = httpx.Client(
-            base_url=f"http://{self.address}", timeout=PATIENCE_S, trust_env=False
-        )
-
-    def start(self) -> None:
-        self.thread.start()
-        until_s = time.monotonic() + PATIENCE_S
-        while not (self.server.started and self.service.lifecycle.ready):
-            assert time.monotonic() < until_s and self.service.lifecycle.state != "failed"
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        self.client.close()
-        self.server.should_exit = True
-        self.thread.join(PATIENCE_S)
-        self.listener.close()
 
     def idle(self) -> bool:
         return bool(self.service.admission.running == 0 and not self.service.engine._speakings)
@@ -108,10 +82,10 @@ def make_tiny(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NeuTTSServed]:
     folder = tmp_path_factory.mktemp("served")
     make_tiny(folder)
-    server = Served(folder)
+    server = NeuTTSServed(folder)
     server.start()
     yield server
     until_s = time.monotonic() + PATIENCE_S
@@ -121,7 +95,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     server.stop()
 
 
-def spoken(served: Served, body: dict[str, Any]) -> bytes:
+def spoken(served: NeuTTSServed, body: dict[str, Any]) -> bytes:
     """Empty where it is broken off, as a text that never ends is."""
     with suppress(httpx.RemoteProtocolError):
         answer = served.client.post(SPEECH, json=body)
@@ -129,7 +103,7 @@ def spoken(served: Served, body: dict[str, Any]) -> bytes:
     return b""
 
 
-def seed_that_ends(served: Served, **fields: Any) -> dict[str, Any]:
+def seed_that_ends(served: NeuTTSServed, **fields: Any) -> dict[str, Any]:
     """When a random model stops is chance, and one that does not is an error: look for one."""
     for seed in range(20):
         body = HELLO | {"seed": seed} | fields
@@ -144,7 +118,7 @@ def test_health_tells_where_the_parts_run(tmp_path: Path) -> None:
 
     make_tiny(tmp_path)
     codec = make_random_codec(tmp_path / "codec.safetensors", tiny=True)
-    server = Served(tmp_path, codec_repo=str(codec), codec_runtime="torch")
+    server = NeuTTSServed(tmp_path, codec_repo=str(codec), codec_runtime="torch")
     server.start()
     try:
         health = server.client.get("/health").json()
@@ -261,7 +235,9 @@ def test_health_and_info_tell_what_runs_where(served: Served) -> None:
         ({"voice": "someone", "model": "neutts-2e-of-another-house"}, "model"),
     ],
 )
-def test_what_is_refused_takes_no_slot(served: Served, fields: dict[str, Any], said: str) -> None:
+def test_what_is_refused_takes_no_slot(
+    served: NeuTTSServed, fields: dict[str, Any], said: str
+) -> None:
     answer = served.client.post(SPEECH, json=HELLO | fields)
     assert answer.status_code in (400, 404) and said in answer.text
     assert served.idle()
@@ -290,7 +266,7 @@ def test_a_saved_voice_speaks_after_a_restart(tmp_path: Path) -> None:
     make_tiny(tmp_path)
     sounds = []
     for start in range(2):
-        server = Served(tmp_path)
+        server = NeuTTSServed(tmp_path)
         server.start()
         if not start:
             state = ReferenceVoice(np.arange(60, dtype=np.int32), "Something else.", "en")

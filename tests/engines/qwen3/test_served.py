@@ -5,58 +5,29 @@ from __future__ import annotations
 import io
 import json
 import struct
-import threading
-import time
 import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from websockets.sync.client import connect
 
+from engines.served import PATIENCE_S, SPEECH, Served
 from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
-from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 
-PATIENCE_S = 60.0
 HELLO = {"input": "Hello there.", "seed": 1}
-SPEECH = "/v1/audio/speech"
 
 
-class Served:
-    """A running server and a client of it."""
-
-    def __init__(self, model: Path, data: Path, **settings: Any) -> None:
-        options = {"device": "cpu", "threads": 1, "positions": 256}
-        self.settings = Settings(
+def server_of(model: Path, data: Path, **settings: Any) -> Served:
+    options = {"device": "cpu", "threads": 1, "positions": 256}
+    return Served(
+        Settings(
             engine="qwen3", model_id=str(model), qwen3=options, port=0, data_dir=data, **settings
         )
-        self.service = build_service(self.settings)
-        self.server = DrainingServer(self.settings, self.service)
-        self.listener = listen(self.settings)
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.thread = threading.Thread(
-            target=self.server.run, kwargs={"sockets": [self.listener]}, daemon=True
-        )
-        self.client = httpx.Client(
-            base_url=f"http://{self.address}", timeout=PATIENCE_S, trust_env=False
-        )
-
-    def start(self) -> None:
-        self.thread.start()
-        until_s = time.monotonic() + PATIENCE_S
-        while not (self.server.started and self.service.lifecycle.ready):
-            assert time.monotonic() < until_s and self.service.lifecycle.state != "failed"
-            time.sleep(0.01)
-
-    def stop(self) -> None:
-        self.client.close()
-        self.server.should_exit = True
-        self.thread.join(PATIENCE_S)
-        self.listener.close()
+    )
 
 
 @pytest.fixture(scope="module", params=["0.6B-CustomVoice", "0.6B-Base", "1.7B-VoiceDesign"])
@@ -67,7 +38,7 @@ def served(
     folder = tmp_path_factory.mktemp("served")
     model = folder / request.param
     make_random_checkpoint(f"Qwen3-TTS-12Hz-{request.param}", model, tiny=True, eos_gain=4.0)
-    server = Served(model, folder / "data")
+    server = server_of(model, folder / "data")
     server.start()
     yield server
     assert server.service.admission.running == 0
