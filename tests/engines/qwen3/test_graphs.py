@@ -221,10 +221,11 @@ def test_a_prompt_longer_than_any_bucket_is_left_to_others(many: Captured) -> No
 
 
 def test_kernels_need_no_sorting_and_take_nobody_along() -> None:
-    bench = Bench.build(config(), talker(), rows=4, positions=POSITIONS)
-    fused = FusedTalker.of(talker(), chosen(torch.device("cpu"), torch.float32), 4)
+    own = tiny_talker(config()).requires_grad_(False)  # kernels lay its tables out anew
+    bench = Bench.build(config(), own, rows=4, positions=POSITIONS)
+    fused = FusedTalker.of(own, chosen(torch.device("cpu"), torch.float32), 4)
     ids, api = FrameIds.of(config()), RecordingGraphs()
-    frames = FrameGraphs(api, talker(), bench.rows.state, ids, SHORTLIST, fused)
+    frames = FrameGraphs(api, own, bench.rows.state, ids, SHORTLIST, fused)
     frames.warm()
     assert {key.most for key in frames.captures.keys} == {SHORTLIST}
     speaking, options = scripts()[1]
@@ -241,7 +242,8 @@ def test_kernels_need_no_sorting_and_take_nobody_along() -> None:
 
 def test_what_fails_with_kernels_is_captured_without() -> None:
     """They are asked for each kind of size; one that fails all the same must fail no call."""
-    bench = Bench.build(config(), talker(), rows=2, positions=POSITIONS)
+    own = tiny_talker(config()).requires_grad_(False)  # kernels lay its tables out anew
+    bench = Bench.build(config(), own, rows=2, positions=POSITIONS)
     plain = chosen(torch.device("cpu"), torch.float32)
 
     def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
@@ -250,9 +252,9 @@ def test_what_fails_with_kernels_is_captured_without() -> None:
         made: torch.Tensor = plain.linear(x, *rest)
         return made
 
-    fused = FusedTalker.of(talker(), replace(plain, linear=few), 2)
+    fused = FusedTalker.of(own, replace(plain, linear=few), 2)
     ids, api = FrameIds.of(config()), RecordingGraphs()
-    frames = FrameGraphs(api, talker(), bench.rows.state, ids, SHORTLIST, fused)
+    frames = FrameGraphs(api, own, bench.rows.state, ids, SHORTLIST, fused)
     frames.warm()
     assert {key.rows for key in frames.captures.keys} == {1, 2}
     assert frames.captures.counts.failed > 0
