@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vivavoce.engines.neutts.backbone import (
     PREFILL_SLICE,
@@ -20,6 +22,7 @@ from vivavoce.engines.neutts.gguf.backbone import (
     TEMPLATES,
     GgufBackbone,
     GgufSettings,
+    even_slice,
 )
 from vivavoce.engines.neutts.gguf.llama_library import gpu_devices
 from vivavoce.engines.neutts.gguf.threads import Threads
@@ -176,9 +179,9 @@ def test_speaking_rows_go_on_while_a_prompt_is_read(backbone: GgufBackbone) -> N
     assert steps >= 300 // PREFILL_SLICE
 
 
-@pytest.mark.parametrize(("busy_slice", "read"), [(0, 16), (7, 7), (40, 40), (5000, PREFILL_SLICE)])
+@pytest.mark.parametrize(("busy_slice", "most"), [(0, 16), (7, 7), (40, 40), (5000, PREFILL_SLICE)])
 def test_whoever_steps_says_how_much_is_read_while_others_speak(
-    backbone: GgufBackbone, busy_slice: int, read: int
+    backbone: GgufBackbone, busy_slice: int, most: int
 ) -> None:
     speaking = TokenSampling(greedy=True, min_tokens=50)
     backbone.admit(prompt_of(backbone, range(5)), speaking, 40)
@@ -190,9 +193,21 @@ def test_whoever_steps_says_how_much_is_read_while_others_speak(
     assert before.left == len(waiting.ids)
     backbone.step(busy_slice=busy_slice)
     after = backbone.reading
-    assert after.evaluated - before.evaluated == before.left - after.left == read
+    read = after.evaluated - before.evaluated
+    assert read == before.left - after.left
+    assert most / 2 < read <= most
     drain(backbone)
     assert backbone.reading.left == 0
+
+
+@given(left=st.integers(1, 2048), most=st.integers(1, 256))
+def test_slices_of_a_prompt_are_even_and_as_few_as_can_be(left: int, most: int) -> None:
+    sizes = []
+    while sum(sizes) < left:
+        sizes.append(even_slice(left - sum(sizes), most))
+    assert sum(sizes) == left
+    assert len(sizes) == -(-left // most)
+    assert max(sizes) <= most and max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(

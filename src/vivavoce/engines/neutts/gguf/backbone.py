@@ -311,14 +311,16 @@ class GgufBackbone:
                 break
             if not row.done:
                 row.done = loaded.templates.fork(row.template, row.number)
-            start, row.done = row.done, min(row.done + room, len(row.prompt))
+            start = row.done
+            row.done += even_slice(len(row.prompt) - start, room)
             room -= row.done - start
             self._evaluated += row.done - start
             whole = row.done == len(row.prompt)
             tokens = row.prompt[start : row.done]
             place = loaded.context.batch.add(tokens, start, row.number, scores=whole)
-            if whole:
-                ended.append((row, place))
+            if not whole:
+                break
+            ended.append((row, place))
         return ended
 
     def _keep_templates(self) -> None:
@@ -347,3 +349,11 @@ class GgufBackbone:
     def _finish(self, row: _Row, codes: Codes, reason: FinishReason) -> Emitted:
         self.release(row.number)
         return Emitted(row.number, codes, last=True, reason=reason)
+
+
+def even_slice(left: int, most: int) -> int:
+    """The next of equal slices of at most ``most`` tokens, of ``left`` that are to be read.
+
+    A short rest costs more a token than long slices do: attention goes another way below 64.
+    """
+    return -(-left // -(-left // most))
