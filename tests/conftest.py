@@ -7,6 +7,13 @@ from pathlib import Path
 
 import pytest
 
+if find_spec("triton") is not None:
+    # Before anything else imports it: whether its own functions are interpreted, as the tests of
+    # engines/kernels need them, is settled then.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        import triton.language  # noqa: F401
+
 HERE = Path(__file__).parent
 TORCH = ("torch", "safetensors")
 NEEDED = {
