@@ -99,13 +99,11 @@ class Qwen3Engine(Engine):
         Raises SetupError, with the sum, for rows that do not fit into the GPU's memory: before
         any of it is taken. What fails later gives back what it took.
         """
-        whole = False
         try:
             self._load()
-            whole = True
-        finally:
-            if not whole:
-                self.unload()
+        except BaseException:
+            self.unload()
+            raise
 
     def _load(self) -> None:
         from vivavoce.engines.qwen3.batch import Batch, footprint
