@@ -131,7 +131,7 @@ def test_a_thousand_hang_ups_leave_nothing_behind(serve) -> None:
             raw.recv(draw.choice([1, 500, 5_000]))
         raw.close()
     _back_to_normal(server)
-    assert threading.active_count() <= threads
+    assert settle(lambda: threading.active_count() <= threads)
     assert settle(lambda: len(os.listdir("/proc/self/fd")) <= files)
 
 

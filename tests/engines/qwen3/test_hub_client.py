@@ -21,6 +21,8 @@ from vivavoce.engines.qwen3.hub import sha256_of
 
 Make = Callable[[str], Path]
 NAME = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
+PATIENT = {"HF_HUB_ETAG_TIMEOUT": "60", "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
+"""Seconds; a busy machine may leave the client waiting for its neighbour in the same machine."""
 
 DOWNLOAD = """
 import sys
@@ -97,11 +99,11 @@ def _download(endpoint: str, root: Path, codec_sum: str) -> str:
     """In a process of its own: the client reads its endpoint when it is imported."""
     ran = subprocess.run(
         [sys.executable, "-c", DOWNLOAD, NAME, str(root), CODEC_WEIGHTS, codec_sum],
-        env=os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(root / "home")},
+        env=os.environ | PATIENT | {"HF_ENDPOINT": endpoint, "HF_HOME": str(root / "home")},
         capture_output=True,
         text=True,
         check=True,
-        timeout=100,
+        timeout=300,
     )
     return ran.stdout.strip()
 
