@@ -3,7 +3,8 @@
 A backbone holds up to ``capacity`` rows in one batch. One thread drives it: ``load``, then any mix
 of ``admit``, ``step`` and ``release``, then ``unload``. A row's number is free again after
 ``release`` or after ``step`` returned it with ``last=True``. What a row emits depends on its own
-prompt and sampling alone, not on its company (up to the rounding of batched arithmetic).
+prompt and sampling alone, not on its company (up to the rounding of batched arithmetic, of which
+there is none for quantised weights in llama.cpp on a CPU).
 """
 
 from __future__ import annotations
@@ -171,6 +172,6 @@ class Backbone(Protocol):
         ``codec_runs``: the codec computes at the same time and should be left a core.
         ``busy_slice``: most prompt tokens to read while others speak; 0 is the backbone's choice.
 
-        A prefill slice (while others speak at most ``PREFILL_SLICE``) together with one token for
-        every row that is past its prompt. Returns those rows that have something new.
+        One token for every row that is past its prompt, and a prefill slice (while others speak at
+        most ``PREFILL_SLICE``). Returns those rows that have something new.
         """

@@ -20,7 +20,7 @@ from vivavoce.engines.neutts.gguf.pruned_cache import pruned_copy
 from vivavoce.errors import ModelFileError
 
 NONE = np.zeros(0, np.int32)
-SHAPE = ContextShape(cells=512, sequences=1, batch_tokens=256)
+SHAPE = ContextShape(tokens=512, sequences=1, batch_tokens=256)
 
 
 def kept_ids(path: Path) -> Ids:

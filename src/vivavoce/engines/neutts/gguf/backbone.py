@@ -1,8 +1,9 @@
 """NeuTTS on llama.cpp: several rows in one context, joining and leaving between tokens.
 
-Every step evaluates one batch: a token of each speaking row and a slice of the prompts that wait,
-so that the weights are read once for all of them. While somebody speaks the slice is short, and
-every speaking row goes on in every step.
+Every step evaluates a token of each speaking row in one batch, so that the weights are read once
+for all of them, and then slices of the prompts that wait, each by itself: mixed into one batch, a
+row's scores would depend on who else is there. While somebody speaks the slice is short, and every
+speaking row goes on in every step.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from vivavoce.engines.neutts.backbone import (
     TokenSampling,
 )
 from vivavoce.engines.neutts.family import Family
-from vivavoce.engines.neutts.gguf.kept_tokens import Ids
-from vivavoce.engines.neutts.gguf.llama_context import ContextShape, LlamaContext
+from vivavoce.engines.neutts.gguf.llama_context import SHORTEST, ContextShape, LlamaContext
 from vivavoce.engines.neutts.gguf.llama_library import check_device
 from vivavoce.engines.neutts.gguf.llama_model import LlamaModel
 from vivavoce.engines.neutts.gguf.pruned_cache import pruned_copy
 from vivavoce.engines.neutts.gguf.row_map import RowMap
+from vivavoce.engines.neutts.gguf.rows import Row, Rows
 from vivavoce.engines.neutts.gguf.sampler import CHOICES, END, RowSampler
 from vivavoce.engines.neutts.gguf.templates import Templates
 from vivavoce.engines.neutts.gguf.threads import (
@@ -51,7 +51,9 @@ BUSY_PREFILL_SLICE = 16
 IDLE_PREFILL_SLICE = 256
 """While nobody speaks and no sound is made, so that nobody waits for its end."""
 
-TEMPLATES = 16
+SMALLEST_ROOM = 2 * SHORTEST - 1
+"""With less, equal slices could end in a single token."""
+
 NOTHING: Codes = np.zeros(0, np.int32)
 
 
@@ -63,8 +65,7 @@ class GgufSettings:
     ``gpu_layers`` 0 is the CPU, -1 all layers. ``prune`` evaluates a copy without unused rows,
     kept beside the model or in ``cache_folder``. ``busy_slice`` is how much of a prompt is
     evaluated per step while other rows speak. ``template_tokens`` are kept evaluated for voices.
-    ``exact`` keeps keys and values in float32 and does without flash attention, with which scores
-    depend a little (0.01) on how a prompt is sliced.
+    ``exact`` keeps keys and values in float32.
     """
 
     context_tokens: int = 2048
@@ -74,33 +75,12 @@ class GgufSettings:
     prune: bool = True
     cache_folder: Path | None = None
     busy_slice: int = BUSY_PREFILL_SLICE
-    template_tokens: int = 1024
+    template_tokens: int = 4096
     exact: bool = False
 
     def __post_init__(self) -> None:
         if min(self.context_tokens, self.capacity, self.busy_slice) < 1:
             raise SettingsError("Context, capacity and prefill slice must be at least 1.")
-
-
-@dataclass(slots=True, eq=False)
-class _Row:
-    """One prompt on its way. ``prompt`` are rows of the model, ``done`` counts evaluated tokens."""
-
-    number: int
-    prompt: Ids
-    shared: int
-    sampler: RowSampler
-    limit: int
-    order: int
-    done: int = 0
-    made: int = 0
-    last: Ids | None = None
-    """The token drawn last, not evaluated yet; None until the prompt is."""
-
-    @property
-    def template(self) -> bytes:
-        """What the voice's template is known by."""
-        return self.prompt[: self.shared].tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +90,7 @@ class _Loaded:
     vocabulary: GgufVocabulary
     map: RowMap
     context: LlamaContext
+    rows: Rows
     templates: Templates
     evaluated: Path
     closing: ExitStack
@@ -126,8 +107,6 @@ class GgufBackbone:
         self._evaluated = 0
         self._device = "cpu"
         self._loaded: _Loaded | None = None
-        self._rows: dict[int, _Row] = {}
-        self._orders = count()
         self._scores = np.zeros(CHOICES, np.float32)
 
     @property
@@ -158,7 +137,7 @@ class GgufBackbone:
     @property
     def reading(self) -> Reading:
         """How far the prompts of all rows are read."""
-        waiting = [row for row in self._rows.values() if row.last is None]
+        waiting = self._loaded.rows.reading() if self._loaded else []
         return Reading(self._evaluated, sum(len(row.prompt) - row.done for row in waiting))
 
     @property
@@ -201,14 +180,14 @@ class GgufBackbone:
                 vocabulary,
                 RowMap(vocabulary, evaluated),
                 context,
-                Templates(context, self._template_sequences(), self._settings.template_tokens),
+                Rows(context, self.capacity),
+                Templates(context, self._settings.template_tokens),
                 evaluated,
                 closing.pop_all(),
             )
 
     def unload(self) -> None:
         """Release all rows and give the memory back."""
-        self._rows.clear()
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             loaded.closing.close()
@@ -221,7 +200,7 @@ class GgufBackbone:
         """
         if max_tokens < 1:
             raise InputError("At least one token must be asked for.")
-        free = next((row for row in range(self.capacity) if row not in self._rows), None)
+        free = self._open.rows.free()
         if free is None:
             raise EngineError(f"All {self.capacity} rows are taken.")
         template = self._open.map.rows(prompt.ids[: prompt.shared_prefix])
@@ -233,42 +212,67 @@ class GgufBackbone:
         if room < 1:
             raise ContextOverflow(len(rows), self.context_tokens)
         shared = min(len(template), len(rows) - 1)
-        limit, order = min(max_tokens, room), next(self._orders)
-        self._rows[free] = _Row(free, rows, shared, RowSampler(sampling), limit, order)
+        self._open.rows.add(free, rows, shared, RowSampler(sampling), min(max_tokens, room))
         return free
 
     def release(self, row: int) -> None:
         """Free a row at once, whatever it is doing. Unknown rows are ignored."""
-        if self._rows.pop(row, None) is not None:
-            self._open.context.clear(row)
+        if self._loaded is not None:
+            self._loaded.rows.remove(row)
 
     def step(self, *, codec_runs: bool = False, busy_slice: int = 0) -> Sequence[Emitted]:
         """One token for every speaking row and a slice of the waiting prompts."""
-        if not self._rows:
-            return []
-        context = self._open.context
-        context.batch.clear()
-        speaking = [(row, row.last) for row in self._rows.values() if row.last is not None]
-        asking = [(row, self._add_token(row, last)) for row, last in speaking]
+        rows = self._open.rows
+        speaking, waiting = rows.speaking(), rows.reading()
         idle = PREFILL_SLICE if codec_runs else IDLE_PREFILL_SLICE
         busy = min(busy_slice or self._settings.busy_slice, PREFILL_SLICE)
-        asking += self._add_prompts(busy if speaking else idle)
-        self._evaluate(len(speaking), codec_runs)
-        self._keep_templates()
-        return [self._advance(row, place) for row, place in asking]
+        emitted = self._speak(speaking, codec_runs=codec_runs) if speaking else []
+        return emitted + self._read(waiting, busy if speaking else idle)
 
-    def _evaluate(self, speaking: int, codec_runs: bool) -> None:
-        """Evaluate the batch, in which ``speaking`` rows have a token."""
+    def _speak(self, rows: Sequence[Row], *, codec_runs: bool) -> list[Emitted]:
+        """The next token of rows whose prompt is read."""
         context, choice = self._open.context, self._decode_threads
-        if not speaking:
-            context.set_threads(self._threads.prefill)
-            context.decode()
-            return
-        context.set_threads(choice.choose(speaking, codec_runs=codec_runs))
+        context.batch.clear()
+        places = [self._add_token(row) for row in rows]
+        context.set_threads(choice.choose(len(rows), codec_runs=codec_runs))
         began_s = time.perf_counter()
         context.decode()
-        if context.batch.size == speaking:
-            choice.took(speaking, time.perf_counter() - began_s, codec_runs=codec_runs)
+        choice.took(len(rows), time.perf_counter() - began_s, codec_runs=codec_runs)
+        return [self._draw(row, place) for row, place in zip(rows, places, strict=True)]
+
+    def _add_token(self, row: Row) -> int:
+        """Put a row's last token into the batch; its place there."""
+        assert row.last is not None
+        row.done += 1
+        return self._open.context.batch.add(row.last, row.done - 1, row.sequence, scores=True)
+
+    def _read(self, rows: Sequence[Row], room: int) -> list[Emitted]:
+        """About ``room`` tokens of prompts, the first come first."""
+        room, emitted = max(room, SMALLEST_ROOM), list[Emitted]()
+        for row in rows:
+            while row.last is None and row.number in self._open.rows and room >= SMALLEST_ROOM:
+                before = self._evaluated
+                emitted += self._read_slice(row, room)
+                room -= self._evaluated - before
+        return emitted
+
+    def _read_slice(self, row: Row, room: int) -> list[Emitted]:
+        """The next part of one prompt; its first token where that ends the prompt."""
+        context, templates = self._open.context, self._open.templates
+        if not row.done:
+            row.done = templates.give(row.template, row.sequence)
+        end = row.done + even_slice(row.next_stop - row.done, room)
+        whole = end == len(row.prompt)
+        context.batch.clear()
+        tokens = row.prompt[row.done : end]
+        place = context.batch.add(tokens, row.done, row.sequence, scores=whole)
+        context.set_threads(self._threads.prefill)
+        context.decode()
+        self._evaluated += len(tokens)
+        row.done = end
+        if row.done == row.shared:
+            templates.keep(row.template, row.sequence, row.shared)
+        return [self._draw(row, place)] if whole else []
 
     @property
     def _open(self) -> _Loaded:
@@ -286,49 +290,14 @@ class GgufBackbone:
     def _shape(self) -> ContextShape:
         settings = self._settings
         return ContextShape(
-            cells=settings.context_tokens * settings.capacity + settings.template_tokens,
-            sequences=settings.capacity + TEMPLATES,
-            batch_tokens=IDLE_PREFILL_SLICE + settings.capacity,
+            tokens=settings.context_tokens,
+            sequences=settings.capacity,
+            batch_tokens=max(IDLE_PREFILL_SLICE, settings.capacity),
             exact=settings.exact,
-            flash_attention=0 if settings.exact else -1 if settings.gpu_layers else 1,
+            flash_attention=-1 if settings.gpu_layers and not settings.exact else 0,
         )
 
-    def _template_sequences(self) -> range:
-        return range(self.capacity, self.capacity + TEMPLATES)
-
-    def _add_token(self, row: _Row, token: Ids) -> int:
-        """Put a speaking row's last token into the batch; its place there."""
-        place = self._open.context.batch.add(token, row.done, row.number, scores=True)
-        row.done += 1
-        return place
-
-    def _add_prompts(self, room: int) -> list[tuple[_Row, int]]:
-        """Fill the slice in the order of arrival; rows whose prompt ends in it, with places."""
-        loaded, ended = self._open, []
-        waiting = [row for row in self._rows.values() if row.last is None]
-        for row in sorted(waiting, key=lambda row: row.order):
-            if not room:
-                break
-            if not row.done:
-                row.done = loaded.templates.fork(row.template, row.number)
-            start = row.done
-            row.done += even_slice(len(row.prompt) - start, room)
-            room -= row.done - start
-            self._evaluated += row.done - start
-            whole = row.done == len(row.prompt)
-            tokens = row.prompt[start : row.done]
-            place = loaded.context.batch.add(tokens, start, row.number, scores=whole)
-            if not whole:
-                break
-            ended.append((row, place))
-        return ended
-
-    def _keep_templates(self) -> None:
-        for row in self._rows.values():
-            if row.shared and row.last is None and row.done >= row.shared:
-                self._open.templates.keep(row.template, row.number, row.shared)
-
-    def _advance(self, row: _Row, place: int) -> Emitted:
+    def _draw(self, row: Row, place: int) -> Emitted:
         """Draw what follows a row's last token."""
         loaded = self._open
         loaded.map.gather(loaded.context.scores(place), self._scores)
@@ -346,7 +315,7 @@ class GgufBackbone:
         row.last = loaded.map.speech_rows(code)
         return Emitted(row.number, code, last=False, reason=None)
 
-    def _finish(self, row: _Row, codes: Codes, reason: FinishReason) -> Emitted:
+    def _finish(self, row: Row, codes: Codes, reason: FinishReason) -> Emitted:
         self.release(row.number)
         return Emitted(row.number, codes, last=True, reason=reason)
 
@@ -354,6 +323,7 @@ class GgufBackbone:
 def even_slice(left: int, most: int) -> int:
     """The next of equal slices of at most ``most`` tokens, of ``left`` that are to be read.
 
-    A short rest costs more a token than long slices do: attention goes another way below 64.
+    So no short rest is left, which costs more a token, and never a single token where there were
+    two (``most`` is at least ``SMALLEST_ROOM``).
     """
     return -(-left // -(-left // most))

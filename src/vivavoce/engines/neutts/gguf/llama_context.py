@@ -1,6 +1,13 @@
 """llama.cpp's context: a batch of tokens of several sequences in, scores out.
 
-A thin layer over llama.h: sequences are numbers, their keys and values share one pool of cells.
+A thin layer over llama.h: sequences are numbers, each has cells of its own for keys and values, a
+token's place in which is its position. So on a CPU the scores of a sequence are the same to the bit
+whoever else is in a batch, whatever the number of threads, and in whatever parts of at least
+``SHORTEST`` tokens they were evaluated: each sum has its terms in the same order, and what other
+sequences make longer is zeros at its end. That holds for one token each of several sequences
+(neighbours in number, or they are evaluated one after another) or for tokens of one sequence, not
+for both mixed in one batch, and not with flash attention.
+
 Not thread-safe; ``decode`` releases the interpreter lock.
 """
 
@@ -20,26 +27,37 @@ from vivavoce.errors import EngineError, SetupError
 
 Floats: TypeAlias = NDArray[np.float32]
 
+State: TypeAlias = NDArray[np.uint8]
+"""What a sequence holds, as llama.cpp writes it: keys and values of all its tokens."""
+
 GGML_F32, GGML_F16 = 0, 1
+SHORTEST = 2
+"""A single token's products are summed otherwise than those of several."""
+
+CELLS_STEP = 256
+"""llama.cpp's own step of a sequence's cells."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContextShape:
     """Sizes of a context.
 
-    ``cells`` tokens are held in all, of ``sequences`` sequences; a batch has at most
-    ``batch_tokens``, of which one a sequence may ask for scores. ``exact`` keeps keys and values
-    in float32 instead of float16. ``flash_attention`` is llama.cpp's: 0 off, 1 on, -1 its own
-    choice. On a CPU it makes scores depend on how a prompt is sliced (by 0.01); without it they
-    do not.
+    Each of ``sequences`` holds up to ``tokens``; a batch has at most ``batch_tokens``, of which one
+    a sequence may ask for scores. ``exact`` keeps keys and values in float32 instead of float16.
+    ``flash_attention`` is llama.cpp's: 0 off, 1 on, -1 its own choice. On a CPU it adds up in an
+    order that depends on threads and neighbours, in float16.
     """
 
-    cells: int
+    tokens: int
     sequences: int
     batch_tokens: int
     exact: bool = False
-    unified: bool = True
     flash_attention: int = 0
+
+    @property
+    def cells(self) -> int:
+        """Cells of all sequences."""
+        return -(-self.tokens // CELLS_STEP) * CELLS_STEP * self.sequences
 
 
 class Batch:
@@ -104,7 +122,7 @@ class LlamaContext:
         if hasattr(params, "n_outputs_max"):  # since llama.cpp of 2026
             params.n_outputs_max = shape.sequences
         params.type_k = params.type_v = GGML_F32 if shape.exact else GGML_F16
-        params.kv_unified = shape.unified
+        params.kv_unified = False
         params.flash_attn_type = shape.flash_attention
         params.no_perf = True
         last_complaint()
@@ -140,14 +158,34 @@ class LlamaContext:
         buffer = (ctypes.c_float * self._rows).from_address(address)
         return np.ctypeslib.as_array(buffer)
 
-    def fork(self, source: int, target: int, length: int) -> None:
-        """Let ``target`` share the first ``length`` tokens of ``source``."""
-        self._lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+    def save(self, sequence: int) -> State:
+        """A copy of what a sequence holds."""
+        size = self._lib.llama_state_seq_get_size(self._pointer, sequence)
+        state = np.empty(size, np.uint8)
+        if self._lib.llama_state_seq_get_data(self._pointer, _bytes(state), size, sequence) != size:
+            raise EngineError(f"llama.cpp could not save a sequence: {last_complaint()}.")
+        return state
+
+    def restore(self, sequence: int, state: State) -> None:
+        """Let a sequence hold what another one did, and nothing else."""
+        size, put = state.size, self._lib.llama_state_seq_set_data
+        if put(self._pointer, _bytes(state), size, sequence) != size:
+            raise EngineError(f"llama.cpp could not restore a sequence: {last_complaint()}.")
+
+    def move(self, source: int, target: int) -> None:
+        """Let ``target`` hold what ``source`` does, and ``source`` nothing."""
+        state = self.save(source)
+        self.clear(source)
+        self.restore(target, state)
 
     def clear(self, sequence: int) -> None:
-        """Forget a sequence; cells that no other one shares are free."""
+        """Forget a sequence."""
         self._lib.llama_memory_seq_rm(self._memory, sequence, -1, -1)
 
     def length(self, sequence: int) -> int:
         """How many tokens of a sequence are held."""
         return int(self._lib.llama_memory_seq_pos_max(self._memory, sequence)) + 1
+
+
+def _bytes(state: State) -> Any:
+    return ctypes.cast(state.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
