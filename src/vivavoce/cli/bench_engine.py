@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -44,6 +44,7 @@ def bench_engine(
 
     Each part is a run of its own and takes minutes; a file keeps the other parts' results.
     """
+    from vivavoce.bench.engine.lines import lines
     from vivavoce.bench.engine.parts import NO_CUDA, PARTS, merge, run_part
     from vivavoce.bench.engine.setting import Setting, default_rows, make_checkpoint
 
@@ -65,7 +66,7 @@ def bench_engine(
         for each in parts:
             told = run_part(each, setting)
             print(f"\n{setting.name}, {each} ({told['took_s']} s)")
-            print(_lines(each, told))
+            print(lines(each, told))
             if json is not None:
                 merge(json, setting.name, each, told)
 
@@ -82,45 +83,3 @@ def _device(asked: str) -> str:
     from vivavoce.engines.qwen3.options import Qwen3Options
 
     return str(choose_place(Qwen3Options(device=asked)).device.type)  # type: ignore[arg-type]
-
-
-def _lines(part: str, told: Mapping[str, Any]) -> str:
-    """The short of it; the JSON has the rest."""
-    if "failed" in told:
-        return f"  failed: {told['failed']}"
-    if part == "kernels":
-        return "\n".join(_kernel(row) for row in told["rows"])
-    if part == "frames":
-        return "\n".join(
-            f"  {name}: {_frames(each)}" for name, each in told.items() if _measured(each, "ms")
-        )
-    return "\n".join(
-        f"  {name}: {each}" for name, each in told.items() if name not in ("took_s", "where")
-    )
-
-
-def _measured(each: Any, field: str) -> bool:
-    return isinstance(each, Mapping) and field in each
-
-
-def _frames(told: Mapping[str, Any]) -> str:
-    by_rows = ", ".join(
-        f"{rows} rows {ms} ms ({told['share_of_floor'][rows]:.0%} of the floor, predicted "
-        f"{told['predicted_ms'][rows]} ms)"
-        for rows, ms in told["ms"].items()
-    )
-    stages = next(iter(told["stages_ms"].values()))
-    apart = ", ".join(f"{name} {ms}" for name, ms in stages.items())
-    first = told["first_sound_ms"]
-    return (
-        f"a frame of {by_rows}\n    by stage, ms: {apart}\n    first sound p50 {first['p50']} ms, "
-        f"p95 {first['p95']} ms; weights {told['weights_mb']} MB; memory {told['memory_mb']}"
-    )
-
-
-def _kernel(row: Mapping[str, Any]) -> str:
-    plain = f", plain {row['plain_ms']} ms" if "plain_ms" in row else ""
-    return (
-        f"  {row['name']:16} {row['precision']:5} {row['rows']:3} rows {row['ms']:9.4f} ms "
-        f"{row['of_copy']:6.1%} of a copy's bandwidth, error {row['error']:.1e}{plain}"
-    )

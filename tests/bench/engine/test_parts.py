@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from vivavoce.bench.engine import parts, peer
 from vivavoce.bench.engine.frames import predicted_ms
+from vivavoce.bench.engine.lines import lines
 from vivavoce.bench.engine.setting import Setting, by_precision, make_checkpoint
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
@@ -41,6 +42,8 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import SettingsError
 
+SHOWN = {"kernels": ("talker qkv", "sum of codes", "launches a frame", "what they read takes")}
+
 app = typer.Typer()
 app.command()(bench_engine)
 
@@ -62,11 +65,19 @@ def test_the_command_puts_each_part_into_the_same_file(folder: Path, tmp_path: P
         where = ["--checkpoint", str(folder), "--json", str(path)]
         ran = CliRunner().invoke(app, [*usual, *where, "--part", part], catch_exceptions=False)
         assert ran.exit_code == 0 and "No CUDA device: this measures the CPU." in ran.output
+        for word in SHOWN.get(part, ()):
+            assert word in ran.output
     told = json.loads(path.read_text())["models"]["0.6B tiny"]
     assert list(told) == ["kernels", "load", "peer"]
     assert all("failed" not in each for each in told.values())
     assert told["load"]["where"]["versions"]["python"] and told["load"]["where"]["on"] == "cpu"
     assert told["load"]["none"]["1 callers"]["calls"] > 0
+
+
+def test_a_precision_that_failed_is_shown_beside_the_others() -> None:
+    told = {"copy_gb_s": 1.0, "fp8": {"failed": "no such device"}, "took_s": 1.0, "where": {}}
+    assert lines("frames", told) == "  fp8: failed: no such device"
+    assert lines("load", {"failed": "all"} | told) == "  failed: all"
 
 
 def test_a_part_that_is_none_is_a_usage_error() -> None:
