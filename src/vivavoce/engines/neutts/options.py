@@ -40,11 +40,12 @@ class NeuTTSOptions:
     NAME.pt (codes) with NAME.txt (what was said).
 
     ``capacity`` rows (0: 4 on a CPU, 16 on CUDA) of ``context`` tokens each (prompt and speech; 50
-    a second), keys and values of a GGUF in ``cache_precision``. ``threads`` are for one token of
-    all rows, ``batch_threads`` for prompts, ``codec_threads`` for the codec; 0 is a choice that
-    leaves the other parts a core. ``gpu_layers`` is how much of a GGUF goes to CUDA (-1: all).
-    ``prune`` keeps a copy of a GGUF without the rows that speech never needs beside it (or in
-    ``cache_dir``).
+    a second), keys and values of a GGUF in ``cache_precision``. ``flash_attention`` reads its
+    prompts sooner on a CPU, and what a row says then depends on its company. ``threads`` are for
+    one token of all rows, ``batch_threads`` for prompts, ``codec_threads`` for the codec; 0 is a
+    choice that leaves the other parts a core. ``gpu_layers`` is how much of a GGUF goes to CUDA
+    (-1: all). ``prune`` keeps a copy of a GGUF without the rows that speech never needs beside it
+    (or in ``cache_dir``).
 
     ``temperature`` to ``min_tokens`` are what an utterance draws with unless it says otherwise;
     the values are those of the models' own GGUF path. ``chunks`` are the sizes of the first
@@ -69,6 +70,7 @@ class NeuTTSOptions:
     models_dir: Path | None = None
     cache_dir: Path | None = None
     cache_precision: Literal["float16", "float32"] = "float16"
+    flash_attention: bool = False
     capacity: Count = 0
     context: Annotated[int, Ge(128), Le(32_768)] = 2048
     threads: Count = 0

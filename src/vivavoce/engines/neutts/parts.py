@@ -83,6 +83,7 @@ def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
             prune=options.prune,
             cache_folder=options.cache_dir,
             exact=options.cache_precision == "float32",
+            flash_attention=options.flash_attention,
         ),
     )
 

@@ -48,8 +48,8 @@ from vivavoce.types import FinishReason
 log = logging.getLogger(__name__)
 
 BUSY_PREFILL_SLICE = 16
-IDLE_PREFILL_SLICE = 256
-"""While nobody speaks and no sound is made, so that nobody waits for its end."""
+GROUP = 4
+"""llama.cpp multiplies so many tokens at once, and a rest one by one."""
 
 SMALLEST_ROOM = 2 * SHORTEST - 1
 """With less, equal slices could end in a single token."""
@@ -65,7 +65,8 @@ class GgufSettings:
     ``gpu_layers`` 0 is the CPU, -1 all layers. ``prune`` evaluates a copy without unused rows,
     kept beside the model or in ``cache_folder``. ``busy_slice`` is how much of a prompt is
     evaluated per step while other rows speak. ``template_tokens`` are kept evaluated for voices.
-    ``exact`` keeps keys and values in float32.
+    ``exact`` keeps keys and values in float32. ``flash_attention`` on a CPU: see ``ContextShape``;
+    layers on a GPU have llama.cpp's choice.
     """
 
     context_tokens: int = 2048
@@ -77,6 +78,7 @@ class GgufSettings:
     busy_slice: int = BUSY_PREFILL_SLICE
     template_tokens: int = 4096
     exact: bool = False
+    flash_attention: bool = False
 
     def __post_init__(self) -> None:
         if min(self.context_tokens, self.capacity, self.busy_slice) < 1:
@@ -224,10 +226,9 @@ class GgufBackbone:
         """One token for every speaking row and a slice of the waiting prompts."""
         rows = self._open.rows
         speaking, waiting = rows.speaking(), rows.reading()
-        idle = PREFILL_SLICE if codec_runs else IDLE_PREFILL_SLICE
         busy = min(busy_slice or self._settings.busy_slice, PREFILL_SLICE)
         emitted = self._speak(speaking, codec_runs=codec_runs) if speaking else []
-        return emitted + self._read(waiting, busy if speaking else idle)
+        return emitted + self._read(waiting, busy if speaking else PREFILL_SLICE)
 
     def _speak(self, rows: Sequence[Row], *, codec_runs: bool) -> list[Emitted]:
         """The next token of rows whose prompt is read."""
@@ -292,9 +293,9 @@ class GgufBackbone:
         return ContextShape(
             tokens=settings.context_tokens,
             sequences=settings.capacity,
-            batch_tokens=max(IDLE_PREFILL_SLICE, settings.capacity),
+            batch_tokens=max(PREFILL_SLICE, settings.capacity),
             exact=settings.exact,
-            flash_attention=-1 if settings.gpu_layers and not settings.exact else 0,
+            flash_attention=-1 if settings.gpu_layers else int(settings.flash_attention),
         )
 
     def _draw(self, row: Row, place: int) -> Emitted:
@@ -321,9 +322,12 @@ class GgufBackbone:
 
 
 def even_slice(left: int, most: int) -> int:
-    """The next of equal slices of at most ``most`` tokens, of ``left`` that are to be read.
+    """The next of nearly equal slices of at most ``most`` tokens, of ``left`` that are to be read.
 
-    So no short rest is left, which costs more a token, and never a single token where there were
-    two (``most`` is at least ``SMALLEST_ROOM``).
+    So no short rest is left, which costs more a token; and never a single one, which is added up
+    otherwise (``most`` is at least ``SMALLEST_ROOM``). All but the last are whole groups of tokens
+    where ``most`` has room for them.
     """
-    return -(-left // -(-left // most))
+    even = -(-left // -(-left // most))
+    whole = -(-even // GROUP) * GROUP
+    return whole if whole <= most and left - whole >= SHORTEST else even
