@@ -20,6 +20,7 @@ import pytest
 from websockets.sync.client import connect
 
 from engines.served import PATIENCE_S, SPEECH, Served
+from vivavoce.audio.join import TAIL_MS
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
 from vivavoce.settings import Settings
 
@@ -30,6 +31,8 @@ if any(find_spec(name) is None for name in NEEDED):
 CLONES = find_spec("torch") is not None
 HELLO = {"input": "Hello there.", "seed": 1, "response_format": "pcm"}
 HALF_S = 24_000
+MOST_BYTES = 2 * (25 * 480 + int(TAIL_MS * 24))
+"""Of 25 codes, and the silence after the last clause."""
 
 
 class NeuTTSServed(Served):
@@ -57,7 +60,6 @@ def options(folder: Path) -> dict[str, Any]:
         "codec_repo": str(folder / "codec.onnx"),
         "voices_dir": str(folder / "voices"),
         "prune": "false",
-        "cache_precision": "float32",
         "threads": 1,
         "batch_threads": 1,
         "codec_threads": 1,
@@ -70,7 +72,7 @@ def make_tiny(folder: Path) -> None:
     from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 
     backbone = folder / "backbone.gguf"
-    make_random_gguf("neutts-nano", backbone, small=True, quantisation="F32", end_every=60)
+    make_random_gguf("neutts-nano", backbone, small=True, quantisation="Q4_0", end_every=60)
     make_random_codec(folder / "codec.onnx", tiny=True)
     if CLONES:
         from vivavoce.engines.neutts.codec.encoder.random_encoder import make_random_encoder
@@ -124,7 +126,7 @@ def test_health_tells_where_the_parts_run(tmp_path: Path) -> None:
         health = server.client.get("/health").json()
         assert health["devices"] == dict.fromkeys(("backbone", "codec", "encoder"), "cpu")
         answer = server.client.post(SPEECH, json=HELLO | {"options": {"max_codes": 25}})
-        assert answer.status_code == 200 and 0 < len(answer.content) <= 25 * 480 * 2
+        assert answer.status_code == 200 and 0 < len(answer.content) <= MOST_BYTES
     finally:
         server.stop()
 
@@ -132,7 +134,7 @@ def test_health_tells_where_the_parts_run(tmp_path: Path) -> None:
 def test_a_request_may_say_how_many_codes_it_takes(served: Served) -> None:
     sound = served.client.post(SPEECH, json=HELLO | {"options": {"max_codes": 25}})
     assert sound.status_code == 200
-    assert 0 < len(sound.content) <= 25 * 480 * 2
+    assert 0 < len(sound.content) <= MOST_BYTES
 
 
 def test_it_speaks_in_every_openai_voice_and_format(served: Served) -> None:
@@ -155,9 +157,7 @@ def test_the_same_seed_gives_the_same_sound_in_company(served: Served) -> None:
     others = [HELLO | {"input": f"Caller number {n}.", "seed": n} for n in (11, 12, 13)]
     with ThreadPoolExecutor(4) as callers:
         answers = list(callers.map(lambda b: spoken(served, b), [body, *others]))
-    together = np.frombuffer(answers[0], "<i2").astype(np.int32)
-    difference = together - np.frombuffer(alone, "<i2")[: len(together)]
-    assert len(together) == len(alone) // 2 and np.abs(difference).max() <= 1
+    assert answers[0] == alone
 
 
 def test_it_speaks_over_a_websocket(served: Served) -> None:
