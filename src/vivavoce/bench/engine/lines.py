@@ -57,7 +57,7 @@ def _product(row: Told) -> str:
 
 def _other(row: Told) -> str:
     return (
-        f"  {row['name']:22} {row['rows']:3} rows {row['ms']:9.4f} ms, {row['launches']} a frame"
+        f"  {row['name']:26} {row['rows']:3} rows {row['ms']:9.4f} ms, {row['launches']} a frame"
         f"{_plain(row)}"
     )
 
@@ -68,6 +68,6 @@ def _plain(row: Told) -> str:
 
 def _whole_frame(each: Told) -> str:
     return (
-        f"  {each['precision']:22} {each['rows']:3} rows {each['sum']:9.3f} ms, plain "
+        f"  {each['precision']:26} {each['rows']:3} rows {each['sum']:9.3f} ms, plain "
         f"{each['plain_sum']} ms; what they read takes {each['floor']} ms"
     )
