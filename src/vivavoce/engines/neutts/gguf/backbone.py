@@ -228,6 +228,8 @@ class GgufBackbone:
         speaking, waiting = rows.speaking(), rows.reading()
         busy = min(busy_slice or self._settings.busy_slice, PREFILL_SLICE)
         emitted = self._speak(speaking, codec_runs=codec_runs) if speaking else []
+        beside = bool(speaking) and codec_runs
+        self._open.context.set_threads(self._threads.decode if beside else self._threads.prefill)
         return emitted + self._read(waiting, busy if speaking else PREFILL_SLICE)
 
     def _speak(self, rows: Sequence[Row], *, codec_runs: bool) -> list[Emitted]:
@@ -267,7 +269,6 @@ class GgufBackbone:
         context.batch.clear()
         tokens = row.prompt[row.done : end]
         place = context.batch.add(tokens, row.done, row.sequence, scores=whole)
-        context.set_threads(self._threads.prefill)
         context.decode()
         self._evaluated += len(tokens)
         row.done = end
