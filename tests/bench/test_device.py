@@ -24,3 +24,8 @@ def test_keys_are_masked(arguments: list[str]) -> None:
     line = device.command_line(["/x/vivavoce", "bench", *arguments, "--text", "two words"])
     assert "k3y" not in line and "***" in line
     assert line.endswith("--text 'two words'")
+
+
+def test_files_are_told_without_their_folders() -> None:
+    line = device.command_line(["/x/made.py", "-o", "/home/me/found.json", "--models", "here/tiny"])
+    assert line == "made.py -o found.json --models here/tiny"

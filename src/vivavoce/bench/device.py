@@ -36,13 +36,18 @@ def provenance(command: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """The command as one line; the program without its folder, API keys masked."""
+    """The command as one line; files without the folders they lie in, API keys masked."""
     words = [Path(arguments[0]).name] if arguments else []
     masked = False
     for word in arguments[1:]:
-        words.append(_MASK if masked else _without_secret(word))
+        words.append(_MASK if masked else _without_secret(_without_folder(word)))
         masked = word in _SECRETS
     return " ".join(word if _MASK in word else shlex.quote(word) for word in words)
+
+
+def _without_folder(word: str) -> str:
+    """What a file is called; where it lies on this machine tells others nothing."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def _without_secret(word: str) -> str:
