@@ -27,5 +27,6 @@ def test_keys_are_masked(arguments: list[str]) -> None:
 
 
 def test_files_are_told_without_their_folders() -> None:
-    line = device.command_line(["/x/made.py", "-o", "/home/me/found.json", "--models", "here/tiny"])
-    assert line == "made.py -o found.json --models here/tiny"
+    words = ["-o", "/srv/me/found.json", "--into=/srv/me/more.json", "--models", "here/tiny"]
+    line = device.command_line(["/x/made.py", *words])
+    assert line == "made.py -o found.json --into=more.json --models here/tiny"

@@ -47,7 +47,8 @@ def command_line(arguments: Sequence[str]) -> str:
 
 def _without_folder(word: str) -> str:
     """What a file is called; where it lies on this machine tells others nothing."""
-    return Path(word).name if Path(word).is_absolute() else word
+    option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    return f"{option}{equals}{Path(value).name if Path(value).is_absolute() else value}"
 
 
 def _without_secret(word: str) -> str:
