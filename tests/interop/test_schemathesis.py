@@ -41,9 +41,10 @@ def attack(live: LiveServer, folder: Path, *words: str, examples: int, seed: int
 @pytest.mark.timeout(240)
 def test_the_server_answers_as_it_is_described(tmp_path: Path) -> None:
     with serving("fake", FAKE) as live:
-        attack(live, tmp_path, examples=8)
+        attack(live, tmp_path, examples=5)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_a_server_with_keys_lets_nobody_in_without_one(tmp_path: Path) -> None:
     with serving("fake", FAKE | {"api_keys": "the-key"}) as live:

@@ -1,6 +1,6 @@
 """What is spoken can be understood: word error rates of a speech recogniser.
 
-The default run hears every second sentence, through one route. All of them, through every route
+The default run hears every fourth sentence, through one route. All of them, through every route
 and in both renditions, are marked slow; ``benchmarks/quality.py`` keeps their figures.
 """
 
@@ -51,7 +51,7 @@ def piper_rate() -> dict[Rendition, float]:
 
 @pytest.mark.timeout(300)
 def test_speech_is_understood(server: LiveServer) -> None:
-    scores = heard_through(server, "speech", Rendition.WIDE, SENTENCES[::2])
+    scores = heard_through(server, "speech", Rendition.WIDE, SENTENCES[::4])
     assert error_rate(scores) <= LIMITS[Rendition.WIDE], explain(scores)
 
 

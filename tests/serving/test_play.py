@@ -203,7 +203,7 @@ def test_what_fails_after_the_answer_is_told_by_the_state(serve: Serve) -> None:
     server = serve(playback="null", fake={"paced": True})
     began_s = time.time()
     for _ in range(10):
-        play(server, "First some words, then a failword.", wait="start")
+        play(server, "Words, a failword.", wait="start")
         assert settle(lambda: server.idle)
         server.client.post("/v1/audio/play/stop")
     assert settle(lambda: len(state(server)["failures"]) == 8)

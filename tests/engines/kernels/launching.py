@@ -18,6 +18,7 @@ from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.quantised import quantise_linears
 from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.fused import FusedTalker
+from vivavoce.engines.qwen3.one_launch import with_whole
 from vivavoce.engines.qwen3.rows import RowState
 
 CPU = torch.device("cpu")
@@ -40,7 +41,10 @@ class NoDriver:
 
 
 def launched(capability: int, precision: Precision) -> Counter[str]:
-    """What a frame of three rows, and of twelve, would put onto a GPU, compiled but not run."""
+    """What a frame of three rows, and of twelve, would put onto a GPU, compiled but not run.
+
+    Its codes after the first twice: the second time, of three rows, in one launch.
+    """
     from engines.qwen3.tiny import config_of, tiny_json, tiny_talker
 
     int8_cpu.available = lambda: False  # as on a GPU
@@ -68,6 +72,7 @@ def launched(capability: int, precision: Precision) -> Counter[str]:
             first = fused.first(state, state.active, config.talker.codec_eos_token_id)
             first.zero_()
             fused.rest(state, first, hidden)
+            with_whole(fused).rest(state, first, hidden)
     finally:
         jit.JITFunction.run = whole
     return made

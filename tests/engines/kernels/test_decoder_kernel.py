@@ -29,8 +29,15 @@ def buffers(rows: int, like: Tensor) -> KVBuffer:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("path", list(Path))
-@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
+@pytest.mark.parametrize(
+    ("path", "dtype", "limit"),
+    [
+        (Path.TORCH, torch.float32, 1e-5),
+        (Path.TORCH, torch.bfloat16, 0.02),
+        (Path.TRITON, torch.float32, 1e-5),
+        pytest.param(Path.TRITON, torch.bfloat16, 0.02, marks=pytest.mark.slow),
+    ],
+)
 def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None:
     """Two tokens at once, then one at a time, as the code predictor reads a frame."""
     decoder = decoder_of(dtype)
@@ -50,10 +57,8 @@ def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("path", list(Path))
-@pytest.mark.parametrize(
-    "precision", [Precision.INT8, pytest.param(Precision.FP8, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("path", [Path.TORCH, pytest.param(Path.TRITON, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
 def test_quantised_weights_come_close(path: Path, precision: Precision) -> None:
     decoder = decoder_of(torch.bfloat16)
     kernels = chosen(CPU, torch.bfloat16, path)

@@ -80,6 +80,7 @@ def test_its_codes_are_those_of_the_modules(
     assert wanted[-1].any(-1).all()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_passes_are_those_of_the_modules() -> None:
     """In the interpreter; choosing is left to the tests of the sampler, and to the slow ones."""

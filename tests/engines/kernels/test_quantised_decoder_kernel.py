@@ -38,10 +38,14 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @torch.no_grad()
 @pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("path", list(Path))
 @pytest.mark.parametrize(
-    ("precision", "dtype", "limit"),
-    [(Precision.INT8, torch.float32, 1e-5), (Precision.FP8, torch.bfloat16, 0.02)],
+    ("path", "precision", "dtype", "limit"),
+    [
+        (Path.TORCH, Precision.INT8, torch.float32, 1e-5),
+        (Path.TORCH, Precision.FP8, torch.bfloat16, 0.02),
+        (Path.TRITON, Precision.INT8, torch.float32, 1e-5),
+        pytest.param(Path.TRITON, Precision.FP8, torch.bfloat16, 0.02, marks=pytest.mark.slow),
+    ],
 )
 def test_the_kernels_compute_what_the_modules_compute(
     path: Path, precision: Precision, dtype: torch.dtype, limit: float

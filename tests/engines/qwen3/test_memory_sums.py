@@ -162,7 +162,7 @@ def attention_in_one_kernel(query: Any, keys: Any, values: Any, **_: Any) -> Any
     return query.new_empty(*query.shape[:-1], values.shape[-1])
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["0.6B", pytest.param("1.7B", marks=pytest.mark.slow)])
 def test_work_fits_into_what_is_set_aside_for_it(
     size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

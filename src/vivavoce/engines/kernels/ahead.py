@@ -18,8 +18,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from vivavoce.engines.kernels import attention_triton, linear_triton, sampler_triton
-from vivavoce.engines.kernels.tiles import choose_tile
+from vivavoce.engines.kernels import attention_triton, frame_triton, linear_triton, sampler_triton
+from vivavoce.engines.kernels.tiles import SMALL, choose_tile
 from vivavoce.errors import VivavoceError
 
 _NUMBER = r"(\d+)"
@@ -85,6 +85,9 @@ def cases() -> Iterator[Case]:
         yield _sampler(f"sample first {hidden}", 3072, hidden, rules=True)
         yield _embed_sum(hidden)
         yield _norm(hidden)
+    for rows in (1, 2, 4):
+        for kind in ("*bf16", "*i8", "*fp8e4nv"):
+            yield _whole_frame(rows, kind)
 
 
 def compile_case(case: Case, capability: int) -> Resources:
@@ -220,3 +223,34 @@ def _norm(hidden: int) -> Case:
     none = "constexpr"
     types = linear_triton.Operands("*bf16", none, none, none, "*bf16", none, "*bf16")
     return Case(f"norm {hidden}", linear_triton.norm_kernel, types, plan, 4, {})
+
+
+def _whole_frame(rows: int, kind: str) -> Case:
+    """The code predictor's; both models have the same."""
+    size, layers, vocabulary = _BYTES[kind], 5, 2048
+
+    def plan(name: str, gated: bool = False) -> linear_triton.Plan:
+        n, k = _GATED["predictor"] if gated else _PREDICTOR[name]
+        tile = choose_tile(rows, n, k, size, gated=gated, most=SMALL)
+        return linear_triton.Plan(rows, n, k, 1e-6, gated, tile)
+
+    attention = _attention("", stored=16, part=16).plan
+    how = frame_triton.FramePlan(
+        tokens=16,
+        layers=layers,
+        stride=16 * 8 * 16 * 128,
+        qkv=plan("qkv"),
+        out=plan("out"),
+        gate=plan("gate", gated=True),
+        down=plan("down"),
+        head=plan("head"),
+        attention=attention,
+        sampler=sampler_triton.Plan(vocabulary, -1, vocabulary, 1024),
+    )
+    bf16, numbers, floats = "*bf16", "*i64", "*fp32"
+    types = frame_triton.FrameOperands(
+        *(numbers, numbers, numbers, kind, "constexpr" if kind == bf16 else floats),
+        *(bf16,) * 10,
+        *("*i1", floats, numbers, floats, numbers, numbers, numbers, "*i32"),
+    )
+    return Case(f"whole frame {kind[1:]} rows {rows}", frame_triton.frame_kernel, types, how, 4, {})

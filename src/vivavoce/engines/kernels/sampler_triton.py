@@ -161,28 +161,40 @@ def row_noise(at: tl.tuple, row: tl.tensor, group: tl.tensor, code: tl.tensor) -
     return -natural_log(-natural_log(uniform))
 
 
-@triton.jit(do_not_specialize=["group"])
-def sample_kernel(at: tl.tuple, group: tl.tensor, how: tl.constexpr) -> None:
-    """One row: rules, limits, noise, the choice, and its embedding."""
+@triton.jit
+def choose(at: tl.tuple, row: tl.tensor, group: tl.tensor, how: tl.constexpr) -> tl.tensor:
+    """One row: rules, limits, noise, and the choice."""
     block: tl.constexpr = how.block
-    hidden: tl.constexpr = how.hidden
-    row = tl.program_id(0)
     code = tl.arange(0, block)
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
     x = ruled_scores(at, row, code, how)
     if tl.load(at.greedy + row) == 0:
         x = restricted_scores(at, row, x, code, how) + row_noise(at, row, group, code)
     # Where all are excluded or not finite, any code will do but one that is none.
-    choice = tl.minimum(tl.argmax(x, 0), how.vocabulary - 1)
-    tl.store(at.choice + row, choice.to(tl.int64))
+    return tl.minimum(tl.argmax(x, 0), how.vocabulary - 1).to(tl.int64)
+
+
+@triton.jit
+def embed(at: tl.tuple, row: tl.tensor, choice: tl.tensor, how: tl.constexpr) -> None:
+    """The choice's row of the table."""
+    hidden: tl.constexpr = how.hidden
+    h = tl.arange(0, 1024)
+    for start in tl.static_range(0, hidden, 1024):
+        inside = start + h < how.hidden
+        line = tl.load(at.table + choice * how.hidden + start + h, inside)
+        tl.store(at.embedded + row * how.hidden + start + h, line, inside)
+
+
+@triton.jit(do_not_specialize=["group"])
+def sample_kernel(at: tl.tuple, group: tl.tensor, how: tl.constexpr) -> None:
+    """One row: its choice, and the choice's embedding."""
+    row = tl.program_id(0)
+    if how.overlap:
+        gdc_launch_dependents()
+        gdc_wait()
+    choice = choose(at, row, group, how)
+    tl.store(at.choice + row, choice)
     if at.table is not None:
-        h = tl.arange(0, 1024)
-        for start in tl.static_range(0, hidden, 1024):
-            inside = start + h < how.hidden
-            line = tl.load(at.table + choice.to(tl.int64) * how.hidden + start + h, inside)
-            tl.store(at.embedded + row * how.hidden + start + h, line, inside)
+        embed(at, row, choice, how)
 
 
 class SumOperands(NamedTuple):

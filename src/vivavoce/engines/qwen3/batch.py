@@ -18,18 +18,14 @@ from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES, Footprint
-from vivavoce.engines.qwen3.captured import (
-    PROMPT,
-    CapturedParts,
-    Sounded,
-    codes_and_status,
-)
+from vivavoce.engines.qwen3.captured import PROMPT, CapturedParts, Sounded, codes_and_status
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.one_launch import in_one_launch
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
@@ -152,8 +148,10 @@ class Batch:
         positions: int,
         capturing: Capturing | None = None,
         kernels: Kernels | None = None,
+        *,
+        one_launch: bool = False,
     ) -> None:
-        """``kernels`` replaces those that the device gets."""
+        """``kernels`` replaces those that the device gets; ``one_launch`` asks for such frames."""
         self._model = model
         self._ids = FrameIds.of(model.config)
         self._positions = positions
@@ -163,11 +161,15 @@ class Batch:
             capturing.api.enter()
         kernels = kernels or chosen(model.place.device, model.place.dtype)
         self._fused = fused_talker(model.talker, kernels, self._rows.state)
+        if one_launch and self._fused is not None:
+            self._fused = in_one_launch(self._fused, self._rows.state)
         self._sizes: FrameSizes | None = None
         if self._fused is not None and capturing is None:
             self._sizes = sized(model.talker, self._rows.state, self._ids, self._fused)
             self._fused = self._fused if self._sizes else None
         self._kernels = kernels.why if self._fused or kernels.path is Path.TORCH else "they failed"
+        if self._fused is not None and self._fused.whole is not None:
+            self._kernels += ", a frame's codes in one launch"
         if capturing is not None:
             self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST, self._fused)
             self._captured.warm()

@@ -7,13 +7,21 @@ once it was seen to compute what they compute (``agreement``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from vivavoce.engines.kernels.attention import Heads, Scratch
 from vivavoce.engines.kernels.chooser import Kernels
-from vivavoce.engines.kernels.decoder import FusedDecoder, LayerWeights, Place, norm_of
+from vivavoce.engines.kernels.decoder import (
+    AT_ONCE,
+    FusedDecoder,
+    LayerWeights,
+    Place,
+    Steps,
+    norm_of,
+)
 from vivavoce.engines.kernels.sampler import Noise, Rules
 from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
 from vivavoce.engines.layers.linear import Joining
@@ -25,6 +33,9 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
 
+if TYPE_CHECKING:  # it needs Triton
+    from vivavoce.engines.kernels.whole_frame import WholeFrame
+
 SPLITS, LONG_SPAN, FEW_ROWS = 8, 256, 8
 """A few rows' long pasts are read in so many parts at once: their heads alone are few programs."""
 
@@ -34,7 +45,8 @@ class FusedTalker:
     """``frame.Passes`` for up to as many rows as ``places`` [groups + 1, B] has columns.
 
     ``tables`` are what the predictor reads of each further code, ``others`` [15, V, H] what the
-    next frame does; they are the same where both are equally wide.
+    next frame does; they are the same where both are equally wide. With ``whole`` the codes after
+    the first of few rows are one launch.
     """
 
     kernels: Kernels
@@ -48,6 +60,7 @@ class FusedTalker:
     tables: tuple[Tensor, ...]
     places: Tensor
     scratch: Scratch
+    whole: WholeFrame | None = None
 
     @classmethod
     @torch.no_grad()
@@ -88,6 +101,25 @@ class FusedTalker:
 
     def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Codes 1 to 15 [B, 15], and the sum of all 16 embeddings [B, H]."""
+        if self.whole is not None and len(first) <= AT_ONCE:
+            whole = self._at_once(self.whole, rows, first, embedded)
+        else:
+            whole = self._one_by_one(rows, first, embedded)
+        return whole[:, 1:], self.kernels.embed_sum(whole, self.first_table, self.others)
+
+    def _at_once(
+        self, whole: WholeFrame, rows: RowState, first: Tensor, embedded: Tensor
+    ) -> Tensor:
+        """All codes [B, 16] in one launch."""
+        tokens = torch.stack((rows.hidden, embedded))
+        if self.projection is not None:
+            flat = self.kernels.linear(tokens.flatten(0, 1), self.projection)
+            tokens = flat.view(*tokens.shape[:2], -1)
+        noise, buffers = Noise(rows.seeds, rows.frames), rows.predictor
+        return whole.run(tokens, first, Steps(buffers.rope, buffers.kv, rows.code_sampler, noise))
+
+    def _one_by_one(self, rows: RowState, first: Tensor, embedded: Tensor) -> Tensor:
+        """All codes [B, 16] in some hundred launches."""
         noise, codes = Noise(rows.seeds, rows.frames), [first]
         state = self.prologue(rows, embedded)
         for group, (head, table) in enumerate(zip(self.heads, self.tables, strict=True), start=1):
@@ -97,8 +129,7 @@ class FusedTalker:
             if group < len(self.heads):
                 assert x is not None
                 state = self.follow(x, rows, group)
-        whole = torch.stack(codes, 1)
-        return whole[:, 1:], self.kernels.embed_sum(whole, self.first_table, self.others)
+        return torch.stack(codes, 1)
 
     def prologue(self, rows: RowState, embedded: Tensor) -> Tensor:
         """The predictor's first two tokens at once: its state [B, H'] before the last norm."""

@@ -76,6 +76,8 @@ class FrameGraphs:
         statics = statics_of(talker, state)
         if fused is not None:
             statics.constants(tensors_in(fused)).buffers(tensors_in(fused.scratch))
+            if fused.whole is not None:
+                statics.buffers(tensors_in(fused.whole.barrier))
         self.captures: Captures[FrameKey] = Captures("frame", api, statics, api.pool(urgent=True))
 
     def warm(self) -> None:

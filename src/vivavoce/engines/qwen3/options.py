@@ -38,7 +38,8 @@ class Qwen3Options:
     code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or nothing), or "auto":
     int8 on CUDA, none on a CPU. On CUDA frames, prompts and sound are captured unless
     ``cuda_graphs`` is False, and the codec is compiled in ``torch_compile_mode`` ("off": not at
-    all). Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there),
+    all). ``one_launch``, not measured yet, computes up to four rows' codes after the first in one
+    launch. Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there),
     CUDA's own context not counted. What asks for what is not there is refused.
     """
 
@@ -58,6 +59,7 @@ class Qwen3Options:
     torch_compile: bool = False
     torch_compile_mode: CompileMode = "max-autotune"
     cuda_graphs: bool | None = None
+    one_launch: bool = False
     gpu_memory_budget_mb: Count = 0
 
 
@@ -72,6 +74,8 @@ def refuse_unsupported(options: Qwen3Options) -> None:
         raise SettingsError("quantize='fp8' needs device 'cuda'.", param="quantize")
     if options.cuda_graphs and options.device == "cpu":
         raise SettingsError("cuda_graphs needs device 'cuda'.", param="cuda_graphs")
+    if options.one_launch and options.device == "cpu":
+        raise SettingsError("one_launch needs device 'cuda'.", param="one_launch")
     if options.gpu_memory_budget_mb and options.device == "cpu":
         raise SettingsError(
             "gpu_memory_budget_mb needs device 'cuda'.", param="gpu_memory_budget_mb"
