@@ -96,6 +96,10 @@ def test_what_one_launch_cannot_take_is_refused() -> None:
     state = state_of(talker_of(wide=False), AT_ONCE + 1)
     with pytest.raises(InputError, match=f"1 to {AT_ONCE} rows"):
         whole.plan(AT_ONCE + 1, state.predictor.kv)
+    table = fused.tables[0]
+    shifted = torch.empty(table.numel() + 1)[1:].view_as(table)
+    with pytest.raises(InputError, match="aligned"):
+        WholeFrame.of(fused.predictor, fused.heads, (shifted, *fused.tables[1:]), 1)
     unlike = (*fused.heads[:-1], replace(fused.heads[0], bias=torch.zeros(1)))
     with pytest.raises(InputError, match="of one kind"):
         WholeFrame.of(fused.predictor, unlike, fused.tables, 1)

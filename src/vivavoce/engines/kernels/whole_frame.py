@@ -24,6 +24,7 @@ PROGRAMS = 2
 """Programs of a multiprocessor. More than run at once are refused by the launch."""
 
 WARPS = 4
+ALIGNED_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +47,18 @@ class WholeFrame:
     def of(
         cls, decoder: FusedDecoder, heads: Sequence[Weight], tables: Sequence[Tensor], programs: int
     ) -> WholeFrame:
-        """Of a decoder's own memory. Raises InputError where weights are not all of one kind."""
+        """Of a decoder's own memory. Raises InputError where weights are not all of one kind, or
+        not aligned.
+        """
         layers, device = decoder.layers, decoder.norm.weight.device
         matrices = [each for layer in layers for each in _matrices(layer)] + list(heads)
         _refuse_unlike(matrices)
-        addresses = [_layer_addresses(layer) for layer in layers]
         return cls(
             decoder,
             (tuple(heads), tuple(tables)),
-            torch.tensor(addresses, device=device),
-            torch.tensor([_address(head) for head in heads], device=device),
-            torch.tensor([table.data_ptr() for table in tables], device=device),
+            _on(device, [_layer_addresses(layer) for layer in layers]),
+            _on(device, [_address(head) for head in heads]),
+            _on(device, [[table.data_ptr()] for table in tables]),
             torch.zeros(COUNTERS, dtype=torch.int32, device=device),
             programs,
         )
@@ -67,12 +69,9 @@ class WholeFrame:
         Raises InputError for more rows than ``AT_ONCE``.
         """
         how = self.plan(tokens.shape[1], steps.kv)
-        frame_triton.frame_kernel[(self.programs,)](
-            at := self._operands(tokens, first, steps, how),
-            how,
-            num_warps=WARPS,
-            launch_cooperative_grid=True,
-        )
+        at = self._operands(tokens, first, steps, how)
+        launch = frame_triton.frame_kernel[(self.programs,)]
+        launch(at, how, num_warps=WARPS, launch_cooperative_grid=True)
         return at.codes
 
     def plan(self, rows: int, kv: KVBuffer) -> frame_triton.FramePlan:
@@ -140,6 +139,13 @@ def _refuse_unlike(matrices: Sequence[Weight]) -> None:
     kinds = {(each.data.dtype, each.scale is None) for each in matrices}
     if len(kinds) > 1 or any(each.bias is not None for each in matrices):
         raise InputError("One launch takes weights of one kind, without biases.", param="quantize")
+
+
+def _on(device: torch.device, addresses: Sequence[Sequence[int]]) -> Tensor:
+    """Addresses as the kernel reads them, which takes 16 bytes at a time from there."""
+    if any(place % ALIGNED_BYTES for line in addresses for place in line):
+        raise InputError(f"One launch takes weights aligned to {ALIGNED_BYTES} bytes.")
+    return torch.tensor(addresses, dtype=torch.int64, device=device)
 
 
 def _address(weight: Weight) -> tuple[int, int]:
