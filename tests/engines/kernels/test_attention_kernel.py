@@ -74,7 +74,9 @@ def test_the_first_two_tokens_together() -> None:
     check(torch.randn(2, 2, heads.width).to(BF16), heads, cache_of(heads, [0, 0], 2))
 
 
-@pytest.mark.parametrize("positions", [[0, 40, 63], [31, 32, 5]])
+@pytest.mark.parametrize(
+    "positions", [[0, 40, 63], pytest.param([31, 32, 5], marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("splits", [1, 4])
 def test_rows_of_different_lengths(positions: list[int], splits: int) -> None:
     heads = heads_of(4, 2, 64)

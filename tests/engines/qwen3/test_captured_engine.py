@@ -40,7 +40,7 @@ def plain(tiny_checkpoint: Checkpoints) -> Iterator[Qwen3Engine]:
     engine.unload()
 
 
-@pytest.fixture(scope="module", params=["late", "early"])
+@pytest.fixture(scope="module", params=["late", pytest.param("early", marks=pytest.mark.slow)])
 def captured(request: pytest.FixtureRequest, tiny_checkpoint: Checkpoints) -> Iterator[Qwen3Engine]:
     api = RecordingGraphs(eager=request.param == "early")
     engine = loaded(tiny_checkpoint("0.6B-Base"), api)

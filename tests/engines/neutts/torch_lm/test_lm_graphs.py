@@ -30,7 +30,9 @@ def replayed(graphs: RecordedGraphs) -> list[Any]:
     return [key for key, count in graphs.replays.items() if count]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+)
 def test_captured_is_eager(tiny_lm: TinyLm, name: str) -> None:
     folder, graphs = tiny_lm(name, end_every=5), RecordedGraphs()
     eager = loaded(folder, capacity=5)
