@@ -17,12 +17,14 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from vivavoce.bench.engine import parts, peer
+from vivavoce.bench.engine import frames, parts, peer
+from vivavoce.bench.engine.correct import alike
 from vivavoce.bench.engine.frames import predicted_ms
 from vivavoce.bench.engine.lines import lines
 from vivavoce.bench.engine.setting import Setting, by_precision, make_checkpoint
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
+from vivavoce.engines.base import Produced
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.qwen3.agreement import fused_talker
@@ -40,7 +42,7 @@ from vivavoce.engines.qwen3.published_config import (
 )
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.errors import SettingsError
+from vivavoce.errors import EngineError, SettingsError
 
 SHOWN = {"kernels": ("talker qkv", "sum of codes", "launches a frame", "what they read takes")}
 
@@ -160,8 +162,11 @@ def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
 
 def test_rows_in_company_are_as_alone(folder: Path) -> None:
     told = parts.run_part("correct", setting_of(folder))
-    assert told["alone = in company"] == {1: True, 2: True}
-    assert "captured = eager" not in told  # nothing is captured here
+    assert told["float32"] == {"alone = in company": {1: True, 2: True}}  # nothing is captured here
+    across = told["across buckets"]
+    assert across["dtype"] == "torch.float32"
+    for part in ("talker", "code predictor"):
+        assert across[part]["least_cosine"] > 0.99999 and across[part]["top_1"] > 0.99
 
 
 def test_a_part_that_fails_says_so_and_the_next_goes_on(tmp_path: Path) -> None:
@@ -292,3 +297,33 @@ def test_predictions_are_slower_than_the_floor_and_grow_with_rows() -> None:
     told = predicted_ms(1.0, 3000.0, "none", (1, 11))
     assert told == {1: 2.5, 11: 2.75}
     assert predicted_ms(1.0, 250.0, "int8", (1,))[1] == 1.48
+
+
+@pytest.mark.parametrize(
+    ("got", "told"),
+    [
+        ([[[1], [2]], [[3], [4]]], True),
+        ([[[1], [2]], [[3], [5]]], "1 of 2 rows; row 1 differs from frame 1 on"),
+        ([[[1]], [[3], [4]]], "1 of 2 rows; row 0 differs from its end on"),
+    ],
+)
+def test_codes_that_differ_are_told(got: list[list[list[int]]], told: bool | str) -> None:
+    assert alike(got, [[[1], [2]], [[3], [4]]]) == told
+
+
+class Ended:
+    """An engine whose call ends before there is any sound."""
+
+    def admit(self, utterance: object) -> int:
+        return 0
+
+    def voices(self) -> list[str]:
+        return ["nobody"]
+
+    def step(self) -> list[Produced]:
+        return [Produced(0, np.zeros(0, np.float32), last=True, error=EngineError("planted"))]
+
+
+def test_a_call_without_sound_is_not_waited_for() -> None:
+    with pytest.raises(AssertionError, match="planted"):
+        frames._first_sound_ms(Ended(), 1)  # type: ignore[arg-type]

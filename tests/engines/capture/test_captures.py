@@ -60,6 +60,22 @@ def test_what_fails_runs_eagerly_with_one_warning(caplog: pytest.LogCaptureFixtu
     assert (captures.counts.eager, captures.counts.replayed) == (1, 1)
 
 
+def test_a_capture_that_fails_takes_no_other_along() -> None:
+    """Whoever shares its pool is captured after it, and what was captured before it still runs."""
+    api = RecordingGraphs(refuses=lambda name: name in ("count 4", "count 1"))
+    captures, x, jobs = counting(api)
+    first = captures.pool
+    captures.warm(jobs)
+    more = Captures[int]("more", api, Statics().buffers((x,)), captures.pool)
+    more.warm(jobs)
+    assert captures.pool is more.pool is first
+    assert captures.keys == (2,) and more.keys == (4, 2, 1)
+    assert (captures.counts.failed, more.counts.failed) == (2, 0)
+    x.zero_()
+    assert captures.run(2, jobs[2].work) and more.run(4, jobs[1].work)
+    assert x.tolist() == [2, 2, 1, 1]
+
+
 def test_what_was_not_captured_runs_eagerly() -> None:
     captures, x, _ = counting(RecordingGraphs())
     assert not captures.run(3, lambda: x.add_(1))

@@ -17,10 +17,9 @@ from vivavoce.engines.capture.compiled import Compiled, cache_folder, cache_on_d
 
 
 def test_our_capture_and_theirs_are_never_both() -> None:
-    assert inductor_mode("max-autotune", captured=True) == "max-autotune-no-cudagraphs"
-    assert inductor_mode("reduce-overhead", captured=True) == "default"
-    assert inductor_mode("reduce-overhead", captured=False) == "reduce-overhead"
-    assert inductor_mode("off", captured=True) is inductor_mode("off", captured=False) is None
+    assert inductor_mode("max-autotune") == "max-autotune-no-cudagraphs"
+    assert inductor_mode("reduce-overhead") == inductor_mode("default") == "default"
+    assert inductor_mode("off") is None
 
 
 def test_the_cache_is_ours_unless_somebody_chose(

@@ -121,6 +121,35 @@ def test_a_pool_belongs_to_one_stream() -> None:
         api.stream("other").run(second)
 
 
+def test_memory_that_a_failed_capture_left_is_of_no_use() -> None:
+    """As PyTorch leaves it; the pool has fresh memory then."""
+    api, x = RecordingGraphs(refuses=lambda name: name == "bad"), torch.zeros(1)
+    pool, statics = api.pool(), Statics().buffers((x,))
+    good = api.capture("good", lambda: x.add_(1), statics, pool)
+    spoiled = pool.memory
+    with pytest.raises(CaptureFailed, match="refused"):
+        api.capture("bad", lambda: x.add_(1), statics, pool)
+    assert spoiled.recording and pool.memory is not spoiled
+    api.capture("next", lambda: x.add_(1), statics, pool)()
+    good()
+    pool.memory = spoiled
+    with pytest.raises(CaptureFailed, match="already recording"):
+        api.capture("other", lambda: x.add_(1), statics, pool)
+
+
+def test_a_warm_up_that_fails_spoils_nothing() -> None:
+    api = RecordingGraphs()
+    pool = api.pool()
+    memory = pool.memory
+
+    def refused() -> None:
+        raise CaptureFailed("no such kernel")
+
+    with pytest.raises(CaptureFailed, match="kernel"):
+        api.capture("bad", refused, Statics(), pool)
+    assert pool.memory is memory and not memory.recording
+
+
 def test_a_released_graph_is_gone_and_accounted_for() -> None:
     api, x = RecordingGraphs(), torch.zeros(8)
     replay = api.capture("a", lambda: x.copy_(x + 1), Statics().buffers((x,)), api.pool())

@@ -89,6 +89,15 @@ def test_rows_of_different_lengths(positions: list[int], splits: int) -> None:
         check(qkv, heads, cache, scratch)  # it can be used again
 
 
+def test_parts_of_three_heads_a_group_have_room() -> None:
+    """A program's queries are padded to a power of two, and so is what it leaves of them."""
+    heads = heads_of(6, 2, 32)
+    scratch = Scratch.build(heads, 2, 4, torch.device("cpu"))
+    assert scratch.sums.shape == (2, 2, 4, 4, 34)
+    cache = cache_of(heads, [40, 63], 64)
+    check(torch.randn(2, 1, heads.width).to(BF16), heads, cache, scratch)
+
+
 @pytest.mark.parametrize(("heads", "kv_heads", "size"), [(3, 3, 16), (6, 2, 32), (8, 1, 64)])
 def test_other_shapes_of_heads(heads: int, kv_heads: int, size: int) -> None:
     shape = heads_of(heads, kv_heads, size)

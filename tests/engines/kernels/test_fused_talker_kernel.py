@@ -246,7 +246,22 @@ def test_kernels_that_can_not_be_made_are_not_used(
     bench = bench_of(wide=False, groups=3)
     with caplog.at_level(logging.WARNING):
         assert fused_talker(bench.talker, plain_kernels(gated=refused), bench.rows.state) is None
-    assert "no compiler" in caplog.text
+    assert "no compiler" in caplog.text and "QUANTIZE" not in caplog.text
+
+
+def test_quantised_weights_without_kernels_are_said_to_be_slow(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8_cpu, "available", lambda: False)
+    bench = bench_of(wide=False, groups=3)
+    quantise_linears(bench.talker.model, Precision.INT8)
+
+    def refused(*_: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    with caplog.at_level(logging.WARNING):
+        assert fused_talker(bench.talker, plain_kernels(gated=refused), bench.rows.state) is None
+    assert "no compiler. Without them quantised weights are slower" in caplog.text
 
 
 @torch.no_grad()

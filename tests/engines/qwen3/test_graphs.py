@@ -240,14 +240,19 @@ def test_kernels_need_no_sorting_and_take_nobody_along() -> None:
     assert frames.captures.counts.eager == 0
 
 
-def test_what_fails_with_kernels_is_captured_without() -> None:
-    """They are asked for each kind of size; one that fails all the same must fail no call."""
+@pytest.mark.parametrize("late", [False, True])
+def test_what_fails_with_kernels_is_captured_without(late: bool) -> None:
+    """They are asked for each kind of size; one that fails all the same must fail no call.
+
+    ``late``: it fails not before it is captured.
+    """
     own = tiny_talker(config()).requires_grad_(False)  # kernels lay its tables out anew
     bench = Bench.build(config(), own, rows=2, positions=POSITIONS)
     plain = chosen(torch.device("cpu"), torch.float32)
 
     def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
-        if len(x) == 4:
+        recorded = torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        if len(x) == 4 and (recorded or not late):
             raise CaptureFailed("no such kernel")
         made: torch.Tensor = plain.linear(x, *rest)
         return made
@@ -258,6 +263,9 @@ def test_what_fails_with_kernels_is_captured_without() -> None:
     frames.warm()
     assert {key.rows for key in frames.captures.keys} == {1, 2}
     assert frames.captures.counts.failed > 0
+    prompts = PrefillGraphs(api, own, bench.rows.state, frames.captures.pool)
+    prompts.warm()
+    assert prompts.captures.keys and prompts.captures.counts.failed == 0
     bench.start(0, *scripts()[1])
     bench.start(1, *scripts()[2])
     frames.run(2, POSITIONS, most=SHORTLIST)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 COPIES = 5
-AHEAD_CYCLES = 500_000
-"""Of the device's clock, a fraction of a millisecond: longer than launching a graph takes."""
+AHEAD_CYCLES = 10_000_000
+"""Of the device's clock, milliseconds: longer than launching a graph of 2,000 kernels takes."""
 
 
 def median_ms(works: Sequence[Work], device: torch.device, rounds: int) -> float:

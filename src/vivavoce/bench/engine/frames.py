@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -20,7 +21,7 @@ from vivavoce.bench.engine.setting import (
 )
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.bench.stats import spread
-from vivavoce.engines.base import Engine
+from vivavoce.engines.base import Engine, Produced
 from vivavoce.engines.options import parse_options
 from vivavoce.engines.qwen3.batch import Batch, Words
 from vivavoce.engines.qwen3.capturing import capturing_on
@@ -140,11 +141,19 @@ def first_sound_ms(setting: Setting, precision: str) -> Told:
 def _first_sound_ms(engine: Engine, seed: int) -> float:
     began_s = time.perf_counter()
     slot = engine.admit(utterance(engine, 12, seed))
-    while not any(len(piece.samples) for piece in engine.step()):
+    while not any(len(piece.samples) for piece in _stepped(engine)):
         pass
     took_ms = (time.perf_counter() - began_s) * 1000
     engine.release(slot)
     return took_ms
+
+
+def _stepped(engine: Engine) -> Sequence[Produced]:
+    """What a step gives. Raises AssertionError for a call that ended: it would be waited for."""
+    pieces = engine.step()
+    ended = [piece for piece in pieces if piece.last and not len(piece.samples)]
+    assert not ended, f"a call ended without sound: {ended[0].error!r}"
+    return pieces
 
 
 def predicted_ms(

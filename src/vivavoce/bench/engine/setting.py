@@ -78,7 +78,7 @@ class Setting:
 def default_rows(device: str, *, tiny: bool) -> tuple[int, ...]:
     """Rows at a time, where nobody says how many."""
     if device == "cuda" and not tiny:
-        return (1, 2, 4, 8, 16, 32, 64)
+        return (1, 2, 4, 8, 12, 16, 24, 32, 64)
     return (1, 2) if tiny else (1, 2, 4)
 
 

@@ -105,7 +105,7 @@ class GraphApi(Protocol):
     def pool(self, *, urgent: bool = False) -> Any:
         """Memory that captures share whose replays never run beside each other.
 
-        An urgent one's kernels are placed first.
+        An urgent one's kernels are placed first. A capture that fails leaves it fit for others.
         """
         ...
 

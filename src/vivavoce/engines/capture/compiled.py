@@ -27,16 +27,14 @@ SHAPES = 64
 """How many shapes of one function are compiled; PyTorch gives up after eight."""
 
 
-def inductor_mode(mode: CompileMode, *, captured: bool) -> str | None:
-    """The mode to ask PyTorch for; None for none.
+def inductor_mode(mode: CompileMode) -> str | None:
+    """The mode to ask PyTorch for, inside of a capture of ours; None for none.
 
-    Its own graphs and ours do not go together: under a capture of ours, "max-autotune" becomes the
-    same without graphs, and "reduce-overhead", which is nothing but graphs, "default".
+    Its own graphs and ours do not go together: "max-autotune" becomes the same without graphs, and
+    "reduce-overhead", which is nothing but graphs, "default".
     """
     if mode == "off":
         return None
-    if not captured:
-        return mode
     return "max-autotune-no-cudagraphs" if mode == "max-autotune" else "default"
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from vivavoce.engines.capture.account import Account
 from vivavoce.engines.capture.api import CaptureFailed, Event, HostBuffer, Stream, Work
 from vivavoce.engines.capture.failures import FAILURES
+from vivavoce.engines.capture.pool import Pool
 from vivavoce.engines.capture.statics import Statics
 
 log = logging.getLogger(__name__)
@@ -19,6 +20,9 @@ WARM_UPS = 2
 """How often work runs before it is captured: libraries allocate and choose algorithms then."""
 
 _URGENT, _USUAL = -1, 0
+
+_never_ended: list[torch.cuda.CUDAGraph] = []
+"""Kept for ever: PyTorch's allocators go on asking them which memory is theirs."""
 
 
 def forget_workspaces() -> None:
@@ -29,6 +33,39 @@ def forget_workspaces() -> None:
     clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
     if clear is not None:
         clear()
+
+
+def end_recording(graph: torch.cuda.CUDAGraph, index: int, pool_id: Any) -> None:
+    """End a capture that failed, for the allocator, where PyTorch has a way to.
+
+    PyTorch itself forgets to if the end of the capture fails as well. No more can be captured with
+    ``pool_id`` then: what PyTorch has for pinned memory can not be ended.
+    """
+    end = getattr(torch._C, "_cuda_endAllocateToPool", None)
+    release = getattr(torch._C, "_cuda_releasePool", None)
+    if end is not None:
+        try:
+            end(index, pool_id)
+        except RuntimeError:  # it has ended, and the graph gives back what it took
+            return
+        if release is not None:  # in place of the graph, which does so only if it ended
+            release(index, pool_id)
+    _never_ended.append(graph)
+
+
+@dataclass(frozen=True, slots=True)
+class CudaMemory:
+    """A memory pool by its id, and the stream that fills it.
+
+    The allocator shares a pool's blocks among captures of one stream alone, and what runs
+    beside each other must share none.
+    """
+
+    pool_id: Any
+    side: torch.cuda.Stream
+
+
+CudaPool: TypeAlias = Pool[CudaMemory]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +139,6 @@ class CudaGraphs:
         self.account = Account()
         self._device = device
         self._said_pageable = False
-        self._sides: dict[Any, torch.cuda.Stream] = {}
         self.main: Stream = self.stream("main", urgent=True)
 
     def enter(self) -> None:
@@ -120,23 +156,22 @@ class CudaGraphs:
         """A new event."""
         return CudaEvent()
 
-    def pool(self, *, urgent: bool = False) -> Any:
-        """A memory pool of its own, and the stream that fills it.
-
-        The allocator shares a pool's blocks among captures of one stream alone, and what runs
-        beside each other must share none.
-        """
-        pool = torch.cuda.graph_pool_handle()
+    def pool(self, *, urgent: bool = False) -> CudaPool:
+        """A memory pool of its own, and another after each capture that fails."""
         priority = _URGENT if urgent else _USUAL
-        self._sides[pool] = torch.cuda.Stream(self._device, priority=priority)
-        return pool
 
-    def capture(self, name: str, work: Work, statics: Statics, pool: Any) -> CudaReplay:
+        def make() -> CudaMemory:
+            side = torch.cuda.Stream(self._device, priority=priority)
+            return CudaMemory(torch.cuda.graph_pool_handle(), side)
+
+        return Pool(make)
+
+    def capture(self, name: str, work: Work, statics: Statics, pool: CudaPool) -> CudaReplay:
         """Warm up, capture and replay on a side stream. Raises CaptureFailed, memory included."""
         if statics.moved():
             raise CaptureFailed(f"{name}: a tensor is not where it was.")
         before = torch.cuda.memory_reserved(self._device)
-        side, usual = self._sides[pool], torch.cuda.current_stream(self._device)
+        side, usual = pool.memory.side, torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
             side.wait_stream(usual)
@@ -146,9 +181,8 @@ class CudaGraphs:
             torch.cuda.synchronize(self._device)
             # What is captured has the library's workspace from its own pool.
             forget_workspaces()
-            # Other threads may use the device meanwhile (cloning a voice).
-            with torch.cuda.graph(graph, pool, side, capture_error_mode="thread_local"):
-                work()
+            with pool.recording() as memory:
+                self._record(graph, work, memory)
             with torch.cuda.stream(side):
                 graph.replay()  # the first brings it onto the device
             torch.cuda.synchronize(self._device)
@@ -159,6 +193,17 @@ class CudaGraphs:
             torch.cuda.set_stream(usual)  # a capture that fails in its end leaves the side stream
         taken = torch.cuda.memory_reserved(self._device) - before
         return CudaReplay(graph, max(0, taken), self.account)
+
+    def _record(self, graph: torch.cuda.CUDAGraph, work: Work, memory: CudaMemory) -> None:
+        """Other threads may use the device meanwhile (cloning a voice)."""
+        mode, index = "thread_local", self._device.index
+        try:
+            with torch.cuda.graph(graph, memory.pool_id, memory.side, capture_error_mode=mode):
+                work()
+        except BaseException:
+            here = torch.cuda.current_device() if index is None else index
+            end_recording(graph, here, memory.pool_id)
+            raise
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Pinned, or pageable with one warning where the system refuses to pin."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
 from vivavoce.engines.capture.account import Account
 from vivavoce.engines.capture.api import CaptureFailed, Event, HostBuffer, Stream, Work
+from vivavoce.engines.capture.pool import Pool
 from vivavoce.engines.capture.statics import Statics
 from vivavoce.engines.capture.tape import Tape, record
 
@@ -90,20 +92,29 @@ class RecordedEvent:
 
 
 @dataclass(slots=True)
-class RecordedPool:
-    """Which stream its replays ran on."""
+class RecordedMemory:
+    """Which stream its replays ran on, and whether something is recorded to it."""
 
     stream: RecordedStream | None = None
+    recording: bool = False
+
+
+RecordedPool: TypeAlias = Pool[RecordedMemory]
 
 
 class RecordedReplay:
     """A tape."""
 
     def __init__(
-        self, owner: RecordingGraphs, name: str, tape: Tape, statics: Statics, pool: RecordedPool
+        self,
+        owner: RecordingGraphs,
+        name: str,
+        tape: Tape,
+        statics: Statics,
+        memory: RecordedMemory,
     ) -> None:
         self.name, self.size_bytes, self.operations = name, tape.size_bytes, len(tape.calls)
-        self._owner, self._statics, self._pool = owner, statics, pool
+        self._owner, self._statics, self._memory = owner, statics, memory
         self._tape: Tape | None = tape
         owner.account.graph(1, self.size_bytes)
 
@@ -114,9 +125,9 @@ class RecordedReplay:
         if self._statics.moved():
             raise CaptureFailed(f"{self.name}: a tensor is not where it was.")
         running = self._owner.running
-        if self._pool.stream not in (None, running):
+        if self._memory.stream not in (None, running):
             raise CaptureFailed(f"{self.name}: its pool is used on two streams.")
-        self._pool.stream = running
+        self._memory.stream = running
         self._owner.replays.append(self.name)
         self._tape.play()
 
@@ -162,18 +173,28 @@ class RecordingGraphs:
 
     def pool(self, *, urgent: bool = False) -> RecordedPool:
         """A pool."""
-        return RecordedPool()
+        return Pool(RecordedMemory)
 
     def capture(
         self, name: str, work: Work, statics: Statics, pool: RecordedPool
     ) -> RecordedReplay:
         """Run once to warm up, then record. Raises CaptureFailed."""
+        work()
+        with pool.recording() as memory:
+            tape = self._record(name, work, statics, memory)
+        self.captured.append(name)
+        return RecordedReplay(self, name, tape, statics, memory)
+
+    def _record(self, name: str, work: Work, statics: Statics, memory: RecordedMemory) -> Tape:
+        """Where this fails, the memory stays of no use, as it may on a device."""
+        if memory.recording:
+            raise CaptureFailed(f"{name}: already recording to its pool's memory.")
+        memory.recording = True
         if self._refuses(name):
             raise CaptureFailed(f"{name}: refused.")
-        work()
         tape = record(name, work, statics)
-        self.captured.append(name)
-        return RecordedReplay(self, name, tape, statics, pool)
+        memory.recording = False
+        return tape
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Memory, said to be pinned."""

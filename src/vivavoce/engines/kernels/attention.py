@@ -55,7 +55,7 @@ class Scratch:
     @classmethod
     def build(cls, heads: Heads, rows: int, splits: int, device: torch.device) -> Scratch:
         """Room for ``splits`` parts of each row."""
-        queries = heads.groups
+        queries = 1 << (heads.groups - 1).bit_length()  # as many as a program has, padded
         size = (rows, heads.kv_heads, splits, queries, heads.size + 2)
         arrived = torch.zeros(rows, heads.kv_heads, dtype=torch.int32, device=device)
         return cls(torch.zeros(size, device=device), arrived)

@@ -26,6 +26,7 @@ from vivavoce.engines.kernels.sampler import Noise, Rules
 from vivavoce.engines.kernels.tiles import variant
 from vivavoce.engines.layers.kv import KVBuffer, Placement
 from vivavoce.engines.layers.linear import forget_few, has_few, without_few
+from vivavoce.engines.layers.quantised import QuantisedLinear
 from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.fused import FusedTalker, splits
@@ -74,12 +75,19 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
         fused = FusedTalker.of(talker, kernels, len(state.status))
         worst = least(fused, talker, state)
     except UNUSABLE as error:
-        log.warning("No kernels for frames: %s", error)
+        log.warning("No kernels for frames: %s%s.", error, _slower(talker))
         return None
     if worst.share < 1:
-        log.warning("No kernels for frames: they do not agree with the modules: %s.", worst.what)
+        told = f"they do not agree with the modules: {worst.what}"
+        log.warning("No kernels for frames: %s%s.", told, _slower(talker))
         return None
     return fused
+
+
+def _slower(talker: Talker) -> str:
+    """What to do about quantised weights, of which each product then makes a whole matrix."""
+    quantised = any(isinstance(each, QuantisedLinear) for each in talker.modules())
+    return ". Without them quantised weights are slower than whole ones: QUANTIZE=none" * quantised
 
 
 @torch.no_grad()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from vivavoce.engines.qwen3.options import Qwen3Options
 
 if TYPE_CHECKING:
     from vivavoce.engines.capture.api import GraphApi
     from vivavoce.engines.qwen3.device import Place
-    from vivavoce.engines.qwen3.options import Qwen3Options
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +24,30 @@ class Capturing:
 
 
 def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
-    """What captures on a place; None where nothing does, or nothing should."""
-    if place.device.type != "cuda" or options.cuda_graphs is False:
+    """What captures on a place; None where nothing does, or nothing should.
+
+    On CUDA it says where compiled code is kept: that of kernels, too, which need no capture.
+    """
+    if place.device.type != "cuda":
         return None
     from vivavoce.engines.capture.compiled import cache_folder, cache_on_disk, inductor_mode
+
+    cache_on_disk(cache_folder())
+    if options.cuda_graphs is False:
+        _say_uncompiled(options)
+        return None
     from vivavoce.engines.capture.cuda import CudaGraphs
 
-    mode = inductor_mode(options.torch_compile_mode, captured=True)
-    if mode is not None:
-        cache_on_disk(cache_folder())
-    return Capturing(CudaGraphs(place.device), mode)
+    return Capturing(CudaGraphs(place.device), inductor_mode(options.torch_compile_mode))
+
+
+def _say_uncompiled(options: Qwen3Options) -> None:
+    """A warning where somebody asked for a mode, and no more than a word on the usual one."""
+    mode = options.torch_compile_mode
+    if mode != "off":
+        usual = mode == Qwen3Options().torch_compile_mode
+        log.log(
+            logging.INFO if usual else logging.WARNING,
+            "torch_compile_mode=%s has no effect: the codec is not compiled without cuda_graphs.",
+            mode,
+        )
