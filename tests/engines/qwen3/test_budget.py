@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import re
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from weakref import ref
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -18,19 +21,22 @@ from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.weights import Precision
-from vivavoce.engines.qwen3 import device, planned
-from vivavoce.engines.qwen3.batch import Batch, footprint
-from vivavoce.engines.qwen3.budget import MIB, Footprint, rows_within
+from vivavoce.engines.qwen3 import cloning, device, planned
+from vivavoce.engines.qwen3.batch import Batch
+from vivavoce.engines.qwen3.budget import CLONE_WORK_BYTES, MIB, Footprint, rows_within
 from vivavoce.engines.qwen3.device import budget_bytes, choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
-from vivavoce.engines.qwen3.planned import planned_footprint
+from vivavoce.engines.qwen3.planned import footprint, planned_footprint
+from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import SetupError
+from vivavoce.types import ReferenceAudio
 
 Checkpoints = Callable[[str], Path]
 SMALL = Footprint(weights=1500 * MIB, row=122 * MIB)
+CLONES = replace(SMALL, encoders=224 * MIB)
 sizes = st.integers(1, 3000).map(lambda mb: mb * MIB)
 
 
@@ -58,6 +64,52 @@ def test_the_sum_adds_up() -> None:
     assert total * MIB == SMALL.total(3)
 
 
+def test_what_cloning_needs_is_in_the_sum_and_named() -> None:
+    cloning = 224 * MIB + CLONE_WORK_BYTES
+    assert CLONES.total(2) == SMALL.total(2) + cloning
+    assert f"weights 1500 + cloning {cloning // MIB} + " in CLONES.sum(2)
+    assert "cloning" not in SMALL.sum(2)
+    with pytest.raises(SetupError, match="cloning"):
+        rows_within(CLONES, SMALL.total(2), 2, fixed=True)
+
+
+def test_a_model_that_clones_takes_its_encoders_too(tiny_checkpoint: Checkpoints) -> None:
+    """Whether they were read or not."""
+    place = choose_place(Qwen3Options(device="cpu"))
+    model = Model.load(tiny_checkpoint("0.6B-Base"), place)
+    before = footprint(model, 128)
+    assert planned_footprint(model.config, place, 128) == before
+    alone = model.weights_bytes()
+    heard = model.encoder(), model.speaker()
+    held = [tensor for each in heard for tensor in (*each.parameters(), *each.buffers())]
+    assert before.encoders == sum(tensor.nbytes for tensor in held) > 0
+    assert model.weights_bytes() == alone + before.encoders
+    assert footprint(model, 128) == before
+
+
+def test_one_voice_is_made_at_a_time(
+    tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is memory set aside for one."""
+    engine = Qwen3Engine(Qwen3Options(model=tiny_checkpoint("0.6B-Base"), device="cpu"))
+    engine.load()
+    making, most = [0], [0]
+
+    def slowly(*_: object) -> ClonedVoice:
+        making[0] += 1
+        most[0] = max(most[0], making[0])
+        time.sleep(0.02)
+        making[0] -= 1
+        return ClonedVoice(np.zeros(4, np.float32))
+
+    monkeypatch.setattr(cloning, "clone_voice", slowly)
+    reference = ReferenceAudio(np.zeros(24_000, np.float32), 24_000)
+    with ThreadPoolExecutor(3) as pool:
+        voices = list(pool.map(engine.clone, [reference] * 3))
+    engine.unload()
+    assert most == [1] and len(voices) == 3
+
+
 def test_a_row_takes_what_is_said(tiny_checkpoint: Checkpoints) -> None:
     options = Qwen3Options(device="cpu")
     model = Model.load(tiny_checkpoint("0.6B-CustomVoice"), choose_place(options))
@@ -68,7 +120,7 @@ def test_a_row_takes_what_is_said(tiny_checkpoint: Checkpoints) -> None:
     assert footprint(model, 256).row > needs.row
 
 
-@pytest.mark.parametrize("name", ["0.6B-CustomVoice", "1.7B-CustomVoice"])
+@pytest.mark.parametrize("name", ["0.6B-CustomVoice", "1.7B-CustomVoice", "1.7B-Base"])
 @pytest.mark.parametrize("quantize", ["none", "int8", "fp8"])
 def test_it_is_known_before_anything_is_read(
     name: str, quantize: str, tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch

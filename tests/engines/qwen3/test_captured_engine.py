@@ -14,9 +14,11 @@ import pytest
 import torch
 
 from vivavoce.engines.base import Produced
+from vivavoce.engines.capture import compiled, cuda
 from vivavoce.engines.capture.account import Held
 from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.qwen3.capturing import Capturing
+from vivavoce.engines.qwen3.capturing import Capturing, capturing_on
+from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance
@@ -249,3 +251,35 @@ def test_pageable_memory_will_do(plain: Qwen3Engine, tiny_checkpoint: Checkpoint
     each = replace(saying(plain, LONG, 4), sampling=Sampling(seed=3))
     np.testing.assert_array_equal(spoken(engine, each)[0], spoken(plain, each)[0])
     engine.unload()
+
+
+@pytest.mark.parametrize(
+    ("options", "mode", "level"),
+    [
+        (Qwen3Options(), "max-autotune-no-cudagraphs", None),
+        (Qwen3Options(torch_compile_mode="off"), None, None),
+        (Qwen3Options(cuda_graphs=False), None, logging.INFO),
+        (Qwen3Options(cuda_graphs=False, torch_compile_mode="default"), None, logging.WARNING),
+        (Qwen3Options(cuda_graphs=False, torch_compile_mode="off"), None, None),
+    ],
+)
+def test_compiled_code_is_kept_and_a_mode_without_captures_is_told(
+    options: Qwen3Options,
+    mode: str | None,
+    level: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Kernels are compiled without captures as well, and without torch.compile."""
+    kept: list[Path] = []
+    monkeypatch.setattr(compiled, "cache_on_disk", kept.append)
+    monkeypatch.setattr(cuda, "CudaGraphs", lambda device: RecordingGraphs())
+    place = choose_place(Qwen3Options(device="cpu"))
+    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.capturing"):
+        assert capturing_on(place, options) is None and not kept
+        found = capturing_on(replace(place, device=torch.device("cuda")), options)
+    assert kept == [compiled.cache_folder()]
+    assert (found is None) == (options.cuda_graphs is False)
+    assert found is None or found.mode == mode
+    told = [each.levelno for each in caplog.records if "torch_compile_mode" in each.message]
+    assert told == ([] if level is None else [level])

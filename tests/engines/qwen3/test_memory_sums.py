@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.linear import quantised_bytes
 from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.budget import (
+    CLONE_WORK_BYTES,
     KEPT_PROMPTS_BYTES,
     KEPT_VOICES_BYTES,
     WORK_BYTES,
@@ -29,6 +31,7 @@ from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
+from vivavoce.engines.qwen3.codec.encoder import CodecEncoder
 from vivavoce.engines.qwen3.codec_windows import SAMPLES, SLOTS
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.device import choose_place
@@ -45,12 +48,16 @@ from vivavoce.engines.qwen3.published_config import (
 )
 from vivavoce.engines.qwen3.quantising import Quantising, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
 
 PAGE = Path(__file__).parents[3] / "docs" / "cards.md"
 POSITIONS = 1024
 MB = 1_000_000
-SIZES = {"0.6B": "Qwen3-TTS-12Hz-0.6B-CustomVoice", "1.7B": "Qwen3-TTS-12Hz-1.7B-CustomVoice"}
+SIZES = ("0.6B", "1.7B")
+LONGEST_REFERENCE_S = 60 + 5
+"""A recording, and the silence that may be asked for behind it."""
 CARD_GB_S = 272
 """Nominal memory bandwidth of an RTX 4060."""
 
@@ -69,11 +76,12 @@ class Sum:
         return self.weights + self.codec + self.call
 
 
-def config_of(size: str, folder: Path) -> Qwen3Config:
+def config_of(size: str, folder: Path, kind: str = "CustomVoice") -> Qwen3Config:
     (folder / "speech_tokenizer").mkdir(exist_ok=True)
     for name in SMALL_FILES:
         (folder / name).write_text(small_file(name))
-    (folder / "config.json").write_text(json.dumps(model_config(published(SIZES[size]))))
+    model = published(f"Qwen3-TTS-12Hz-{size}-{kind}")
+    (folder / "config.json").write_text(json.dumps(model_config(model)))
     (folder / "speech_tokenizer" / "config.json").write_text(json.dumps(codec_config()))
     return Qwen3Config.load(folder)
 
@@ -191,9 +199,50 @@ def test_work_fits_into_what_is_set_aside_for_it(
     assert prompts <= planned_of(size, Precision.NONE, tmp_path).work - WORK_BYTES + 64 * 2**20
 
 
-def planned_of(size: str, precision: Precision, folder: Path) -> Footprint:
+def planned_of(
+    size: str, precision: Precision, folder: Path, kind: str = "CustomVoice"
+) -> Footprint:
     place = replace(choose_place(Qwen3Options(device="cpu", dtype="bfloat16")), precision=precision)
-    return planned_footprint(config_of(size, folder), place, POSITIONS)
+    return planned_footprint(config_of(size, folder, kind), place, POSITIONS)
+
+
+def encoders_by_shape(config: Qwen3Config) -> int:
+    """In float32: the speaker encoder; of the codec's, all but what serves training, and codes."""
+    shapes = [each for name, each in model_shapes(config).items() if name.startswith("speaker_")]
+    for name, shape in codec_shapes(config.codec).items():
+        needed = "quantizer." not in name or name.endswith("input_proj.weight")
+        shapes += [shape] if name.startswith("encoder.") and needed else []
+    codec = config.codec
+    books = codec.encoder_valid_num_quantizers * codec.encoder.codebook_size
+    return 4 * (sum(map(prod, shapes)) + books * codec.encoder.codebook_dim)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_base_model_takes_its_encoders_and_room_to_clone(size: str, tmp_path: Path) -> None:
+    """CustomVoice of the same size has the same talker and codec."""
+    plain, base = (
+        planned_of(size, Precision.INT8, tmp_path, kind) for kind in ("CustomVoice", "Base")
+    )
+    extra = encoders_by_shape(config_of(size, tmp_path, "Base"))
+    assert replace(base, encoders=0) == plain and base.encoders == extra
+    assert base.total(4) == plain.total(4) + extra + CLONE_WORK_BYTES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
+def test_making_a_voice_fits_into_what_is_set_aside_for_it(size: str, tmp_path: Path) -> None:
+    """Of the longest recording, at true size, attention by its plain way."""
+    config = config_of(size, tmp_path, "Base")
+    assert config.speaker_encoder is not None
+    with torch.device("meta"):
+        encoder, speaker = CodecEncoder(config.codec), SpeakerEncoder(config.speaker_encoder)
+        decoder = CodecDecoder(config.codec.decoder)
+    heard = torch.zeros(LONGEST_REFERENCE_S * encoder.sample_rate_hz, device="meta")
+    frames = len(heard) // encoder.samples_per_frame
+    codes = torch.zeros(frames, encoder.groups, dtype=torch.int64, device="meta")
+    works = (lambda: speaker(heard), lambda: encoder.encode(heard), lambda: decoder.prime(codes))
+    most = heard.nbytes + max(most_live_bytes(work) for work in works)
+    assert most <= CLONE_WORK_BYTES <= 1.15 * most
 
 
 def test_the_page_says_what_is_set_aside(tmp_path: Path) -> None:
@@ -207,6 +256,13 @@ def test_the_page_says_what_is_set_aside(tmp_path: Path) -> None:
         f"four calls {megabytes(needs.total(4))} MB, with sixteen {megabytes(needs.total(16))} MB",
     )
     assert all(part in page for part in parts)
+    more = [
+        planned_of(size, Precision.INT8, tmp_path, "Base").total(1)
+        - planned_of(size, Precision.INT8, tmp_path).total(1)
+        for size in SIZES
+    ]
+    small, large = map(megabytes, more)
+    assert f"A `Base` model sets aside {small} MB more (1.7B: {large} MB)" in page
 
 
 def test_the_page_says_so(tmp_path: Path) -> None:

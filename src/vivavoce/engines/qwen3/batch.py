@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from vivavoce.engines.capture.ring import Arrival
+from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
 from vivavoce.engines.capture.sent import sent_together
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
 from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.qwen3.agreement import fused_talker
-from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES, Footprint
-from vivavoce.engines.qwen3.captured import PROMPT, CapturedParts, Sounded, codes_and_status
+from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
+from vivavoce.engines.qwen3.captured import CapturedParts, Sounded, codes_and_status
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
@@ -27,10 +27,10 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.one_launch import in_one_launch
 from vivavoce.engines.qwen3.pace import Costs
-from vivavoce.engines.qwen3.planned import state_bytes, tables_bytes
+from vivavoce.engines.qwen3.planned import state_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
 from vivavoce.engines.qwen3.recent import Recent
-from vivavoce.engines.qwen3.rows import RowOptions, Rows, RowState
+from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.uncaptured import FrameSizes, sized
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
@@ -38,6 +38,9 @@ from vivavoce.types import Samples
 
 SHORTLIST = 64
 """Where every row keeps so few codes by top-k, choosing needs no sort; published models keep 50."""
+
+PROMPT = 64
+"""Positions of the prompt whose attention is told."""
 
 KEPT_PROMPTS = 64
 KEPT_VOICES = 64
@@ -266,8 +269,12 @@ class Batch:
         then = tuple(self._tenancies[:width])
         if self._captured is not None:
             arrival = self._captured.frame(width, span, step=begun, most=most)
-            told = _Told(arrival, width)
-            return Flight(told, then, self._tenancies, arrival.release)
+            return Flight(
+                lambda: codes_and_status(arrival.take(), width),
+                then,
+                self._tenancies,
+                arrival.release,
+            )
         state = self._rows.first(width)
         if self._sizes is not None:
             self._sizes.run(width, span, step=begun)
@@ -323,9 +330,13 @@ class Batch:
         return {} if self._captured is None else self._captured.details()
 
     def _prefill(self, row: int, prompt: Tensor, start: int = 0) -> Tensor:
-        hidden = None
-        if self._captured is not None:
-            hidden = self._captured.prompts.run(row, prompt, start)
+        hidden, room = None, self._positions - start
+        if self._captured is not None and len(prompt) <= room:
+            longest = max(each for each in LENGTH_BUCKETS if each <= self._positions)
+            for at in _pieces(len(prompt), longest):
+                hidden = self._captured.prompts.run(row, prompt[at : at + longest], start + at)
+                if hidden is None:
+                    break
         if hidden is None:
             hidden = self._rows.prefill(self._model.talker, row, prompt, start)
         return hidden
@@ -377,23 +388,9 @@ class Batch:
             self._codec.copy_row(row, state)
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """Codes and status of a captured frame, once they are there."""
-
-    arrival: Arrival
-    width: int
-
-    def __call__(self) -> Codes:
-        return codes_and_status(self.arrival.take(), self.width)
-
-
-def footprint(model: Model, positions: int) -> Footprint:
-    """What a loaded model takes, and a row of a ``Batch`` of it."""
-    config, like = model.config.talker, model.talker.codec_head.weight.to("meta")
-    one, two = (state_bytes(RowState.build(config, rows, positions, like)) for rows in (1, 2))
-    weights = model.weights_bytes() + tables_bytes(config, model.place)
-    return Footprint(weights, two - one + model.codec.init_state(1).row_bytes)
+def _pieces(length: int, longest: int) -> list[int]:
+    """Where they begin: each as long as can be, so the last may repeat some of the one before."""
+    return [*range(0, length - longest, longest), max(0, length - longest)]
 
 
 def _nothing() -> None:

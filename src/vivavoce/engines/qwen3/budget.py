@@ -25,21 +25,35 @@ WORK_ROW_BYTES = 48 * MIB
 """What is alive at once for each row, counted at true size: 45 MiB of the codec at its longest
 chunk, 1 of a frame, and what sound is sent through."""
 
+CLONE_WORK_BYTES = 272 * MIB
+"""What is alive at once while a voice is made of the longest recording, counted at true size: 265
+MiB with the speaker encoder; the codec's needs less."""
+
 PROMPTS = 2
 """Rows that prompts are read in, a copy in the graphs' memory and one beside it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes: of all weights, and of one row of keys, values, codec state and buffers."""
+    """Bytes: of all weights, and of one row of keys, values, codec state and buffers.
+
+    ``encoders``: of those that hear recordings, which are read at the first clone; 0 of a model
+    that does not clone.
+    """
 
     weights: int
     row: int
+    encoders: int = 0
 
     @property
     def fixed(self) -> int:
         """What is there without a row."""
-        return self.weights + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + self.work
+        return self.weights + self.cloning + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + self.work
+
+    @property
+    def cloning(self) -> int:
+        """Of that, what making a voice of a recording needs, one at a time."""
+        return self.encoders + CLONE_WORK_BYTES if self.encoders else 0
 
     @property
     def work(self) -> int:
@@ -54,6 +68,7 @@ class Footprint:
         """In words, in MB of 1024 * 1024 bytes."""
         parts = (
             f"weights {_mb(self.weights)}",
+            *([f"cloning {_mb(self.cloning)}"] if self.cloning else []),
             f"voices and prompts kept {_mb(KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES)}",
             f"graphs and work {_mb(self.work)}",
             f"{rows} x {_mb(self.row + WORK_ROW_BYTES)} for rows",

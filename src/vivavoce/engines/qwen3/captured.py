@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoce.engines.capture.api import Work
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
 from vivavoce.engines.capture.ring import Arrival, HostRing
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.frame import FrameIds
 from vivavoce.engines.qwen3.fused import FusedTalker
-from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
+from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs, PromptKey
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.rows import Rows
@@ -28,8 +28,6 @@ FLIGHTS = 3
 """Frames whose codes are on their way to the host, before the ring grows."""
 
 ROUNDS = 6
-PROMPT = 64
-"""Positions of the prompt whose reading is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +89,20 @@ class CapturedParts:
         """Measured on idle rows. The largest chunk gives what each of its frames takes."""
         buckets = buckets_to(len(self._state.status), BATCH_BUCKETS)
         frame_ms = {rows: self._frame_ms(rows) for rows in buckets}
-        prompt = self._state.hidden.new_zeros(PROMPT, self._state.hidden.shape[1])
-        prefill_ms = self._timed_ms(lambda: self.prompts.run(0, prompt))
+        prefill_ms = max(self._prompt_ms(key) for key in self._prompts())
         one_ms, all_ms = (self._chunk_ms(*size) for size in ((1, 1), (buckets[-1], max(RAMP))))
         sound_ms = max(0.0, all_ms - one_ms) / max(1, buckets[-1] * max(RAMP) - 1)
         return Costs(prefill_ms, frame_ms, one_ms, sound_ms)
+
+    def _prompts(self) -> set[PromptKey]:
+        """All that are captured, and those from a row's beginning even if that failed."""
+        positions = self._state.text.shape[1]
+        first = (self.prompts.key(each, 0) for each in LENGTH_BUCKETS if each <= positions)
+        return {key for key in first if key is not None}.union(self.prompts.captures.keys)
+
+    def _prompt_ms(self, key: PromptKey) -> float:
+        prompt = self._state.hidden.new_zeros(key.length, self._state.hidden.shape[1])
+        return self._timed_ms(lambda: self.prompts.run(0, prompt, key.span - key.length))
 
     def _frame_ms(self, rows: int) -> float:
         span, most = self._state.text.shape[1], self._shortlist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -76,6 +77,7 @@ class Qwen3Engine(Engine):
         self._capturing = capturing
         self._pace = Pace(self._rows.rows)
         self._pipeline = Pipeline()
+        self._cloning = threading.Lock()  # there is memory for one at a time
         self._listed: tuple[Voice, ...] = ()
         self._info = self._describe()
 
@@ -106,11 +108,11 @@ class Qwen3Engine(Engine):
             raise
 
     def _load(self) -> None:
-        from vivavoce.engines.qwen3.batch import Batch, footprint
+        from vivavoce.engines.qwen3.batch import Batch
         from vivavoce.engines.qwen3.capturing import capturing_on
         from vivavoce.engines.qwen3.device import budget_bytes, choose_place
         from vivavoce.engines.qwen3.model import Model
-        from vivavoce.engines.qwen3.planned import planned_footprint
+        from vivavoce.engines.qwen3.planned import footprint, planned_footprint
 
         place = choose_place(self.options)
         budget, folder = budget_bytes(place, self.options), locate(self.options)
@@ -165,7 +167,8 @@ class Qwen3Engine(Engine):
             raise Unsupported("Only a Base model can clone voices.", param="voice")
         from vivavoce.engines.qwen3.cloning import clone_voice
 
-        voice = clone_voice(self._loaded(), reference, self.options.reference_silence_s)
+        with self._cloning:
+            voice = clone_voice(self._loaded(), reference, self.options.reference_silence_s)
         codes = language_codes(known_languages(self._known().talker.codec_language_id))
         id_ = f"clone-{voice.digest()}"
         return Voice(id_, ENGINE, id_, codes, kind="cloned", data=voice)

@@ -69,9 +69,10 @@ class Model:
                 self._speaker = load_speaker_encoder(self.checkpoint, device=self.place.device)
             return self._speaker
 
-    def weights_bytes(self) -> int:
-        """Memory of what is loaded."""
-        parts = (self.talker, self.codec, self._encoder, self._speaker)
+    def weights_bytes(self, *, encoders: bool = True) -> int:
+        """Memory of what is loaded, with or without the encoders."""
+        heard = (self._encoder, self._speaker) if encoders else ()
+        parts = (self.talker, self.codec, *heard)
         return quantised_bytes(self.talker) + sum(
             tensor.nbytes
             for part in parts

@@ -19,8 +19,9 @@ _LONGEST = 32
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Milliseconds: reading a prompt; a frame by bucket of rows; a chunk, once for all rows of one
-    length (``chunk_ms``) and for each frame of each of them (``sound_ms``).
+    """Milliseconds: reading a prompt, the slowest that is captured; a frame by bucket of rows; a
+    chunk, once for all rows of one length (``chunk_ms``) and for each frame of each of them
+    (``sound_ms``).
     """
 
     prefill_ms: float

@@ -1,0 +1,81 @@
+"""What a step gives to the codec, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vivavoce.engines.qwen3.batch import Batch, Codes
+from vivavoce.engines.qwen3.captured import Sounded
+from vivavoce.engines.qwen3.chunks import RAMP
+from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.pipeline import Pipeline
+from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.types import Span, Utterance, Voice
+
+CODES = 16
+VOICE = Voice("ryan", "qwen3", "Ryan", ())
+
+
+@dataclass
+class Recorder:
+    """A batch that notes what it is given: rows, and codes [rows, frames, 16]."""
+
+    sent: list[tuple[tuple[int, ...], Codes]] = field(default_factory=list)
+
+    def send(self, rows: Sequence[int], codes: Codes, *, last: bool) -> Sounded:
+        assert not last
+        self.sent.append((tuple(rows), codes))
+        return Sounded([np.zeros(1, np.float32) for _ in rows])
+
+
+def speech(row: int, deadline_s: float, sent: int, waiting: int) -> RowSpeech:
+    """Codes are the row's number."""
+    utterance = Utterance((Span("Hello."),), voice=VOICE, deadline_s=deadline_s)
+    made = RowSpeech(utterance, Manner(), guarded=False, sent=sent)
+    made.waiting = [np.full(CODES, row) for _ in range(waiting)]
+    return made
+
+
+def decoded(speeches: dict[int, RowSpeech], due: dict[int, int]) -> list[tuple[int, ...]]:
+    """The rows of each chunk, as they were sent."""
+    batch = Recorder()
+    Pipeline().decode(cast(Batch, batch), due, speeches)
+    for rows, codes in batch.sent:
+        assert codes.shape == (len(rows), due[rows[0]], CODES)
+        assert (codes == np.array(rows)[:, None, None]).all()
+    return [rows for rows, _ in batch.sent]
+
+
+def test_whose_playback_runs_dry_first_is_decoded_first() -> None:
+    """A long chunk of a row that is nearly dry goes before the first frame of a new one."""
+    speeches = {0: speech(0, 100.0, 0, 1), 1: speech(1, 90.0, 4, 12), 2: speech(2, 80.0, 0, 4)}
+    assert decoded(speeches, {0: 1, 1: 12, 2: 4}) == [(2,), (1,), (0,)]
+
+
+def test_what_was_sent_counts_as_a_reserve() -> None:
+    speeches = {0: speech(0, 50.0, 10, 1), 1: speech(1, 50.5, 2, 2)}
+    assert decoded(speeches, {0: 1, 1: 2}) == [(1,), (0,)]
+
+
+def test_the_most_urgent_of_a_group_takes_the_others_along() -> None:
+    speeches = {0: speech(0, 30.0, 0, 1), 1: speech(1, 99.0, 0, 8), 2: speech(2, 20.0, 0, 8)}
+    assert decoded(speeches, {0: 1, 1: 8, 2: 8}) == [(1, 2), (0,)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 50), st.sampled_from((0, *RAMP)))))
+def test_chunks_go_in_the_order_of_their_deadlines(rows: list[tuple[int, int, int]]) -> None:
+    """Every row that is due once, and all of its frames."""
+    speeches = {row: speech(row, float(at), sent, n) for row, (at, sent, n) in enumerate(rows)}
+    due = {row: frames for row, (_, _, frames) in enumerate(rows)}
+    dry_s = {row: each.dry_s for row, each in speeches.items()}
+    sent = decoded(speeches, due)
+    first_s = [min(dry_s[row] for row in group) for group in sent]
+    assert first_s == sorted(first_s)
+    assert sorted(row for group in sent for row in group) == [row for row in due if due[row]]
+    assert all(not each.waiting for each in speeches.values())
