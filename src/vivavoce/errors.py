@@ -12,9 +12,15 @@
     │   ├── Unsupported            400  this engine cannot do what was asked
     │   └── BodyTooLarge           413  more bytes than the limit
     ├── Unauthorized               401  missing or wrong API key
+    │   └── TokenExpired           401  a client token whose time is over
+    ├── Forbidden                  403  the caller is known and may not do this
+    │   ├── ForeignOrigin          403  a page of another site, or not the token's
+    │   └── VoiceNotAllowed        403  the key or token may not speak as that voice
     ├── NotFound                   404  no such path, model or saved voice
     │   └── UnknownModel           404  lists the known ones
     ├── Conflict                   409  a saved voice of that name exists
+    ├── UnknownHost                421  a host name that this server does not answer for
+    ├── RateLimited                429  over a limit of the caller's own key or token
     ├── Busy                       429  all slots and all queue places are taken
     ├── Cancelled                  499  the consumer closed its stream
     │   └── SlowConsumer           499  the consumer did not read for too long
@@ -136,6 +142,35 @@ class Unauthorized(VivavoceError):
     status = 401
 
 
+class TokenExpired(Unauthorized):
+    """The client token was good once; its time is over."""
+
+    code = "token_expired"
+
+
+class Forbidden(VivavoceError):
+    """Who calls is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class ForeignOrigin(Forbidden):
+    """A browser sent this for a page of another origin than those that may call."""
+
+    code = "foreign_origin"
+
+
+class VoiceNotAllowed(Forbidden):
+    """The caller's key or token may speak as other voices only; they are listed."""
+
+    code = "voice_not_allowed"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        listed = ", ".join(allowed)
+        super().__init__(f"This caller may speak only as: {listed}.", param="voice")
+
+
 class NotFound(VivavoceError):
     """What was named does not exist."""
 
@@ -158,6 +193,25 @@ class Conflict(VivavoceError):
 
     code = "conflict"
     status = 409
+
+
+class UnknownHost(VivavoceError):
+    """The request is meant for a host name that this server does not answer for."""
+
+    code = "unknown_host"
+    status = 421
+
+
+class RateLimited(VivavoceError):
+    """More than the caller's key or token allows; try again after ``retry_after_ms``."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class Busy(VivavoceError):

@@ -79,7 +79,7 @@ class LiveServer:
         """Send a request over a bare socket, to be hung up on."""
         body = json.dumps(fields).encode()
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)

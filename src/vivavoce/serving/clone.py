@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
 from vivavoce.errors import InputError, Unsupported
+from vivavoce.serving.callers import check_within_limits
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.framing import Framing
 from vivavoce.serving.reading import form_fields, form_file, read_form
@@ -76,6 +77,7 @@ async def clone(request: Request) -> Response:
 
 async def _clone(context: ServerContext, request: Request) -> Response:
     context.service.lifecycle.check_open()
+    check_within_limits()
     check_cloning(context)
     async with read_form(request) as form:
         fields = form_fields(form, CloneFields)

@@ -19,6 +19,7 @@ from vivavoce.engines.base import EngineInfo
 from vivavoce.errors import NotFound
 from vivavoce.serving.context import context_of
 from vivavoce.serving.problems import documented
+from vivavoce.serving.usage import Usage
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.types import Timings
 
@@ -35,10 +36,11 @@ router = APIRouter(tags=["health"])
 
 
 class PrometheusObserver(SpeechObserver):
-    """Counts and times in a registry of its own. Labels never name a voice or a caller."""
+    """Counts and times in a registry of its own. Of callers, labels name the keys alone."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.usage = Usage(self.registry)
         self._count()
         self._time()
 
@@ -89,7 +91,8 @@ class PrometheusObserver(SpeechObserver):
         self._underruns.inc()
 
     def finished(self, outcome: Outcome, timings: Timings, transport: str) -> None:
-        """The sums of one request."""
+        """The sums of one request, also for its caller's key."""
+        self.usage.add(timings)
         self._requests.labels(outcome=outcome, transport=transport).inc()
         self._audio.inc(timings.audio_s)
         self._characters.inc(timings.characters)

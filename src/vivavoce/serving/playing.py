@@ -15,6 +15,7 @@ import numpy as np
 from vivavoce.audio.play import NullSink, Player, Sink
 from vivavoce.audio.play_queue import PlaybackQueue, Turn
 from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.serving.callers import opened
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.outputs import OutputFolder, write_whole
 from vivavoce.settings import Settings
@@ -147,7 +148,7 @@ class Playing:
         order, turn = play.order, play.turn
         with self._in_flight.one():
             try:
-                async with self._service.open(order.request, "play") as stream:
+                async with opened(self._service, order.request, "play") as stream:
                     play.stream = stream
                     async for chunk in stream:
                         turn.push(chunk)

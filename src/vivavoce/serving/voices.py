@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from vivavoce.serving.callers import check_within_limits, counted, visible
 from vivavoce.serving.clone import check_cloning
 from vivavoce.serving.context import context_of
 from vivavoce.serving.problems import documented
@@ -79,12 +80,12 @@ async def list_voices(request: Request) -> VoiceList:
     """Built-in voices, the default one first; saved ones; then other servers' names."""
     service = context_of(request).service
     service.lifecycle.check_open()
-    own = [_entry(voice) for voice in (*service.voices.builtin(), *service.voices.saved())]
+    voices = visible(service, [*service.voices.builtin(), *service.voices.saved()])
+    own = [_entry(voice) for voice in voices]
     taken = {entry.id for entry in own}
+    named = [(name, service.voices.resolve(name)) for name in service.voices.aliases()]
     aliases = [
-        _alias(name, service.voices.resolve(name))
-        for name in service.voices.aliases()
-        if name not in taken
+        _alias(name, voice) for name, voice in named if name not in taken and voice.id in taken
     ]
     return VoiceList(voices=own + aliases, data=own + aliases)
 
@@ -99,12 +100,14 @@ async def save_voice(request: Request) -> SavedVoice:
     """Clones the voice of a recording and keeps it under a name; it survives a restart."""
     context = context_of(request)
     context.service.lifecycle.check_open()
+    check_within_limits()
     check_cloning(context)
     async with read_form(request) as form:
         fields = form_fields(form, VoiceFields)
         data = await form_file(form, "audio_sample", "file")
     reference = await read_recording(data, fields.ref_text, "audio_sample")
-    voice = await context.service.save_voice(fields.name, reference, fields.description)
+    with counted(context.service, "voices"):
+        voice = await context.service.save_voice(fields.name, reference, fields.description)
     return SavedVoice(id=voice.id, name=voice.name or voice.id, created_at=voice.created_at_s)
 
 
