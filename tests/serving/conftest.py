@@ -16,6 +16,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from vivavoce.engines.fake import FakeEngine
+from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 
@@ -60,6 +61,10 @@ class LiveServer:
         self._thread.join(PATIENCE_S)
         self._listener.close()
         assert not self._thread.is_alive()
+
+    @property
+    def ring(self) -> KeyRing:
+        return self.server._context.ring
 
     @property
     def idle(self) -> bool:

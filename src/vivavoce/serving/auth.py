@@ -86,7 +86,7 @@ class Doors:
             for each in offered:
                 if each.startswith(PREFIX):
                     key, token = verify(self._ring, each)
-                    return Caller(self._ring, key.digest, key.name, token)
+                    return Caller(self._ring, key.digest, key.name, token, self._ring.token_secret)
         raise Unauthorized("The API key is missing or wrong; send 'Authorization: Bearer KEY'.")
 
 

@@ -30,12 +30,13 @@ ANONYMOUS = "(anonymous)"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A key that was shown, or a token that it signed."""
+    """A key that was shown, or a token that it signed with the help of ``secret``."""
 
     ring: KeyRing
     digest: bytes
     name: str
     token: ClientToken | None = None
+    secret: str = ""
 
     def key(self) -> ApiKey:
         """The key as it is now. Raises Unauthorized once it was removed, or the token expired."""
@@ -43,6 +44,8 @@ class Caller:
         if key is None:
             raise Unauthorized("The API key has been removed.")
         if self.token is not None:
+            if self.secret != self.ring.token_secret:
+                raise Unauthorized("The secret that signed the client token has been changed.")
             self.token.check_time(self.ring)
         return key
 
