@@ -85,11 +85,10 @@ def test_a_key_with_a_table_opens_what_a_plain_key_does(keyed: Keyed) -> None:
         assert hear(connection)[0][-1]["event"] == "done"
 
 
-@pytest.mark.parametrize("value", ["", " ", "Bearer", "Bearer "])
-def test_an_empty_key_is_none(keyed: Keyed, value: str) -> None:
-    name = "Authorization" if value.startswith("B") else "X-API-Key"
-    headers = [(name.encode(), value.strip().encode())]
-    assert keyed().client.get("/v1/models", headers=headers).status_code == 401
+def test_an_empty_key_is_none(keyed: Keyed) -> None:
+    client = keyed().client
+    for headers in ({"X-API-Key": ""}, {"Authorization": "Bearer"}, {"Authorization": ""}):
+        assert client.get("/v1/models", headers=headers).status_code == 401
 
 
 def test_of_several_keys_one_must_be_right_and_not_many_are_tried(keyed: Keyed) -> None:
@@ -262,14 +261,13 @@ ADMINS = [
 ]
 
 
-@pytest.mark.parametrize(("method", "path"), ADMINS)
-def test_what_all_callers_share_takes_admin(keyed: Keyed, method: str, path: str) -> None:
+def test_what_all_callers_share_takes_admin(keyed: Keyed) -> None:
     plain, admin = keyed(), keyed({"admin": True})
-    headers = {"X-API-Key": ACME}
-    refused(plain.client.request(method, path, headers=headers), 403, "forbidden")
-    assert admin.client.request(method, path, headers=headers).status_code in (200, 404)
-    boss = {"X-API-Key": BOSS}
-    assert plain.client.request(method, path, headers=boss).status_code in (200, 404)
+    acme, boss = {"X-API-Key": ACME}, {"X-API-Key": BOSS}
+    for method, path in ADMINS:
+        refused(plain.client.request(method, path, headers=acme), 403, "forbidden")
+        assert admin.client.request(method, path, headers=acme).status_code in (200, 404)
+        assert plain.client.request(method, path, headers=boss).status_code in (200, 404)
 
 
 class TestRing:
@@ -377,8 +375,14 @@ class TestSettings:
             (f'sha256 = "{digest_of("k").hex()}"\nrequests_per_minute = -1', "requests_per_minute"),
             (f'sha256 = "{digest_of("k").hex()}"\nadmin = "no"', "admin"),
             (f'sha256 = "{digest_of("plain key").hex()}"', "same key as api_keys"),
-            (f'sha256 = "{digest_of("b").hex()}"\n[[keys]]\nname = "a"\nsha256 = "{"0" * 64}"', "two"),
-            (f'sha256 = "{"0" * 64}"\n[[keys]]\nname = "b"\nsha256 = "{"0" * 64}"', "same key as a"),
+            (
+                f'sha256 = "{digest_of("b").hex()}"\n[[keys]]\nname = "a"\nsha256 = "{"0" * 64}"',
+                "two",
+            ),
+            (
+                f'sha256 = "{"0" * 64}"\n[[keys]]\nname = "b"\nsha256 = "{"0" * 64}"',
+                "same key as a",
+            ),
         ],
     )
     def test_a_table_that_is_wrong_says_what(self, tmp_path: Any, fields: str, said: str) -> None:
