@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -280,7 +280,8 @@ class TestRing:
             assert hear(connection)[0][-1]["event"] == "done"
             server.ring.replace(Settings(api_keys=(BOSS,)))
             connection.send('{"input": "Hi you."}')
-            connection.send('{"input": "Hi you."}')
+            with suppress(ConnectionClosed):  # it may be quicker than the second text
+                connection.send('{"input": "Hi you."}')
             assert hear(connection)[0][-1]["code"] == "invalid_api_key"
             with pytest.raises(ConnectionClosed) as closed:
                 connection.recv(timeout=PATIENCE_S)
