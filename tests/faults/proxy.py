@@ -58,7 +58,7 @@ async def proxying(upstream_port: int, toxics: Toxics, seed: int = 0) -> AsyncIt
         proxy.seen += 1
         proxy.connections += 1
         try:
-            # Only this proxy's own end cancels it, and asyncio would complain of a cancelled handler.
+            # Only this proxy's end cancels it; asyncio complains of a cancelled handler.
             with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                 await _connect(reader, writer, upstream_port, toxics, draw)
         finally:
