@@ -34,9 +34,25 @@ TARGETS = {
     "loop": ("engines/loop.py", "tests/engines/test_loop.py"),
     "lifecycle": ("speech/lifecycle.py", "tests/speech/test_lifecycle.py"),
     "cache": ("speech/cache.py", "tests/speech/test_cache.py"),
-    "auth": ("serving/auth.py", "tests/serving/test_auth_and_limits.py"),
+    "auth": (
+        "serving/auth.py",
+        "tests/serving/test_auth_and_limits.py tests/serving/test_doors.py"
+        " tests/serving/test_keys.py tests/serving/test_client_tokens.py",
+    ),
+    "access": (
+        "serving/access.py",
+        "tests/serving/test_auth_and_limits.py tests/serving/test_keys.py"
+        " tests/serving/test_client_tokens.py",
+    ),
+    "keys": ("serving/keys.py", "tests/serving/test_keys.py"),
+    "callers": (
+        "serving/callers.py",
+        "tests/serving/test_keys.py tests/serving/test_client_tokens.py",
+    ),
+    "tokens": ("serving/client_tokens.py", "tests/serving/test_client_tokens.py"),
+    "origins": ("serving/origins.py", "tests/serving/test_origins.py"),
 }
-"""A file of the package and the tests that must notice."""
+"""A file of the package and the tests, parted by spaces, that must notice."""
 
 CONFIG = """
 [cosmic-ray]
