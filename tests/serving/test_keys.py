@@ -153,6 +153,10 @@ class TestMinute:
             answer = server.client.post(path, headers=headers, **what)
             refused(answer, 429, "rate_limit_exceeded")
         assert [voice.id for voice in server.service.voices.saved()] == ["ann"]
+        text = server.client.get("/metrics", headers={"X-API-Key": BOSS}).text
+        for transport in ("http", "voices", "play"):
+            line = f'tts_requests_total{{outcome="rejected",transport="{transport}"}} 1.0'
+            assert line in text
 
     def test_no_minute_sees_more_and_what_was_refused_does_not_count(self) -> None:
         key, allowance = ApiKey("a", b"", requests_per_minute=10), Allowance()

@@ -140,12 +140,13 @@ def visible(service: SpeechService, voices: list[Voice]) -> list[Voice]:
     return voices
 
 
-def check_within_limits() -> None:
+def check_within_limits(service: SpeechService, transport: str) -> None:
     """Raise what ``counted`` would raise now, before an upload is read."""
     who = caller.get()
     if who is not None:
-        key = who.key()
-        who.ring.allowance(key).check(key, who.ring.clock.monotonic_s())
+        with _reported(service, transport):
+            key = who.key()
+            who.ring.allowance(key).check(key, who.ring.clock.monotonic_s())
 
 
 def _voiced(service: SpeechService, request: SpeechRequest) -> SpeechRequest:

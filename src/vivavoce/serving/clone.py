@@ -77,7 +77,7 @@ async def clone(request: Request) -> Response:
 
 async def _clone(context: ServerContext, request: Request) -> Response:
     context.service.lifecycle.check_open()
-    check_within_limits()
+    check_within_limits(context.service, "http")
     check_cloning(context)
     async with read_form(request) as form:
         fields = form_fields(form, CloneFields)

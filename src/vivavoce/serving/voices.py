@@ -100,7 +100,7 @@ async def save_voice(request: Request) -> SavedVoice:
     """Clones the voice of a recording and keeps it under a name; it survives a restart."""
     context = context_of(request)
     context.service.lifecycle.check_open()
-    check_within_limits()
+    check_within_limits(context.service, "voices")
     check_cloning(context)
     async with read_form(request) as form:
         fields = form_fields(form, VoiceFields)

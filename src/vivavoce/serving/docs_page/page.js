@@ -43,19 +43,19 @@ function show(api) {
 function shown(api, path, method, operation) {
   const form = make("form");
   const inputs = (operation.parameters || []).map((each) => parameterInput(form, each));
-  const body = bodyInput(form, api, operation);
-  const result = make("div");
-  result.className = "result";
-  form.append(make("button", { textContent: "Send" }), answersTable(operation));
+  const fields = make("div");
+  const body = bodyInput(form, fields, api, operation);
+  const result = make("div", { className: "result" });
+  form.append(make("button", { textContent: "Send" }));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     send(path, method, inputs, body, result);
   });
   const title = make("summary", {}, make("b", { textContent: method.toUpperCase() }),
     make("code", { textContent: path }), operation.summary || "");
-  const whole = make("details", { id: `${method} ${path}` }, title,
-    make("p", { textContent: operation.description || "" }), form, result);
-  return whole;
+  const description = make("p", { textContent: operation.description || "" });
+  return make("details", { id: `${method} ${path}` }, title, description, form, result, fields,
+    answersTable(operation));
 }
 
 function parameterInput(form, parameter) {
@@ -65,10 +65,10 @@ function parameterInput(form, parameter) {
 }
 
 // What a body is made from when it is sent: a function that gives headers and content.
-function bodyInput(form, api, operation) {
+function bodyInput(form, fields, api, operation) {
   const content = operation.requestBody ? operation.requestBody.content : {};
   if (content["application/json"]) {
-    return jsonInput(form, resolved(api, content["application/json"].schema));
+    return jsonInput(form, fields, resolved(api, content["application/json"].schema));
   }
   if (content["multipart/form-data"]) {
     return formInput(form, resolved(api, content["multipart/form-data"].schema));
@@ -76,13 +76,14 @@ function bodyInput(form, api, operation) {
   return () => ({ headers: {}, content: undefined });
 }
 
-function jsonInput(form, schema) {
+function jsonInput(form, fields, schema) {
   const example = {};
   for (const name of schema.required || []) {
     example[name] = schema.properties[name].type === "string" ? "Hello there." : null;
   }
   const text = make("textarea", { name: "body", value: JSON.stringify(example, null, 2), spellcheck: false });
-  form.append(make("label", {}, "Body (JSON)", text), fieldsTable(schema));
+  form.append(make("label", {}, "Body (JSON)", text));
+  fields.append(fieldsTable(schema));
   return () => ({ headers: { "Content-Type": "application/json" }, content: text.value });
 }
 
