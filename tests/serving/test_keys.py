@@ -210,6 +210,18 @@ class TestAtOnce:
             assert [hear(connection)[0][-1]["event"] for _ in range(4)] == ["done"] * 4
 
 
+    def test_the_end_of_one_makes_room_for_one(self) -> None:
+        key, allowance = ApiKey("a", b"", concurrent=2), Allowance()
+        with allowance.one(key, 0.0):
+            with allowance.one(key, 0.0):
+                pass
+            with allowance.one(key, 0.0):
+                assert allowance.running == 2
+                with pytest.raises(RateLimited), allowance.one(key, 0.0):
+                    pass
+        assert allowance.running == 0
+
+
 class TestVoices:
     def test_another_voice_is_a_403(self, keyed: Keyed) -> None:
         server = keyed({"voices": ["bass", "alloy"]})
@@ -311,6 +323,12 @@ class TestRing:
             server.ring.replace(changed)
             connection.send('{"input": "Hi you.", "voice": "tenor"}')
             assert hear(connection)[0][-1]["code"] == "voice_not_allowed"
+
+    def test_each_key_is_found_by_its_own_digest_alone(self) -> None:
+        ring = KeyRing.of(Settings(api_keys=tuple(f"key number {n}" for n in range(20))))
+        for key in ring.keys:
+            assert ring.current(key.digest) is key
+            assert ring.current(bytes(32)) is ring.current(b"\xff" * 32) is None
 
     def test_a_lowered_limit_counts_what_was_spoken_before(self) -> None:
         allowance, now_s = Allowance(), 0.0

@@ -57,7 +57,8 @@ def test_allowed_hosts_with_wildcards_and_ports() -> None:
     refused = ["example.com", "x.tts.example.com", "lan.example", "evillan.example", "api.example"]
     refused += ["api.example:80", "tts.example.com.evil.example", "10.0.0.1"]
     assert [host for host in refused if admits(rule, host)] == []
-    assert admits(HostRule.of(Settings(allowed_hosts="a.example:443")), "a.example")
+    for port, said in ((443, True), (80, True), (81, False), (442, False)):
+        assert admits(HostRule.of(Settings(allowed_hosts=f"a.example:{port}")), "a.example") is said
     assert admits(HostRule.of(Settings(allowed_hosts="*")), "evil.example")
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from vivavoce.errors import ForeignOrigin, SettingsError, UnknownHost
 from vivavoce.settings import Settings
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 FOREIGN_SITES = frozenset({"cross-site", "same-site"})
 """Values of Sec-Fetch-Site by which a browser says that a page of another origin asks."""
