@@ -209,7 +209,6 @@ class TestAtOnce:
                 connection.send('{"input": "Hi you."}')
             assert [hear(connection)[0][-1]["event"] for _ in range(4)] == ["done"] * 4
 
-
     def test_the_end_of_one_makes_room_for_one(self) -> None:
         key, allowance = ApiKey("a", b"", concurrent=2), Allowance()
         with allowance.one(key, 0.0):
