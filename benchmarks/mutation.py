@@ -47,7 +47,8 @@ TARGETS = {
     "keys": ("serving/keys.py", "tests/serving/test_keys.py"),
     "callers": (
         "serving/callers.py",
-        "tests/serving/test_keys.py tests/serving/test_client_tokens.py",
+        "tests/serving/test_usage.py tests/serving/test_keys.py"
+        " tests/serving/test_client_tokens.py",
     ),
     "tokens": ("serving/client_tokens.py", "tests/serving/test_client_tokens.py"),
     "origins": ("serving/origins.py", "tests/serving/test_origins.py"),

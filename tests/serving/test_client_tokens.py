@@ -311,12 +311,13 @@ class TestSignature:
         refused(call(elsewhere, token(first)), 401, "invalid_api_key")
 
     def test_with_its_secret_changed_it_ends_on_open_sockets_too(self, server: LiveServer) -> None:
-        made = token(server)
-        with server.socket(additional_headers={"X-API-Key": made}) as connection:
-            server.ring.replace(Settings(api_keys=(BOSS,), token_secret="a brand new secret"))
-            connection.send('{"input": "Hi."}')
-            assert hear(connection)[0][-1]["code"] == "invalid_api_key"
-        refused(call(server, made), 401, "invalid_api_key")
+        for secret in ("a secret for some time", "a brand new secret", "", "the secret of a day"):
+            made = token(server)
+            with server.socket(additional_headers={"X-API-Key": made}) as connection:
+                server.ring.replace(Settings(api_keys=(BOSS,), token_secret=secret))
+                connection.send('{"input": "Hi."}')
+                assert hear(connection)[0][-1]["code"] == "invalid_api_key"
+            refused(call(server, made), 401, "invalid_api_key")
 
     def test_a_secret_that_is_short_is_refused(self) -> None:
         from vivavoce.errors import SettingsError

@@ -11,6 +11,11 @@ import pytest
 from tests.serving.conftest import LiveServer, Serve, hear
 from websockets.exceptions import InvalidStatus
 
+from vivavoce.serving.auth import Doors
+from vivavoce.serving.keys import KeyRing
+from vivavoce.serving.origins import HostRule, OriginRule
+from vivavoce.settings import Settings
+
 EVIL = "https://evil.example"
 SPEECH = "/v1/audio/speech"
 WORD = b'{"input": "Hi you."}'
@@ -149,6 +154,32 @@ def test_a_preflight_is_answered_with_a_hint(serve: Serve, keys: tuple[str, ...]
     assert "cors_origins" in refused.json()["error"]["message"]
     assert "access-control-allow-origin" not in refused.headers
     assert preflight(serve(api_keys=keys, cors_origins=EVIL), EVIL).status_code == 200
+
+
+def test_what_is_no_preflight_is_not_taken_for_one(server: LiveServer) -> None:
+    asked = {"Origin": server.url, "Access-Control-Request-Method": "POST"}
+    answer = server.client.post(SPEECH, content=WORD, headers=asked)
+    assert answer.status_code == 200
+    assert server.client.options(SPEECH, headers={"Origin": EVIL}).status_code == 405
+
+
+async def test_the_address_that_a_connection_came_in_at_is_a_name_of_the_server() -> None:
+    settings = Settings(host="0.0.0.0", api_keys="a key of the server", allowed_hosts="a.example")
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(200)
+
+    async def send(message: Any) -> None:
+        seen.append(message.get("status", 0))
+
+    rules = HostRule.of(settings), OriginRule.of(settings)
+    doors = Doors(app, KeyRing.of(settings), *rules)
+    headers = [(b"host", b"10.0.0.4:8000"), (b"x-api-key", b"a key of the server")]
+    for local in (("10.0.0.4", 8_000), ("10.0.0.5", 8_000), None):
+        scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": headers}
+        await doors(scope | {"query_string": b"", "server": local}, None, send)  # type: ignore[arg-type]
+    assert [status for status in seen if status] == [200, 421, 421]
 
 
 def test_reading_across_origins_is_hidden_by_the_browser(server: LiveServer) -> None:

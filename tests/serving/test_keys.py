@@ -52,6 +52,18 @@ def keyed(serve: Serve) -> Keyed:
     return start
 
 
+@pytest.fixture(scope="module")
+def locked(
+    tmp_path_factory: pytest.TempPathFactory, no_settings_around: None
+) -> Iterator[LiveServer]:
+    """A server with the owner's key for tests that leave it as they found it."""
+    folder = tmp_path_factory.mktemp("data")
+    live = LiveServer(Settings(engine="fake", port=0, api_keys=(BOSS,), data_dir=folder))
+    live.start()
+    yield live
+    live.stop()
+
+
 def call(server: LiveServer, key: str, path: str = SPEECH, **fields: Any) -> httpx.Response:
     headers = {"Authorization": f"Bearer {key}"}
     body = {"input": "Hello there."} | fields
@@ -89,6 +101,18 @@ def test_an_empty_key_is_none(keyed: Keyed) -> None:
     client = keyed().client
     for headers in ({"X-API-Key": ""}, {"Authorization": "Bearer"}, {"Authorization": ""}):
         assert client.get("/v1/models", headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("name", ["Accept", "Api-Key", "Cookie", "Proxy-Authorization", "X-Key"])
+def test_a_key_comes_in_two_headers_alone(locked: LiveServer, name: str) -> None:
+    for value in (BOSS, f"Bearer {BOSS}"):
+        assert locked.client.get("/v1/models", headers={name: value}).status_code == 401
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Digest", "Token", "Key", "Bearer2"])
+def test_no_other_scheme_opens(locked: LiveServer, scheme: str) -> None:
+    headers = {"Authorization": f"{scheme} {BOSS}"}
+    assert locked.client.get("/v1/models", headers=headers).status_code == 401
 
 
 def test_of_several_keys_one_must_be_right_and_not_many_are_tried(keyed: Keyed) -> None:
@@ -235,7 +259,7 @@ class TestVoices:
         assert call(server, BOSS, voice="tenor").status_code == 200
 
     def test_without_a_name_it_is_the_first_of_the_list(self, keyed: Keyed) -> None:
-        server = keyed({"voices": ["bass"]})
+        server = keyed({"voices": ["bass", "tenor"]})
         assert call(server, ACME).headers["x-vivavoce-voice"] == "bass"
         assert call(server, ACME, voice="").headers["x-vivavoce-voice"] == "bass"
 
