@@ -12,6 +12,10 @@ from tests.serving.conftest import PATIENCE_S, LiveServer, Serve, hear
 from tests.serving.test_keys import ACME, BOSS, SPEECH, HandClock, call, held, refused, table
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from vivavoce.errors import RateLimited
+from vivavoce.serving.callers import Caller
+from vivavoce.serving.client_tokens import ClientToken
+from vivavoce.serving.keys import KeyRing
 from vivavoce.settings import Settings
 
 APP = "https://app.example"
@@ -151,6 +155,8 @@ class TestVoice:
     def test_it_has_no_more_voices_than_its_key(self, server: LiveServer) -> None:
         assert call(server, token(server, ACME), voice="tenor", input="Hi.").status_code == 200
         refused(call(server, token(server, ACME), voice="alto"), 403, "voice_not_allowed")
+        tenor = token(server, ACME, voice="tenor")
+        assert call(server, tenor, input="Hi.").headers["x-vivavoce-voice"] == "tenor"
         refused(mint(server, ACME, voice="alto"), 403, "voice_not_allowed")
         refused(mint(server, BOSS, voice="nobody"), 400, "unknown_voice")
 
@@ -218,6 +224,17 @@ class TestAtOnce:
                 assert hear(connection)[0][-1]["code"] == "rate_limit_exceeded"
         assert call(server, made, input="Hi.").status_code == 200
         assert server.ring.token_running == {}
+
+    def test_as_many_as_it_says_and_each_end_makes_room(self) -> None:
+        ring = KeyRing.of(Settings(api_keys=(BOSS,)))
+        told = ClientToken.new(2**40, concurrent=2)
+        who = Caller(ring, ring.keys[0].digest, "boss", told)
+        with who.one():
+            for _ in range(2):
+                with who.one(), pytest.raises(RateLimited), who.one():
+                    pass
+            assert ring.token_running == {told.id: 1}
+        assert ring.token_running == {}
 
     def test_its_keys_limits_hold_for_all_its_tokens(self, serve: Serve, clock: HandClock) -> None:
         limits = {"requests_per_minute": 3, "concurrent": 1}

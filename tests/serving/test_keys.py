@@ -174,6 +174,8 @@ class TestMinute:
         for path, what in posts:
             assert server.client.post(path, headers=headers, **what).status_code == 200, path
         for path, what in posts:
+            if "files" in what:  # not even looked at
+                what["files"] = {"file": b"no sound"}
             answer = server.client.post(path, headers=headers, **what)
             refused(answer, 429, "rate_limit_exceeded")
         assert [voice.id for voice in server.service.voices.saved()] == ["ann"]
