@@ -50,7 +50,9 @@ def written(muxer: str, codec: str, samples: Samples, rate_hz: int, layout: str 
     packed = np.repeat(samples[:, None].astype(np.float32), channels, axis=1).reshape(1, -1)
     frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
     frame.sample_rate = rate_hz
-    with av.open(file, "w", format=muxer) as container:
+    # Without it some formats are given a random number of their own.
+    same = {"fflags": "+bitexact"}
+    with av.open(file, "w", format=muxer, options=same) as container:
         stream = container.add_stream(
             codec, rate=rate_hz, layout=layout, options={"strict": "experimental"}
         )
