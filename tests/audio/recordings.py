@@ -67,19 +67,18 @@ def written(muxer: str, codec: str, samples: Samples, rate_hz: int, layout: str 
 
 
 def mutant(data: bytes, seed: int) -> bytes:
-    """A recording with up to sixteen damages, the same ones for the same seed.
+    """A recording with a few damages, the same ones for the same seed.
 
     Bytes are changed (more often near the beginning, where headers are), left out, doubled or
-    exchanged, or the end is cut off.
+    overwritten, or the end is cut off. The check sums of Ogg's pages are often put right again:
+    else no damage would reach a decoder.
     """
     draw = np.random.default_rng(seed)
     spoilt = bytearray(data)
-    for _ in range(int(draw.integers(1, 17))):
-        if not spoilt:
-            break
-        near = min(len(spoilt), 200) if draw.random() < 0.5 else len(spoilt)
-        at, length = int(draw.integers(near)), int(draw.integers(1, 65))
-        match int(draw.integers(6)):
+    for _ in range(int(draw.geometric(0.4))):
+        near = 200 if draw.random() < 0.3 else len(spoilt)
+        at, length = int(draw.integers(min(near, len(spoilt)))), int(draw.integers(1, 33))
+        match int(draw.choice(6, p=[0.3, 0.3, 0.1, 0.1, 0.1, 0.1])):
             case 0:
                 spoilt[at] = int(draw.integers(256))
             case 1:
@@ -91,7 +90,33 @@ def mutant(data: bytes, seed: int) -> bytes:
             case 4:
                 spoilt[at:at] = spoilt[at : at + length] * int(draw.integers(1, 5))
             case _:
-                spoilt[at : at + 4] = b"\xff\xff\xff\xff" if draw.random() < 0.5 else bytes(4)
-    if draw.random() < 0.1:
-        del spoilt[int(draw.integers(1, len(spoilt) + 1)) :]
+                spoilt[at : at + 4] = bytes(4) if draw.random() < 0.5 else bytes([255] * 4)
+    if draw.random() < 0.05:
+        del spoilt[int(draw.integers(1, len(spoilt))) :]
+    if draw.random() < 0.7:
+        _sum_pages(spoilt)
     return bytes(spoilt)
+
+
+def _sum_pages(data: bytearray) -> None:
+    """Put the check sums of an Ogg file's pages right (RFC 3533, section 6)."""
+    at = data.find(b"OggS")
+    while at >= 0 and at + 27 <= len(data):
+        segments = data[at + 27 : at + 27 + data[at + 26]]
+        end = at + 27 + len(segments) + sum(segments)
+        data[at + 22 : at + 26] = bytes(4)
+        summed = 0
+        for byte in data[at:end]:
+            summed = (summed << 8 & 0xFFFFFFFF) ^ _SUMS[summed >> 24 ^ byte]
+        data[at + 22 : at + 26] = summed.to_bytes(4, "little")
+        at = data.find(b"OggS", at + 27)
+
+
+def _ogg_sum(byte: int) -> int:
+    rest = byte << 24
+    for _ in range(8):
+        rest = (rest << 1 ^ 0x04C11DB7 if rest >> 31 else rest << 1) & 0xFFFFFFFF
+    return rest
+
+
+_SUMS = [_ogg_sum(byte) for byte in range(256)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -12,10 +13,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vivavoce.errors import Draining, SetupError, WorkerDied
+from vivavoce.errors import Draining, SetupError, Unavailable, WorkerDied
 from vivavoce.runtime.worker import WorkerPool, ask_once
 from vivavoce.runtime.worker_child import Bounds
 
@@ -205,6 +207,19 @@ async def test_a_module_that_cannot_start_is_a_fault_of_the_setup(
     assert "/" not in caught.value.message
     assert "nothing_of_that_name" in caplog.records[-1].why  # type: ignore[attr-defined]
     await workers.close()
+
+
+async def test_where_the_system_has_no_process_to_give_it_may_have_one_later() -> None:
+    async with pool() as workers:
+        with pytest.MonkeyPatch.context() as patch:
+
+            async def refuse(*_: Any, **__: Any) -> None:
+                raise OSError(errno.EMFILE, "Too many open files")
+
+            patch.setattr(asyncio, "create_subprocess_exec", refuse)
+            with pytest.raises(Unavailable):
+                await workers.ask(b"x")
+        assert await workers.ask(b"x") == b"x"
 
 
 def test_one_request_without_an_event_loop() -> None:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
 
-from vivavoce.errors import Draining, SetupError, WorkerDied
+from vivavoce.errors import Draining, SetupError, Unavailable, WorkerDied
 from vivavoce.runtime.worker_child import HEADER_BYTES, OUT_OF_MEMORY, Bounds
 
 log = logging.getLogger(__name__)
@@ -117,7 +117,7 @@ class WorkerPool:
         """A worker's answer; waits for one that is free. Whoever cancels this ends the process.
 
         Raises WorkerDied where it crashed, hung, or needed too much memory; SetupError where none
-        can be started.
+        can be started, Unavailable where that may pass.
         """
         async with self._permits:
             worker = self._take() or await self._start()
@@ -149,8 +149,8 @@ class WorkerPool:
     async def _start(self) -> _Worker:
         if self._closed:
             raise Draining("The server is shutting down.")
-        worker = _Worker(
-            await asyncio.create_subprocess_exec(
+        try:
+            process = await asyncio.create_subprocess_exec(
                 *_command(self._module, self._bounds),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -158,7 +158,10 @@ class WorkerPool:
                 env=_environment(),
                 limit=_READ_LIMIT_BYTES,
             )
-        )
+        except OSError as error:  # no memory, or too many files or processes
+            log.warning("a worker process cannot be started", extra={"why": error.strerror})
+            raise Unavailable("A process that is needed for this cannot start now.") from error
+        worker = _Worker(process)
         self._workers.add(worker)
         try:
             async with asyncio.timeout(START_LIMIT_S):
