@@ -8,6 +8,7 @@
     │   ├── InputTooLong           400  more than MAX_INPUT_CHARS
     │   ├── ContextOverflow        400  voice and text do not fit into the model's context
     │   ├── UnknownVoice           400  no voice of that name; lists the known ones
+    │   ├── ConsentRequired        400  a recording without the speaker's consent
     │   ├── InvalidAudio           400  a reference recording that cannot be used
     │   ├── Unsupported            400  this engine cannot do what was asked
     │   └── BodyTooLarge           413  more bytes than the limit
@@ -19,6 +20,7 @@
     ├── NotFound                   404  no such path, model or saved voice
     │   └── UnknownModel           404  lists the known ones
     ├── Conflict                   409  a saved voice of that name exists
+    │   └── TooManyVoices          409  as many are saved as the server keeps
     ├── UnknownHost                421  a host name that this server does not answer for
     ├── RateLimited                429  over a limit of the caller's own key or token
     ├── Busy                       429  all slots and all queue places are taken
@@ -26,6 +28,9 @@
     │   └── SlowConsumer           499  the consumer did not read for too long
     ├── EngineError                500  synthesis of one utterance failed
     │   └── RunawayOutput          500  far more audio than the text can mean
+    ├── WorkerDied                 500  a process that worked apart crashed or was ended
+    ├── StorageError               500  saved data cannot be read or written
+    │   └── StorageFull            507  there is no room left for it
     ├── Unavailable                503  starting, draining, or failed
     │   ├── Starting               503
     │   ├── Draining               503
@@ -112,8 +117,14 @@ class UnknownVoice(InputError):
     code = "unknown_voice"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        listed = ", ".join(sorted(known))
-        super().__init__(f"Unknown voice {name!r}. Known voices: {listed}.", param="voice")
+        message = f"Unknown voice {_shortened(name)!r}. Known voices: {_listed(known)}."
+        super().__init__(message, param="voice")
+
+
+class ConsentRequired(InputError):
+    """A recording came without the consent of whom it was made of."""
+
+    code = "consent_required"
 
 
 class InvalidAudio(InputError):
@@ -195,6 +206,12 @@ class Conflict(VivavoceError):
     status = 409
 
 
+class TooManyVoices(Conflict):
+    """As many voices are saved as the server keeps; one has to be removed first."""
+
+    code = "too_many_voices"
+
+
 class UnknownHost(VivavoceError):
     """The request is meant for a host name that this server does not answer for."""
 
@@ -251,6 +268,25 @@ class RunawayOutput(EngineError):
     """The engine made far more audio than the text can mean."""
 
     code = "runaway_output"
+
+
+class WorkerDied(VivavoceError):
+    """A process that worked apart crashed, or took more time or memory than it was given."""
+
+    code = "worker_died"
+
+
+class StorageError(VivavoceError):
+    """Saved data cannot be read or written."""
+
+    code = "storage_error"
+
+
+class StorageFull(StorageError):
+    """There is no room left for data."""
+
+    code = "storage_full"
+    status = 507
 
 
 class Unavailable(VivavoceError):
@@ -323,3 +359,18 @@ class PlaybackError(SetupError):
     """There is no usable audio device."""
 
     code = "playback_error"
+
+
+_MOST_NAMED = 20
+_LONGEST_NAME = 80
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    known = list(names)
+    more = len(known) - _MOST_NAMED
+    return ", ".join(known[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"

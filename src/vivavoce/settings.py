@@ -226,6 +226,14 @@ class Settings(BaseSettings):
         validation_alias=_also("voice_cache_max", "VOICE_CACHE_MAX"),
         description="Cloned voices kept in memory.",
     )
+    max_saved_voices: int = Field(
+        1_000, ge=0, description="Cloned voices that may be saved at once."
+    )
+    require_consent: bool = Field(
+        False,
+        description="Refuse recordings that come without a consent, for a saved voice and for "
+        "cloning once.",
+    )
     data_dir: Path = Field(
         default_factory=lambda: _xdg("XDG_DATA_HOME", ".local/share"),
         description="Where saved voices live.",

@@ -291,7 +291,7 @@ class TestVoices:
             "/v1/audio/voices", data={"name": "bass2"}, files=file, headers=headers
         )
         refused(answer, 403, "forbidden")
-        assert server.service.voices.saved() == []
+        assert len(server.service.voices.saved()) == 0
 
 
 ADMINS = [

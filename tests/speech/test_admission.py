@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.errors import Busy
+from vivavoce.errors import Busy, DeadlineExceeded
 from vivavoce.speech.admission import RETRY_AFTER_MAX_MS, RETRY_AFTER_MIN_MS, Admission
 from vivavoce.types import Priority
 
@@ -120,4 +120,50 @@ async def test_any_order_of_events_keeps_the_books(
     for gate in gates:
         gate.set()
     await asyncio.gather(*tasks, return_exceptions=True)
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_a_withheld_slot_goes_to_nobody_before_its_time() -> None:
+    admission = Admission(1, 4)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        async with admission.slot():
+            order.append(name)
+
+    async with admission.slot():
+        waiting = asyncio.create_task(wait("second"))
+        await settle()
+        admission.withhold(done)
+    assert (admission.running, admission.waiting) == (1, 1)
+    await settle()
+    assert order == []
+    done.set_result(None)
+    await waiting
+    assert order == ["second"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_withheld_slots_leave_the_others_to_be_had() -> None:
+    admission = Admission(2, 0)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with admission.slot():
+        admission.withhold(done)
+    async with admission.slot():
+        with pytest.raises(Busy):
+            async with admission.slot():
+                pass
+    done.set_result(None)
+    await settle()
+    assert admission.running == 0
+
+
+async def test_patience_ends_in_the_queue_and_not_in_the_slot() -> None:
+    admission = Admission(1, 4)
+    async with admission.slot(patience_s=0.05):
+        with pytest.raises(DeadlineExceeded, match=r"No slot within 0.05 s"):
+            async with admission.slot(patience_s=0.05):
+                pass
+        await asyncio.sleep(0.1)
     assert (admission.running, admission.waiting) == (0, 0)

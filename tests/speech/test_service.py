@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audio.sounds import tone
 from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.errors import (
     Busy,
@@ -287,7 +288,7 @@ async def test_what_the_engine_cannot_use_is_named() -> None:
 
 
 async def test_a_clone_speaks_and_is_computed_once() -> None:
-    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    reference = ReferenceAudio(tone(0.5, 16_000), 16_000)
     async with serving(ServiceOptions(cache_entries=0)) as service:
         own = await speak(service, "hello there")
         cloned = await speak(service, "hello there", reference=reference)
@@ -298,7 +299,7 @@ async def test_a_clone_speaks_and_is_computed_once() -> None:
 
 
 async def test_a_saved_voice_speaks_by_name(tmp_path: Path) -> None:
-    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    reference = ReferenceAudio(tone(0.5, 16_000), 16_000)
     async with serving(ServiceOptions(voices_folder=tmp_path)) as service:
         await service.save_voice("anna", reference, "")
         assert len(await speak(service, "hello there", voice="anna")) > 0

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 import vivavoce
 from vivavoce.engines.base import EngineInfo
 from vivavoce.errors import NotFound
+from vivavoce.runtime.worker import WorkerPool
 from vivavoce.serving.context import context_of
 from vivavoce.serving.problems import documented
 from vivavoce.serving.usage import Usage
@@ -61,6 +62,12 @@ class PrometheusObserver(SpeechObserver):
     def buffered(self, size_bytes: int) -> None:
         """Sound that waits for its consumers now."""
         self._buffer.set(size_bytes)
+
+    def decoding(self, pool: WorkerPool) -> None:
+        """The processes that decode recordings."""
+        counts = {"running": len(pool.pids), "started": pool.started, "died": pool.died}
+        for state, count in counts.items():
+            self._decoders.labels(state=state).set(count)
 
     def stepped(self, duration_s: float, live: int) -> None:
         """Called on the engine thread."""
@@ -112,6 +119,12 @@ class PrometheusObserver(SpeechObserver):
         self._graphs = Gauge(
             "tts_engine_graphs",
             "Captured GPU graphs: captured and failed ones, runs replayed and run without.",
+            ["state"],
+            registry=own,
+        )
+        self._decoders = Gauge(
+            "tts_decoder_processes",
+            "Processes that decode recordings: running, started and died so far.",
             ["state"],
             registry=own,
         )
@@ -169,5 +182,6 @@ async def metrics(request: Request) -> Response:
     if not context.settings.metrics or not isinstance(observer, PrometheusObserver):
         raise NotFound("Metrics are switched off.")
     observer.describe(context.service.engine.info)
+    observer.decoding(context.service.cloning.decoder.pool)
     observer.buffered(context.service.lifecycle.loop.buffered_bytes)
     return Response(generate_latest(observer.registry), media_type=CONTENT_TYPE_LATEST)

@@ -77,6 +77,7 @@ def build_service(settings: Settings) -> SpeechService:
         cache_bytes=settings.audio_cache_bytes,
         voice_cache_max=settings.voice_cache_max,
         voices_folder=settings.data_dir / "voices",
+        max_saved_voices=settings.max_saved_voices,
         idle_timeout_s=settings.idle_timeout_s,
         normalize=settings.text_normalize,
         lexicon=Lexicon.load(settings.lexicon) if settings.lexicon else Lexicon(),

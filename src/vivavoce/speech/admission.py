@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from vivavoce.errors import Busy
+from vivavoce.errors import Busy, DeadlineExceeded
 from vivavoce.speech.observer import SpeechObserver
 from vivavoce.types import Priority
 
@@ -55,15 +55,32 @@ class Admission:
         return len(self._waiters)
 
     @asynccontextmanager
-    async def slot(self, priority: Priority = Priority.REALTIME) -> AsyncIterator[None]:
-        """Hold a slot around a whole request. Raises Busy at once when the queue is full."""
-        await self._enter(priority)
+    async def slot(
+        self, priority: Priority = Priority.REALTIME, patience_s: float | None = None
+    ) -> AsyncIterator[None]:
+        """Hold a slot around a whole request.
+
+        Raises Busy at once when the queue is full, DeadlineExceeded after ``patience_s`` in it.
+        """
+        try:
+            async with asyncio.timeout(patience_s):
+                await self._enter(priority)
+        except TimeoutError:
+            raise DeadlineExceeded(f"No slot within {patience_s:g} s.") from None
         began_s = time.monotonic()
         try:
             yield
         finally:
             self._hold_s += SMOOTHING * (time.monotonic() - began_s - self._hold_s)
             self._leave()
+
+    def withhold(self, until: asyncio.Future[None]) -> None:
+        """Keep the slot that its holder is about to leave taken until ``until`` is done.
+
+        For work that goes on without its caller: nobody else is given the slot before it ends.
+        """
+        self._count(+1)
+        until.add_done_callback(lambda _: self._leave())
 
     def retry_after_ms(self) -> int:
         """When a slot is likely free: the queue's length times how long slots are held."""
@@ -96,7 +113,8 @@ class Admission:
             raise
 
     def _leave(self) -> None:
-        while self._waiters:
+        # More are taken than there are only while a slot's holder leaves and the slot is withheld.
+        while self._waiters and self._running <= self.capacity:
             waiter = heapq.heappop(self._waiters)
             if not waiter.turn.done():
                 waiter.turn.set_result(None)

@@ -7,7 +7,6 @@ context around the whole of it. A request whose sound is in the cache needs no s
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -32,6 +31,7 @@ from vivavoce.errors import (
 )
 from vivavoce.speech.admission import Admission
 from vivavoce.speech.cache import AudioCache, Key, cache_key
+from vivavoce.speech.cloning import Cloning
 from vivavoce.speech.lifecycle import Lifecycle
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline
@@ -42,13 +42,14 @@ from vivavoce.speech.stream import (
     cached_source,
     pipeline_source,
 )
-from vivavoce.speech.voices import VoiceLibrary
+from vivavoce.speech.voices import MAX_SAVED_VOICES, VoiceLibrary
 from vivavoce.text import Lexicon, TextOptions, clauses
 from vivavoce.text.duration import max_duration_s
 from vivavoce.text.languages import language_code
 from vivavoce.types import (
     Clause,
     Priority,
+    Recording,
     ReferenceAudio,
     SpeechRequest,
     Timings,
@@ -73,6 +74,7 @@ class ServiceOptions:
     cache_bytes: int = 32 * 1024 * 1024
     voice_cache_max: int = 32
     voices_folder: Path | None = None
+    max_saved_voices: int = MAX_SAVED_VOICES
     idle_timeout_s: float = 0.0
     normalize: bool = True
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -113,22 +115,28 @@ class SpeechService:
         capacity = self.options.capacity or engine.capacity
         self.admission = Admission(capacity, self.options.max_waiting, self.observer)
         self._voices: VoiceLibrary | None = None
+        limit_s = self.options.limits.request_timeout_s
+        self.cloning = Cloning(engine, lambda: self.voices, self._abandoned, limit_s)
 
     @property
     def voices(self) -> VoiceLibrary:
         """The voice library (made when first asked for: engines know their names late)."""
         if self._voices is None:
-            folder, cache_max = self.options.voices_folder, self.options.voice_cache_max
-            self._voices = VoiceLibrary(self.engine, folder, cache_max)
+            chosen = self.options
+            self._voices = VoiceLibrary(
+                self.engine, chosen.voices_folder, chosen.voice_cache_max, chosen.max_saved_voices
+            )
         return self._voices
 
     async def start(self, *, preload: bool = True) -> None:
         """Load the engine and prove that it speaks. Raises SetupError, EngineError."""
         await asyncio.to_thread(_warm_text_up)
+        await asyncio.to_thread(self.voices.saved)  # no request shall be the first to read them
         await self.lifecycle.start(preload=preload)
 
     async def close(self) -> None:
-        """Stop the engine's thread."""
+        """Stop the engine's thread, and what clones."""
+        await self.cloning.close()
         await self.lifecycle.close()
 
     def prepare(self, request: SpeechRequest) -> Prepared:
@@ -176,28 +184,36 @@ class SpeechService:
         finally:
             self.observer.finished(outcome.name(), timings, transport)
 
-    async def clone(self, reference: ReferenceAudio) -> Voice:
-        """A voice from a recording, remembered by the recording's content. Raises InvalidAudio."""
-        key = _reference_key(reference)
-        voice = self.voices.remembered(key)
-        if voice is None:
-            voice = await asyncio.to_thread(self.engine.clone, reference)
-            self.voices.remember(key, voice)
-        return voice
+    async def clone(self, reference: ReferenceAudio | Recording) -> Voice:
+        """A voice from a recording, for a caller who holds a slot; raises as ``Cloning.clone``."""
+        return await self.cloning.clone(reference)
 
-    async def save_voice(self, name: str, reference: ReferenceAudio, description: str) -> Voice:
+    async def save_voice(
+        self,
+        name: str,
+        reference: ReferenceAudio | Recording,
+        description: str = "",
+        consent: str = "",
+    ) -> Voice:
         """Clone a voice and keep it under a name. Takes a slot: cloning is work for the engine.
 
-        Raises Conflict, InputError, InvalidAudio, Unsupported.
+        Raises Conflict, TooManyVoices, InputError, InvalidAudio, Unsupported, Busy, Unavailable,
+        DeadlineExceeded, StorageError.
         """
         self.lifecycle.check_open()
         if not self.engine.info.capabilities.cloning:
             engine = self.engine.info.name
             raise Unsupported(f"The engine {engine!r} cannot clone voices.", param="voice")
-        self.voices.check_new(name)
-        async with self.admission.slot(Priority.BATCH), self._in_use():
-            voice = await self.clone(reference)
-        return self.voices.save(name, voice, description)
+        name = self.voices.check_new(name, description, consent)
+        limit_s = self.options.limits.request_timeout_s
+        async with self.admission.slot(Priority.BATCH, limit_s), self._in_use():
+            voice = replace(await self.clone(reference), description=description, consent=consent)
+            return await self.cloning.save(name, voice)
+
+    def _abandoned(self, ended: asyncio.Future[None]) -> None:
+        """Work on the engine goes on without its caller: so long nobody else gets its slot."""
+        self.admission.withhold(ended)
+        self.lifecycle.stay_until(ended)
 
     @asynccontextmanager
     async def _stream(self, prepared: Prepared) -> AsyncIterator[SpeechStream]:
@@ -369,9 +385,3 @@ def _warm_text_up() -> None:
     """Patterns are compiled at their first use; no caller should pay for that."""
     for _ in clauses("Dr. Lee paid $5.20 at 4:30 pm on May 3rd, 2026.", TextOptions("en")):
         pass
-
-
-def _reference_key(reference: ReferenceAudio) -> str:
-    digest = hashlib.sha256(reference.samples.tobytes())
-    digest.update(f"{reference.sample_rate_hz}|{reference.transcript}".encode())
-    return digest.hexdigest()
