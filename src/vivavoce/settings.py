@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,10 +45,12 @@ from vivavoce.key_table import (
     split_keys,
     split_names,
 )
+from vivavoce.settings_faults import check_environment, explain
 
 PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
-
+NOT_SETTINGS = ("config", "cache_dir", "api_key")
+"""What the prefix names besides: the configuration file, the cache, another spelling of keys."""
 
 OFF = ("", "none")
 """Values of ``quantize`` that ask an engine without quantised weights for nothing."""
@@ -338,7 +339,7 @@ class Settings(BaseSettings):
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings from everywhere. Raises SettingsError that names the key at fault."""
-    _check_environment()
+    check_environment(PREFIX, (*Settings.model_fields, *NOT_SETTINGS))
     path = config or _path_from_environment()
     if path is not None and not path.is_file():
         raise SettingsError(f"The configuration file {path} does not exist.")
@@ -351,7 +352,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {path} is not TOML: {error}") from error
     except (ValidationError, PydanticSettingsError) as error:
-        raise SettingsError(_explain(error)) from error
+        raise SettingsError(explain(error, Settings.model_fields)) from error
     settings._source = (path, overrides)
     return settings
 
@@ -359,33 +360,3 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 def _path_from_environment() -> Path | None:
     value = os.environ.get(CONFIG_VARIABLE)
     return Path(value) if value else None
-
-
-def _check_environment() -> None:
-    """Refuse prefixed variables that no setting has: a misspelt one would be ignored silently."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields} | {CONFIG_VARIABLE}
-    known |= {"VIVAVOCE_CACHE_DIR", "VIVAVOCE_API_KEY"}
-    for name in sorted(os.environ):
-        variable = name.upper()
-        if not variable.startswith(PREFIX) or variable.split("__")[0] in known:
-            continue
-        near = get_close_matches(variable, sorted(known), n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise SettingsError(f"Unknown environment variable {name}.{hint}", param=name)
-
-
-def _explain(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    lines = []
-    for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "settings"
-        lines.append(f"{where}: {_fault_text(where, fault['type'], fault['msg'])}")
-    return "; ".join(lines)
-
-
-def _fault_text(where: str, kind: str, message: str) -> str:
-    if kind != "extra_forbidden":
-        return message
-    near = get_close_matches(where, list(Settings.model_fields), n=1)
-    return "unknown setting" + (f", did you mean {near[0]}?" if near else "")

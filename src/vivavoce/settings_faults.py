@@ -1,0 +1,44 @@
+"""What is wrong with settings, in words: unknown names with the nearest known one, wrong values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from pydantic import ValidationError
+
+from vivavoce.errors import SettingsError
+
+
+def check_environment(prefix: str, names: Iterable[str]) -> None:
+    """Raise SettingsError for a prefixed variable that none of ``names`` has.
+
+    A misspelt one would be ignored silently.
+    """
+    known = {prefix + name.upper() for name in names}
+    for name in sorted(os.environ):
+        variable = name.upper()
+        if not variable.startswith(prefix) or variable.split("__")[0] in known:
+            continue
+        near = get_close_matches(variable, sorted(known), n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise SettingsError(f"Unknown environment variable {name}.{hint}", param=name)
+
+
+def explain(error: Exception, names: Iterable[str]) -> str:
+    """The faults that pydantic found, each with its setting; ``names`` are the known ones."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    lines = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"]) or "settings"
+        lines.append(f"{where}: {_fault_text(where, fault['type'], fault['msg'], names)}")
+    return "; ".join(lines)
+
+
+def _fault_text(where: str, kind: str, message: str, names: Iterable[str]) -> str:
+    if kind != "extra_forbidden":
+        return message
+    near = get_close_matches(where, list(names), n=1)
+    return "unknown setting" + (f", did you mean {near[0]}?" if near else "")
