@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from vivavoce.engines.registry import create_engine
+from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import SettingsError, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
 from vivavoce.serving.context import ServerContext
@@ -80,6 +81,9 @@ def build_service(settings: Settings) -> SpeechService:
         normalize=settings.text_normalize,
         lexicon=Lexicon.load(settings.lexicon) if settings.lexicon else Lexicon(),
         limits=StreamLimits(settings.request_timeout_s, settings.stall_timeout_s),
+        engine_limits=TimeLimits(
+            settings.max_step_s, settings.max_load_s, settings.max_unload_s, settings.max_clone_s
+        ),
     )
     return SpeechService(engine, options, PrometheusObserver())
 

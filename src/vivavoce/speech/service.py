@@ -20,6 +20,8 @@ from vivavoce.audio.join import Joiner
 from vivavoce.audio.pcm import to_int16
 from vivavoce.audio.stretch import TimeStretch
 from vivavoce.engines.base import Engine
+from vivavoce.engines.guarded import GuardedEngine
+from vivavoce.engines.watch import Activity, TimeLimits
 from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
@@ -77,6 +79,7 @@ class ServiceOptions:
     normalize: bool = True
     lexicon: Lexicon = field(default_factory=Lexicon)
     limits: StreamLimits = field(default_factory=StreamLimits)
+    engine_limits: TimeLimits = field(default_factory=TimeLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +111,26 @@ class SpeechService:
         self.options = options or ServiceOptions()
         self.engine = engine
         self.observer = observer or SpeechObserver()
-        self.lifecycle = Lifecycle(engine, self.observer, self.options.idle_timeout_s)
+        self.lifecycle = Lifecycle(
+            engine, self.observer, self.options.idle_timeout_s, self.options.engine_limits
+        )
+        self.lifecycle.watch(self._clone_in_progress)
         self.cache = AudioCache(self.options.cache_entries, self.options.cache_bytes)
         capacity = self.options.capacity or engine.capacity
         self.admission = Admission(capacity, self.options.max_waiting, self.observer)
         self._voices: VoiceLibrary | None = None
 
     @property
+    def guarded(self) -> GuardedEngine:
+        """The engine behind a wall: for every call but that for ``info`` and ``capacity``."""
+        return self.lifecycle.loop.guarded
+
+    @property
     def voices(self) -> VoiceLibrary:
         """The voice library (made when first asked for: engines know their names late)."""
         if self._voices is None:
             folder, cache_max = self.options.voices_folder, self.options.voice_cache_max
-            self._voices = VoiceLibrary(self.engine, folder, cache_max)
+            self._voices = VoiceLibrary(self.guarded, folder, cache_max)
         return self._voices
 
     async def start(self, *, preload: bool = True) -> None:
@@ -152,7 +163,7 @@ class SpeechService:
         ignored = self._ignored(request)
         prepared = Prepared(request, voice, language, spoken, lexicon, ignored, timings, arrived_s)
         if voice is not None:
-            self.engine.validate(self._utterance(prepared, voice, Clause(()), 0.0))
+            self.guarded.validate(self._utterance(prepared, voice, Clause(()), 0.0))
         return prepared
 
     @asynccontextmanager
@@ -181,7 +192,7 @@ class SpeechService:
         key = _reference_key(reference)
         voice = self.voices.remembered(key)
         if voice is None:
-            voice = await asyncio.to_thread(self.engine.clone, reference)
+            voice = await asyncio.to_thread(self.guarded.clone, reference)
             self.voices.remember(key, voice)
         return voice
 
@@ -274,6 +285,14 @@ class SpeechService:
         stream.by_clause = prepared.request.stream_mode == "sentence"
         return stream
 
+    def _clone_in_progress(self) -> Activity | None:
+        """The clone that has taken longest, for the watch; its own executor knows."""
+        lasted_s = getattr(getattr(self, "cloning", None), "longest_s", 0.0)
+        if not lasted_s:
+            return None
+        limit_s = self.options.engine_limits.clone_s
+        return Activity("cloning a voice", limit_s, time.monotonic() - lasted_s)
+
     def _utterance(
         self, prepared: Prepared, voice: Voice, clause: Clause, deadline_s: float
     ) -> Utterance:
@@ -285,7 +304,7 @@ class SpeechService:
             else replace(request.sampling, temperature=None, top_p=None)
         )
         patience_s = BATCH_PATIENCE_S if request.priority is Priority.BATCH else 0.0
-        return Utterance(
+        utterance = Utterance(
             spans=clause.spans,
             voice=voice,
             language=prepared.language,
@@ -296,6 +315,7 @@ class SpeechService:
             max_audio_s=max_duration_s(clause.text, speed, prepared.language),
             options=request.options,
         )
+        return replace(utterance, max_audio_s=self.guarded.longest_audio_s(utterance))
 
     def _spoken(
         self, request: SpeechRequest, language: str | None, lexicon: Lexicon
