@@ -31,8 +31,9 @@
         ├── ModelFileError         500  a model file is missing, damaged or of another kind
         └── PlaybackError          500  no usable audio device
 
-Each class carries ``code`` (stable, machine-readable), ``status`` (the HTTP status it becomes)
-and ``retryable`` (whether the same request may succeed later). Turning errors into HTTP and
+Each class carries ``code`` (stable, machine-readable), ``status`` (the HTTP status it becomes),
+``retryable`` (whether the same request may succeed later) and ``exit_status`` (what a command that
+it ends exits with; 70 is EX_SOFTWARE of sysexits.h). Turning errors into HTTP and
 WebSocket answers happens in one place, ``serving/problems.py``.
 """
 
@@ -51,6 +52,7 @@ class VivavoceError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -63,6 +65,7 @@ class InputError(VivavoceError):
 
     code = "invalid_request"
     status = 400
+    exit_status = 2
 
 
 class EmptyInput(InputError):
@@ -141,6 +144,7 @@ class NotFound(VivavoceError):
 
     code = "not_found"
     status = 404
+    exit_status = 2
 
 
 class UnknownModel(NotFound):
@@ -158,6 +162,7 @@ class Conflict(VivavoceError):
 
     code = "conflict"
     status = 409
+    exit_status = 2
 
 
 class Busy(VivavoceError):
@@ -227,6 +232,7 @@ class EngineFailed(Unavailable):
     """The engine as a whole broke; the process should be restarted."""
 
     code = "engine_failed"
+    exit_status = 70
 
 
 class DeadlineExceeded(VivavoceError):
@@ -241,6 +247,7 @@ class SetupError(VivavoceError):
     """Something on this machine is missing or wrong."""
 
     code = "setup_error"
+    exit_status = 3
 
 
 class SettingsError(SetupError):
