@@ -13,6 +13,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from vivavoce.serving.log_queue import BackgroundHandler
 from vivavoce.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -62,12 +63,15 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send all logs to ``stream`` (standard error) in the format the settings ask for."""
+    """Send all logs to ``stream`` (standard error) in the format the settings ask for.
+
+    A thread writes them, so that a sink that blocks holds up nothing but the log.
+    """
     target = stream or sys.stderr
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not target.isatty()
     )
-    handler = logging.StreamHandler(target)
+    handler = BackgroundHandler(target)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     handler.addFilter(_with_request_id)
     handler.addFilter(_unexpected)
@@ -101,3 +105,9 @@ def _utc(created_s: float) -> str:
 
 def _one_line(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
+
+
+def flush_logs() -> None:
+    """Wait, for a second at most, until what was logged is written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()

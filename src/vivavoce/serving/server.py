@@ -27,7 +27,7 @@ from vivavoce.errors import EngineFailed, SettingsError, SetupError, VivavoceErr
 from vivavoce.serving.app import create_app
 from vivavoce.serving.binding import check_bind, listen
 from vivavoce.serving.context import ServerContext
-from vivavoce.serving.logs import configure_logging
+from vivavoce.serving.logs import configure_logging, flush_logs
 from vivavoce.serving.metrics import PrometheusObserver
 from vivavoce.serving.playing import check_playback
 from vivavoce.serving.speaking import ABORT
@@ -80,6 +80,7 @@ def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
         server.run(sockets=[listener])
     error = server.failed_start or server.failed
     watchdog.end_within(LEFT_BEHIND_S, WELL if error is None else error.exit_status)
+    flush_logs()
     if error is not None:
         raise error
 

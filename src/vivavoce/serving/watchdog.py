@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from vivavoce.serving.logs import flush_logs
+
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
@@ -125,8 +127,7 @@ class Watchdog:
 
 def _tell(why: str, status: int, threads: str) -> None:
     log.critical(why, extra={"status": status, "threads": threads})
-    for handler in logging.getLogger().handlers:
-        handler.flush()
+    flush_logs()
 
 
 def _where() -> str:
