@@ -45,8 +45,9 @@ WATCH_S = 0.1
 GIVEN_UP = 2.0
 """Limits after which a thread that has not moved is given up."""
 
-CLOSE_S, CLOSE_LATE_S = 10.0, 0.5
-"""How long the end of the engine's thread is waited for: one that moves, one that is late."""
+CLOSE_S, CLOSE_BUSY_S = 3.0, 0.3
+"""How long the end of the engine's thread is waited for: while it speaks or rests, and while it
+loads, unloads or is late."""
 
 START_FAILED = "The engine could not start; the server's log says more."
 LOAD_FAILED = "The engine could not be loaded; the server's log says more."
@@ -174,7 +175,8 @@ class Lifecycle:
         self._cancel_idle()
         if self._watching is not None:
             self._watching.cancel()
-        timeout_s = CLOSE_S if self.late() is None else CLOSE_LATE_S
+        busy = self._loading or self._unloading or self.late()
+        timeout_s = CLOSE_BUSY_S if busy else CLOSE_S
         await asyncio.to_thread(self.loop.stop, timeout_s)
         ending = [each for each in (self._watching, self._loading, self._unloading) if each]
         await asyncio.gather(*ending, return_exceptions=True)
