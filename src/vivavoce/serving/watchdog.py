@@ -122,6 +122,7 @@ class Watchdog:
         last_words = threading.Thread(target=_tell, args=(why, status, names), daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_S)
+        self._stopped = True
         self._end(status)
 
 
