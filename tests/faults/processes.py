@@ -26,13 +26,20 @@ PATIENCE_S = 30.0
 class ServerProcess:
     """A server that was started; wait for what you need of it."""
 
-    def __init__(self, folder: Path, *arguments: str, port: int = 0, **settings: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        port: int = 0,
+        environment: dict[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         chosen = {"data_dir": folder, "log_format": "json", "drain_timeout_s": 5} | settings
         sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
         self.drain_timeout_s = float(chosen["drain_timeout_s"])
         self.process = subprocess.Popen(
             [*COMMAND, "--port", str(port), *arguments, *sets],
-            env=clean_environment(VIVAVOCE_ENGINE="fake"),
+            env=clean_environment(VIVAVOCE_ENGINE="fake") | (environment or {}),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
