@@ -42,8 +42,9 @@
         ├── ModelFileError         500  a model file is missing, damaged or of another kind
         └── PlaybackError          500  no usable audio device
 
-Each class carries ``code`` (stable, machine-readable), ``status`` (the HTTP status it becomes)
-and ``retryable`` (whether the same request may succeed later). Turning errors into HTTP and
+Each class carries ``code`` (stable, machine-readable), ``status`` (the HTTP status it becomes),
+``retryable`` (whether the same request may succeed later) and ``exit_status`` (what a command that
+it ends exits with; 70 is EX_SOFTWARE of sysexits.h). Turning errors into HTTP and
 WebSocket answers happens in one place, ``serving/problems.py``.
 """
 
@@ -62,6 +63,7 @@ class VivavoceError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
+    exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -74,6 +76,7 @@ class InputError(VivavoceError):
 
     code = "invalid_request"
     status = 400
+    exit_status = 2
 
 
 class EmptyInput(InputError):
@@ -187,6 +190,7 @@ class NotFound(VivavoceError):
 
     code = "not_found"
     status = 404
+    exit_status = 2
 
 
 class UnknownModel(NotFound):
@@ -204,6 +208,7 @@ class Conflict(VivavoceError):
 
     code = "conflict"
     status = 409
+    exit_status = 2
 
 
 class TooManyVoices(Conflict):
@@ -317,6 +322,7 @@ class EngineFailed(Unavailable):
     """The engine as a whole broke; the process should be restarted."""
 
     code = "engine_failed"
+    exit_status = 70
 
 
 class DeadlineExceeded(VivavoceError):
@@ -331,6 +337,7 @@ class SetupError(VivavoceError):
     """Something on this machine is missing or wrong."""
 
     code = "setup_error"
+    exit_status = 3
 
 
 class SettingsError(SetupError):

@@ -198,7 +198,18 @@ class Settings(BaseSettings):
         30.0, ge=0, description="How long running streams may go on after SIGTERM."
     )
     max_step_s: float = Field(
-        30.0, gt=0, description="An engine step longer than this makes /livez fail."
+        30.0,
+        gt=0,
+        description="An engine step, or taking a request in, that is longer makes /livez fail.",
+    )
+    max_load_s: float = Field(
+        600.0, gt=0, description="The same for loading the model, downloads included."
+    )
+    max_unload_s: float = Field(60.0, gt=0, description="The same for unloading it.")
+    max_clone_s: float = Field(300.0, gt=0, description="The same for cloning a voice.")
+    exit_on_failure: bool = Field(
+        False,
+        description="End the process, with status 70, when the engine has failed for good.",
     )
     max_input_chars: int = Field(
         20_000,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -68,13 +71,18 @@ ENGINES = [
 
 
 @pytest.fixture(scope="module", params=ENGINES)
-def loaded(
+def made_of(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engine]:
+) -> tuple[str, dict[str, Any]]:
+    """Name and options of an engine whose files are here."""
     name, _, runtimes = request.param.partition("-")
     models = {"qwen3": random_model, "neutts": partial(random_neutts, runtimes=runtimes)}
-    options = models[name](tmp_path_factory) if name in models else {}
-    engine = create_engine(name, options)
+    return name, models[name](tmp_path_factory) if name in models else {}
+
+
+@pytest.fixture(scope="module")
+def loaded(made_of: tuple[str, dict[str, Any]]) -> Iterator[Engine]:
+    engine = create_engine(*made_of)
     engine.load()
     yield engine
     engine.unload()
@@ -155,6 +163,44 @@ def sound(pieces: list[Produced]) -> Samples:
 def speak(engine: Engine, text: str) -> Samples:
     slot = engine.admit(utterance(engine, text))
     return sound(run(engine, slot)[slot])
+
+
+CHECKING = """
+import json, sys
+from vivavoce.engines.registry import create_engine
+engine = create_engine(sys.argv[1], json.loads(sys.argv[2]))
+before = set(sys.modules)
+engine.check_files()
+assert engine.voices(), "its voices are known"
+assert engine.info.sample_rate_hz >= 8_000
+print(" ".join({"torch", "onnxruntime", "llama_cpp"} & (set(sys.modules) - before)))
+"""
+
+
+def test_its_files_are_found_without_loading_anything(
+    made_of: tuple[str, dict[str, Any]],
+) -> None:
+    name, options = made_of
+    command = [sys.executable, "-c", CHECKING, name, json.dumps(options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_what_it_speaks_is_validated_before_it_is_loaded(
+    made_of: tuple[str, dict[str, Any]],
+) -> None:
+    engine = create_engine(*made_of)
+    engine.check_files()
+    engine.validate(utterance(engine, "Hello."))
+    with pytest.raises(InputError):
+        engine.validate(replace(utterance(engine, "Hello."), options={"no_such_option": 1}))
+
+
+def test_how_much_sound_a_text_can_mean_is_known(engine: Engine) -> None:
+    asked = replace(utterance(engine, "Hello."), max_audio_s=3.0)
+    assert (engine.longest_audio_s(asked) or 0) >= 3.0
+    assert engine.longest_audio_s(replace(asked, max_audio_s=None)) is None
 
 
 def test_info_is_complete(engine: Engine) -> None:

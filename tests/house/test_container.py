@@ -81,6 +81,7 @@ def test_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings(monkeypatch)
     assert (found.quantize, found.torch_compile_mode) == ("int8", "max-autotune")
     assert found.cuda_graphs and found.preload_model and found.idle_timeout_s == 0
+    assert found.exit_on_failure and service()["restart"] == "unless-stopped"
     assert found.api_keys == ("secret",)
     assert found.engine_options["gpu_memory_budget_mb"] == 4096
     assert found.engine_options["model"] == "Qwen3-TTS-12Hz-0.6B-CustomVoice"

@@ -361,7 +361,7 @@ async def test_paced_streams_do_not_run_dry() -> None:
 async def test_a_language_may_be_given_in_any_usual_form(language: str | None) -> None:
     async with serving() as service:
         voice = replace(service.engine.voices()[0], languages=("en-US",))
-        service.engine.voices = lambda: [voice]  # type: ignore[method-assign]
+        service.guarded.voices = lambda: [voice]  # type: ignore[method-assign]
         assert service.prepare(SpeechRequest("hello", language=language)).language == "en"
         with pytest.raises(Unsupported, match="it speaks en"):
             service.prepare(SpeechRequest("hallo", language="German"))

@@ -1,7 +1,7 @@
 """The program ``vivavoce``: its commands, and what becomes of their errors.
 
 Exit status: 0 well, 1 it failed, 2 wrong input or usage, 3 something on this machine is missing or
-wrong, 130 interrupted, 141 nobody reads the output any more.
+wrong, 70 the engine failed for good, 130 interrupted, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from vivavoce import __version__
-from vivavoce.errors import Conflict, InputError, NotFound, SetupError, VivavoceError
+from vivavoce.errors import VivavoceError
 
 COMMANDS = (
     "serve",
@@ -33,7 +33,7 @@ COMMANDS = (
 """Each is the function (or the group of commands) of that name, with ``_`` for a space, in the
 module of that name."""
 
-FAILED, WRONG_INPUT, WRONG_SETUP, INTERRUPTED, UNREAD = 1, 2, 3, 130, 141
+FAILED, WRONG_SETUP, INTERRUPTED, UNREAD = 1, 3, 130, 141
 
 
 class LazyCommands(TyperGroup):
@@ -114,12 +114,7 @@ def main() -> None:
 
 def exit_status(error: VivavoceError) -> int:
     """The exit status an error becomes."""
-    match error:
-        case SetupError():
-            return WRONG_SETUP
-        case InputError() | NotFound() | Conflict():
-            return WRONG_INPUT
-    return FAILED
+    return error.exit_status
 
 
 def _complain(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -35,6 +36,10 @@ def serve(
     ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
+    supervise: Annotated[
+        bool, typer.Option("--supervise", help="Start the server again when it has failed.")
+    ] = False,
+    supervised: Annotated[str | None, typer.Option("--supervised", hidden=True)] = None,
 ) -> None:
     """Run the speech server until SIGTERM or Ctrl-C."""
     settings = settings_from(
@@ -48,7 +53,23 @@ def serve(
         api_keys=tuple(api_key) if api_key else None,
         allow_public_without_key=allow_public_without_key or None,
         log_level=log_level,
+        exit_on_failure=True if supervised else None,
     )
+    if supervise:
+        from vivavoce.serving.supervisor import supervise as run_supervised
+
+        raise typer.Exit(run_supervised(settings, own_command()))
     from vivavoce.serving.server import run
 
-    run(settings)
+    if supervised:
+        from vivavoce.serving.supervisor import SupervisorLink
+
+        run(settings, SupervisorLink.inherited(supervised))
+    else:
+        run(settings)
+
+
+def own_command() -> list[str]:
+    """The command that runs this program with the same arguments, without a supervisor."""
+    arguments = [word for word in sys.argv[1:] if word != "--supervise"]
+    return [sys.executable, "-P", "-m", "vivavoce.cli", *arguments]

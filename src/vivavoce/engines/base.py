@@ -86,6 +86,14 @@ class Engine(ABC):
     def capacity(self) -> int:
         """How many utterances can be in slots at once."""
 
+    def check_files(self) -> None:  # noqa: B027 - most engines need no files
+        """Find what ``load`` will read, at the cost of a look into folders.
+
+        Nothing is downloaded, and no library that computes is imported. Afterwards ``voices`` and
+        ``validate`` answer as well as they can before ``load``. Raises SetupError that says what
+        is missing and how to get it.
+        """
+
     @abstractmethod
     def load(self) -> None:
         """Read the model and be ready to speak. Raises SetupError."""
@@ -99,6 +107,14 @@ class Engine(ABC):
 
     def validate(self, utterance: Utterance) -> None:  # noqa: B027 - optional
         """Raise InputError for what this engine cannot speak. Takes no slot, from any thread."""
+
+    def longest_audio_s(self, utterance: Utterance) -> float | None:
+        """Seconds of sound beyond which the output for an utterance is a runaway; None: no bound.
+
+        ``utterance.max_audio_s`` is what its text means at most as it is usually spoken; an engine
+        whose options stretch speech says more. May be called from any thread.
+        """
+        return utterance.max_audio_s
 
     def clone(self, reference: ReferenceAudio) -> Voice:
         """Make a voice from a recording; its ``data`` is what ``voice_to_bytes`` stores.

@@ -3,7 +3,8 @@
 It speaks every character as 60 ms of a tone whose pitch depends on the voice, advances all of its
 slots at once, clones voices (a pitch taken from the recording) and takes text in pieces. Delays
 and faults are programmed with ``FakeOptions``: faults are set off by a word in the text, so that
-a test can spoil one utterance and watch its neighbours.
+a test can spoil one utterance and watch its neighbours, or by the call of a method
+(``fake_faults.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.fake_faults import Fault, parse_faults
 from vivavoce.engines.options import parse_options
 from vivavoce.errors import EngineError, InputError, ModelFileError
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
@@ -38,7 +40,8 @@ class FakeOptions:
     ``paced`` makes each chunk due no sooner than real time. The ``*_word`` options name words:
     an utterance with ``fail_word`` fails after its first chunk, ``nan_word`` yields NaN,
     ``runaway_word`` never ends, ``break_word`` breaks the whole engine, ``slow_word`` makes
-    every step with it take ``slow_ms``. ``journal`` is a file that gets a JSON line per chunk.
+    every step with it take ``slow_ms``. ``fault`` says what else goes wrong, and where: see
+    ``fake_faults.py``. ``journal`` is a file that gets a JSON line per chunk.
     Without ``expressive`` it takes neither instructions nor sampling.
     """
 
@@ -58,11 +61,12 @@ class FakeOptions:
     break_word: str = "breakword"
     slow_word: str = "slowword"
     slow_ms: float = 200.0
+    fault: str = ""
     journal: str = ""
 
 
 def create(options: Mapping[str, Any]) -> Engine:
-    """Make the fake engine (entry point). Raises SettingsError for an unknown option."""
+    """Make the fake engine (entry point). Raises SettingsError for a wrong option."""
     return FakeEngine(parse_options(FakeOptions, "fake", options))
 
 
@@ -83,9 +87,11 @@ class FakeEngine(Engine):
 
     def __init__(self, options: FakeOptions | None = None) -> None:
         self.options = options or FakeOptions()
+        self.faults = parse_faults(self.options.fault)
         self.steps = 0
         self.loaded = False
         self._live: dict[int, _Live] = {}
+        self._fault: Fault | None = None  # of this step
         self._journal: TextIO | None = None
 
     @property
@@ -114,8 +120,13 @@ class FakeEngine(Engine):
         """As many as the options say."""
         return self.options.capacity
 
+    def check_files(self) -> None:
+        """There are none."""
+        self.faults.strike("check_files")
+
     def load(self) -> None:
         """Wait ``load_ms``."""
+        self.faults.strike("load")
         time.sleep(self.options.load_ms / 1000)
         if self.options.journal:
             path = Path(self.options.journal)
@@ -124,6 +135,7 @@ class FakeEngine(Engine):
 
     def unload(self) -> None:
         """Forget everything."""
+        self.faults.strike("unload")
         if self._journal is not None:
             self._journal.close()
             self._journal = None
@@ -131,25 +143,35 @@ class FakeEngine(Engine):
 
     def voices(self) -> Sequence[Voice]:
         """alto, tenor and bass."""
+        if self.faults.strike("voices"):
+            return None  # type: ignore[return-value]
         return [Voice(id=name, engine="fake", name=name.title()) for name in PITCHES_HZ]
 
     def validate(self, utterance: Utterance) -> None:
         """Refuse options: the fake has none per utterance."""
+        self.faults.strike("validate", utterance.text)
         for name in utterance.options:
             raise InputError(f"The engine 'fake' has no option {name!r}.", param=name)
 
     def clone(self, reference: ReferenceAudio) -> Voice:
         """A pitch between 150 and 300 Hz, taken from the recording's bytes."""
+        fault = self.faults.strike("clone", reference.transcript or "")
+        if fault and fault.kind == "wrong":
+            return None  # type: ignore[return-value]
         digest = hashlib.sha256(reference.samples.tobytes()).digest()
-        pitch_hz = 150.0 + int.from_bytes(digest[:2], "little") % 150
+        pitch_hz = np.nan if fault else 150.0 + int.from_bytes(digest[:2], "little") % 150
         return Voice(id=f"clone-{digest.hex()[:8]}", engine="fake", kind="cloned", data=pitch_hz)
 
     def voice_to_bytes(self, voice: Voice) -> bytes:
         """The pitch as JSON."""
+        if self.faults.strike("voice_to_bytes"):
+            return None  # type: ignore[return-value]
         return json.dumps({"pitch_hz": voice.data}).encode()
 
     def voice_from_bytes(self, data: bytes) -> Any:
         """Inverse of ``voice_to_bytes``."""
+        if self.faults.strike("voice_from_bytes"):
+            return np.nan
         try:
             return float(json.loads(data)["pitch_hz"])
         except (ValueError, KeyError, TypeError) as error:
@@ -157,20 +179,25 @@ class FakeEngine(Engine):
 
     def admit(self, utterance: Utterance) -> int:
         """Take the lowest free slot."""
+        if self.faults.strike("admit", utterance.text):
+            return min(self._live, default="none")  # type: ignore[return-value]
         slot = next(number for number in itertools.count() if number not in self._live)
         self._live[slot] = _Live(utterance, utterance.text, utterance.text_open, time.monotonic())
         return slot
 
     def extend(self, slot: int, text: str) -> None:
         """Append text."""
+        self.faults.strike("extend", text)
         self._live[slot].text += text
 
     def finish(self, slot: int) -> None:
         """No more text."""
+        self.faults.strike("finish", self._live[slot].text)
         self._live[slot].open = False
 
     def release(self, slot: int) -> None:
         """Free a slot."""
+        self.faults.strike("release", self._live[slot].text if slot in self._live else "")
         self._live.pop(slot, None)
 
     def step(self) -> Sequence[Produced]:
@@ -179,7 +206,16 @@ class FakeEngine(Engine):
         self._spend_time()
         if any(self.options.break_word in live.text for live in self._live.values()):
             raise RuntimeError("the fake engine was told to break")
-        return [self._advance(slot) for slot in list(self._live) if self._due(slot)]
+        texts = " ".join(live.text for live in self._live.values())
+        self._fault = self.faults.strike("step", texts)
+        produced = [self._advance(slot) for slot in list(self._live) if self._due(slot)]
+        if self._fault and self._fault.kind == "wrong":
+            produced.append(Produced(max(self._live, default=0) + 99, _tone(0, 1, 1.0, 1)))
+        return produced
+
+    def _spoiled(self, live: _Live) -> str:
+        """What is wrong with a slot's sound in this step; "" where nothing is."""
+        return self._fault.kind if self._fault and self._fault.word in live.text else ""
 
     def _spend_time(self) -> None:
         slow = any(self.options.slow_word in live.text for live in self._live.values())
@@ -204,7 +240,7 @@ class FakeEngine(Engine):
         return not self.options.paced or time.monotonic() >= self._due_s(live)
 
     def _total(self, live: _Live) -> int:
-        if self.options.runaway_word in live.text:
+        if self.options.runaway_word in live.text or self._spoiled(live) == "endless":
             return 1 << 40
         seconds = len(live.text) * CHARACTER_S / live.utterance.speed
         return round(seconds * self.options.sample_rate_hz)
@@ -232,9 +268,12 @@ class FakeEngine(Engine):
     def _sound(self, live: _Live, end: int) -> Samples:
         pitch_hz = live.utterance.voice.data or PITCHES_HZ.get(live.utterance.voice.id, 330.0)
         samples = _tone(live.made, end, float(pitch_hz), self.options.sample_rate_hz)
-        if self.options.nan_word in live.text:
+        spoiled = self._spoiled(live)
+        if self.options.nan_word in live.text or spoiled == "nan":
             samples[:] = np.nan
-        return samples
+        if spoiled == "shape":
+            return samples.reshape(1, -1)
+        return samples.astype(np.int16) if spoiled == "dtype" else samples
 
     def _note(self, live: _Live) -> None:
         if self._journal is not None:

@@ -8,28 +8,38 @@ event loop with a single ``call_soon_threadsafe``.
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import contextlib
-import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Protocol
-
-import numpy as np
+from typing import Protocol, TypeAlias
 
 from vivavoce.engines.base import Engine, Produced
-from vivavoce.errors import Cancelled, EngineFailed, SlowConsumer, VivavoceError
-from vivavoce.types import FinishReason, Utterance
+from vivavoce.engines.calls import Call
+from vivavoce.engines.guarded import FAULT, GuardedEngine, is_sound, report_fault
+from vivavoce.engines.stream import (
+    Extend,
+    FinishText,
+    Open,
+    Release,
+    StreamCommand,
+    UtteranceStream,
+    failed,
+    hand_off,
+)
+from vivavoce.engines.watch import Activity, TimeLimits, starting_now
+from vivavoce.errors import Cancelled, EngineError, EngineFailed, VivavoceError
+from vivavoce.types import Utterance
 
 log = logging.getLogger(__name__)
 
-MAX_BUFFERED_BYTES = 16 * 1024 * 1024
-"""Sound that one utterance may have waiting for its consumer: three minutes at 22,050 Hz."""
+STEP_FAILED = "A step of the engine failed; the server's log says more."
+NOBODYS_SLOT = "A step of the engine answered for a slot that nobody has."
+DEVICE_LOST = "The engine's device fails whatever it is asked."
+STOPPING = "The server is stopping."
 
 
 class LoopObserver(Protocol):
@@ -50,136 +60,28 @@ class _Silent:
         pass
 
 
-class UtteranceStream:
-    """What one utterance produces, in order; an async iterator that must be closed.
-
-    Lives in the event loop that opened it. ``on_finished`` is called there once, when the engine
-    has produced the last of it (which may be long before it is consumed).
-    """
-
-    def __init__(self, owner: EngineLoop, utterance: Utterance) -> None:
-        self.utterance = utterance
-        self.finish_reason: FinishReason | None = None
-        self.on_finished: Callable[[], None] | None = None
-        self.event_loop = asyncio.get_running_loop()
-        self._owner = owner
-        self._waiting: collections.deque[Produced] = collections.deque()
-        self._arrived = asyncio.Event()
-        self._error: VivavoceError | None = None
-        self._closed = False
-        self._buffered_bytes = 0
-
-    @property
-    def finished(self) -> bool:
-        """Whether the engine has produced all it will."""
-        return self.finish_reason is not None
-
-    def __aiter__(self) -> UtteranceStream:
-        return self
-
-    async def __anext__(self) -> Produced:
-        """The next piece. Raises the slot's own error, or StopAsyncIteration at the end."""
-        while not self._waiting:
-            if self._error is not None:
-                raise self._error
-            if self.finished or self._closed:
-                raise StopAsyncIteration
-            self._arrived.clear()
-            await self._arrived.wait()
-        produced = self._waiting.popleft()
-        self._count(-produced.samples.nbytes)
-        return produced
-
-    def extend(self, text: str) -> None:
-        """Append text to an utterance opened with ``text_open``."""
-        self._owner.command(_Extend(self, text))
-
-    def finish_text(self) -> None:
-        """No more text comes."""
-        self._owner.command(_FinishText(self))
-
-    def close(self) -> None:
-        """Stop: drop what waits and free the slot before the engine's next step. Idempotent."""
-        if self._closed:
-            return
-        self._closed = True
-        self._waiting.clear()
-        self._count(-self._buffered_bytes)
-        self._arrived.set()
-        if not self.finished:
-            self.finish_reason = "cancelled"
-            self._owner.command(_Release(self, time.monotonic()))
-
-    def deliver(self, produced: Produced) -> None:
-        """Take one piece (called in the event loop by the hand-off)."""
-        if self._closed or self.finished:
-            return
-        self._waiting.append(produced)
-        self._count(produced.samples.nbytes)
-        if produced.error is not None:
-            self._end("error", produced.error)
-        elif produced.last:
-            self._end(produced.finish_reason or "stop", None)
-        elif self._buffered_bytes > MAX_BUFFERED_BYTES:
-            self._owner.command(_Release(self, time.monotonic()))
-            self._end("error", SlowConsumer("The consumer reads slower than the engine speaks."))
-        self._arrived.set()
-
-    def fail(self, error: VivavoceError) -> None:
-        """End with an error (called in the event loop)."""
-        if not self.finished:
-            self._end("error", error)
-            self._arrived.set()
-
-    def _count(self, change_bytes: int) -> None:
-        self._buffered_bytes += change_bytes
-        self._owner.buffered_bytes += change_bytes
-
-    def _end(self, reason: FinishReason, error: VivavoceError | None) -> None:
-        self.finish_reason, self._error = reason, error
-        if self.on_finished is not None:
-            self.on_finished()
-
-
-@dataclass(frozen=True, slots=True)
-class _Open:
-    stream: UtteranceStream
-
-
-@dataclass(frozen=True, slots=True)
-class _Extend:
-    stream: UtteranceStream
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _FinishText:
-    stream: UtteranceStream
-
-
-@dataclass(frozen=True, slots=True)
-class _Release:
-    stream: UtteranceStream
-    closed_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """Something to run on the engine thread between steps (load, unload)."""
-
-    function: Callable[[], None]
-    done: Future[None] = field(default_factory=Future)
-
-
-_Command = _Open | _Extend | _FinishText | _Release | _Call
+_Command: TypeAlias = StreamCommand | Call
 
 
 class EngineLoop:
-    """Runs an engine on its own thread until ``stop``."""
+    """Runs an engine on its own thread until ``stop``.
 
-    def __init__(self, engine: Engine, observer: LoopObserver | None = None) -> None:
+    Only an exception out of ``step`` (or a slot number in what it returns that nobody has, or a
+    device error that sticks) condemns the engine; whatever else it raises ends the utterance it
+    was called for. ``guarded`` is the engine behind that wall, for those who call it elsewhere.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        observer: LoopObserver | None = None,
+        limits: TimeLimits | None = None,
+    ) -> None:
         self.engine = engine
+        self.guarded = GuardedEngine(engine, lambda: self.condemn(DEVICE_LOST))
+        self.limits = limits or TimeLimits()
         self.failure: EngineFailed | None = None
+        self.activity: Activity | None = None  # of the engine's thread; None while it waits
         self.buffered_bytes = 0  # of all streams; kept in their event loop
         self._observer = observer or _Silent()
         self._commands: collections.deque[_Command] = collections.deque()
@@ -187,47 +89,81 @@ class EngineLoop:
         self._stopping = False
         self._slots: dict[int, UtteranceStream] = {}
         self._slot_of: dict[int, int] = {}
+        self._unreleased: set[int] = set()
         self._queued: collections.deque[UtteranceStream] = collections.deque()
-        self._step_began_s: float | None = None
+        self._early: dict[int, list[Extend | FinishText]] = {}
+        self._call: Call | None = None
         self._thread = threading.Thread(target=self._run, name="vivavoce-engine", daemon=True)
 
     def start(self) -> None:
         """Start the thread. The engine is not loaded by this."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """End the thread; live streams fail with Cancelled."""
+    def stop(self, timeout_s: float = 10.0) -> bool:
+        """End the thread, unloading the engine in it; live streams fail with Cancelled.
+
+        False where the thread hangs and had to be left behind.
+        """
         self._stopping = True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            log.warning("the engine's thread is left behind", extra={"activity": self.activity})
+            self._fail_everybody(Cancelled(STOPPING))
+        return not self._thread.is_alive()
 
     @property
     def live(self) -> int:
         """Utterances in slots or waiting for one."""
         return len(self._slots) + len(self._queued)
 
-    def stuck_s(self) -> float:
-        """How long the step in progress has been running; 0 between steps."""
-        began_s = self._step_began_s
-        return 0.0 if began_s is None else time.monotonic() - began_s
+    @property
+    def running(self) -> bool:
+        """Whether the thread is there."""
+        return self._thread.is_alive()
 
-    def alive(self, max_step_s: float) -> bool:
-        """Whether the thread runs and has not been in one step for longer than ``max_step_s``."""
-        return self._thread.is_alive() and self.stuck_s() < max_step_s
+    def condemn(self, sentence: str) -> None:
+        """Give the engine up for good: everybody who waits is told, and nobody is taken any more.
 
-    def call(self, function: Callable[[], None]) -> Future[None]:
-        """Run something on the engine thread between two steps."""
-        call = _Call(function)
-        self.command(call)
+        From any thread, also while the engine's own hangs.
+        """
+        if self.failure is not None:
+            return
+        log.error("the engine is given up: %s", sentence)
+        self.failure = EngineFailed(sentence)
+        self._fail_everybody(self.failure)
+        self._wake.set()
+
+    def check_files(self) -> Future[None]:
+        """Run the engine's ``check_files`` on its thread."""
+        return self.call(self.guarded.check_files, "looking for the model", self.limits.load_s)
+
+    def load(self) -> Future[None]:
+        """Run the engine's ``load`` on its thread; its voices are read with it."""
+        return self.call(self.guarded.load, "loading the model", self.limits.load_s)
+
+    def unload(self) -> Future[None]:
+        """Run the engine's ``unload`` on its thread."""
+        return self.call(self.guarded.unload, "unloading the model", self.limits.unload_s)
+
+    def call(
+        self, function: Callable[[], None], doing: str = "busy", limit_s: float | None = None
+    ) -> Future[None]:
+        """Run something on the engine thread between two steps; None: as long as a step may be."""
+        call = Call(function, doing, self.limits.step_s if limit_s is None else limit_s)
+        if (over := self._over()) is not None:
+            call.fail(over)
+        else:
+            self.command(call)
         return call.done
 
     def open(self, utterance: Utterance) -> UtteranceStream:
-        """Start an utterance; call from a running event loop. Raises EngineFailed."""
-        if self.failure is not None:
-            raise self.failure
+        """Start an utterance; call from a running event loop. Raises EngineFailed, Cancelled."""
+        if (over := self._over()) is not None:
+            raise over
         stream = UtteranceStream(self, utterance)
-        self.command(_Open(stream))
+        self.command(Open(stream))
         return stream
 
     def command(self, command: _Command) -> None:
@@ -235,13 +171,24 @@ class EngineLoop:
         self._commands.append(command)
         self._wake.set()
 
+    def _over(self) -> VivavoceError | None:
+        """Why nothing can be asked of the thread any more."""
+        return Cancelled(STOPPING) if self._stopping else self.failure
+
     def _run(self) -> None:
         while not self._stopping:
+            self.activity = None
             self._wake.wait()
             self._wake.clear()
             while self._turn():
                 pass
-        self._abandon(Cancelled("The server is stopping."))
+        self._abandon(Cancelled(STOPPING))
+        try:
+            with self._timed("unloading the model", self.limits.unload_s):
+                self.engine.unload()
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - nobody is left to be told
+            report_fault("unload", error)
+        self.activity = None
 
     def _turn(self) -> bool:
         """One turn: obey commands, fill free slots, step. False when there is nothing to do."""
@@ -256,45 +203,107 @@ class EngineLoop:
             if not self._slots:
                 return bool(self._commands)
             self._step()
-        except Exception as error:  # noqa: BLE001 - boundary: whatever an engine may raise
-            self._fail(error)
+        except _NobodysSlot:
+            self.condemn(NOBODYS_SLOT)
+            return False
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a step may raise
+            report_fault("step", error)
+            self.condemn(STEP_FAILED)
             return False
         return True
 
+    @contextlib.contextmanager
+    def _timed(self, doing: str, limit_s: float | None = None) -> Iterator[None]:
+        """Note what the thread is doing; what comes between two kinds of work is timed, too."""
+        self.activity = starting_now(doing, self.limits.step_s if limit_s is None else limit_s)
+        try:
+            yield
+        finally:
+            self.activity = starting_now("between two steps", self.limits.step_s)
+
     def _obey(self) -> None:
         while self._commands:
-            command = self._commands.popleft()
-            match command:
-                case _Open(stream):
+            match self._commands.popleft():
+                case Open(stream):
                     self._queued.append(stream)
-                case _Release(stream, closed_at_s):
+                case Release(stream, closed_at_s):
                     self._release(stream, closed_at_s)
-                case _Extend(stream, text) if (slot := self._slot_of.get(id(stream))) is not None:
-                    self.engine.extend(slot, text)
-                case _FinishText(stream) if (slot := self._slot_of.get(id(stream))) is not None:
-                    self.engine.finish(slot)
-                case _Call(function, done):
-                    _answer(function, done)
+                case Extend() | FinishText() as more:
+                    self._pass_on(more)
+                case Call() as call:
+                    with self._timed(call.doing, call.limit_s):
+                        self._call = call
+                        call.run()
+                        self._call = None
 
     def _fill(self) -> None:
-        while self._queued and len(self._slots) < self.engine.capacity:
-            stream = self._queued.popleft()
+        while self._queued:
+            stream = self._queued[0]
             try:
-                slot = self.engine.admit(stream.utterance)
+                with self._timed("taking a request in"):
+                    if len(self._slots) >= self.guarded.capacity:
+                        return
+                    slot = self._admitted(stream.utterance)
             except VivavoceError as error:
-                _hand_off([(stream, _failed(error))])
-            else:
-                self._slots[slot] = stream
-                self._slot_of[id(stream)] = slot
+                self._queued.popleft()
+                self._early.pop(id(stream), None)
+                hand_off([(stream, failed(error))])
+                continue
+            self._queued.popleft()
+            self._unreleased.discard(slot)
+            self._slots[slot] = stream
+            self._slot_of[id(stream)] = slot
+            for more in self._early.pop(id(stream), ()):
+                self._pass_on(more)
+
+    def _admitted(self, utterance: Utterance) -> int:
+        """The slot that the engine gives. Raises EngineError for one that is another's."""
+        slot = self.guarded.admit(utterance)
+        if slot in self._slots:
+            log.error("the engine gave a slot to two: %d", slot)
+            raise EngineError(FAULT)
+        return slot
+
+    def _pass_on(self, more: Extend | FinishText) -> None:
+        """Tell the engine of more text; a stream without a slot yet keeps it until then."""
+        slot = self._slot_of.get(id(more.stream))
+        if slot is None:
+            if more.stream in self._queued:
+                self._early.setdefault(id(more.stream), []).append(more)
+            return
+        try:
+            with self._timed("taking more text"):
+                if isinstance(more, Extend):
+                    self.guarded.extend(slot, more.text)
+                else:
+                    self.guarded.finish(slot)
+        except VivavoceError as error:
+            self._end(slot, error)
 
     def _release(self, stream: UtteranceStream, closed_at_s: float) -> None:
         slot = self._slot_of.get(id(stream))
         if slot is not None:
-            self.engine.release(slot)
             self._forget(slot)
+            self._free(slot)
             self._observer.released(time.monotonic() - closed_at_s)
         elif stream in self._queued:
             self._queued.remove(stream)
+            self._early.pop(id(stream), None)
+
+    def _end(self, slot: int, error: VivavoceError) -> None:
+        """End a slot for a fault of its own."""
+        stream = self._forget(slot)
+        self._free(slot)
+        hand_off([(stream, failed(error))])
+
+    def _free(self, slot: int) -> None:
+        """Have the engine free a slot. One that it does not let go is nobody's from now on."""
+        try:
+            with self._timed("freeing a slot"):
+                self.guarded.release(slot)
+        except VivavoceError as error:
+            log.error("the engine did not free slot %d: %s", slot, error.code)
+            self._unreleased.add(slot)
 
     def _forget(self, slot: int) -> UtteranceStream:
         stream = self._slots.pop(slot)
@@ -303,64 +312,63 @@ class EngineLoop:
 
     def _step(self) -> None:
         live = len(self._slots)
-        self._step_began_s = began_s = time.monotonic()
-        produced = self.engine.step()
-        self._step_began_s = None
+        with self._timed("in one step"):
+            began_s = time.monotonic()
+            produced = self.engine.step()
+            duration_s = time.monotonic() - began_s
         if produced:
-            self._observer.stepped(time.monotonic() - began_s, live)
-        _hand_off([(self._stream_of(piece), piece) for piece in produced])
+            self._observer.stepped(duration_s, live)
+        ended: set[int] = set()  # by us, for what they made: there may be more of it
+        batch: list[tuple[UtteranceStream, Produced]] = []
+        try:
+            for piece in produced:
+                batch.extend(self._addressed(piece, ended))
+        finally:
+            hand_off(batch)
 
-    def _stream_of(self, piece: Produced) -> UtteranceStream:
-        if piece.last or piece.error is not None:
-            return self._forget(piece.slot)
-        return self._slots[piece.slot]
+    def _addressed(
+        self, piece: Produced, ended: set[int]
+    ) -> Iterator[tuple[UtteranceStream, Produced]]:
+        """A piece with the stream it is for. Raises _NobodysSlot: it might be anybody's."""
+        slot = piece.slot
+        if slot in self._unreleased or slot in ended:
+            if piece.last:
+                self._unreleased.discard(slot)
+            return
+        if slot not in self._slots:
+            raise _NobodysSlot
+        last = piece.last or piece.error is not None
+        if piece.error is not None:
+            error = self.guarded.for_caller("step", piece.error)
+            yield self._forget(slot), failed(error)
+        elif not is_sound(piece.samples):
+            log.error("the engine made something else than sound for slot %d", slot)
+            ended.add(slot)
+            stream = self._forget(slot)
+            if not last:
+                self._free(slot)
+            yield stream, failed(EngineError(FAULT))
+        else:
+            if len(piece.samples):
+                self.guarded.note_sound()
+            yield self._forget(slot) if last else self._slots[slot], piece
 
-    def _fail(self, error: Exception) -> None:
-        log.exception("The engine failed", exc_info=error)
-        self._step_began_s = None
-        self.failure = EngineFailed(f"The engine failed: {error}")
-        self._abandon(self.failure)
+    def _fail_everybody(self, error: VivavoceError) -> None:
+        """Tell everybody who waits for the engine; from any thread."""
+        orphans = [*list(self._slots.values()), *list(self._queued)]
+        commands = [*list(self._commands), self._call]
+        orphans += [command.stream for command in commands if isinstance(command, Open)]
+        for command in commands:
+            if isinstance(command, Call):
+                command.fail(error)
+        hand_off([(stream, failed(error)) for stream in orphans])
 
     def _abandon(self, error: VivavoceError) -> None:
-        orphans = [*self._slots.values(), *self._queued]
-        orphans += [command.stream for command in self._commands if isinstance(command, _Open)]
-        for command in self._commands:
-            if isinstance(command, _Call):
-                command.done.set_exception(error)
-        self._slots.clear()
-        self._slot_of.clear()
-        self._queued.clear()
-        self._commands.clear()
-        _hand_off([(stream, _failed(error)) for stream in orphans])
+        """Tell everybody, and forget them; on the engine's thread."""
+        self._fail_everybody(error)
+        for each in (self._slots, self._slot_of, self._queued, self._early, self._commands):
+            each.clear()
 
 
-def _answer(function: Callable[[], None], done: Future[None]) -> None:
-    if not done.set_running_or_notify_cancel():
-        return
-    try:
-        function()
-    except Exception as error:  # noqa: BLE001 - boundary: the caller of done gets it
-        done.set_exception(error)
-    else:
-        done.set_result(None)
-
-
-def _failed(error: VivavoceError) -> Produced:
-    return Produced(-1, np.zeros(0, np.float32), last=True, finish_reason="error", error=error)
-
-
-def _hand_off(batch: Iterable[tuple[UtteranceStream, Produced]]) -> None:
-    """Give a step's output to its consumers: one call into each event loop."""
-    by_loop = itertools.groupby(
-        sorted(batch, key=lambda item: id(item[0].event_loop)),
-        key=lambda item: item[0].event_loop,
-    )
-    for event_loop, items in by_loop:
-        # A loop that closed meanwhile took its consumers with it.
-        with contextlib.suppress(RuntimeError):
-            event_loop.call_soon_threadsafe(_deliver, list(items))
-
-
-def _deliver(batch: list[tuple[UtteranceStream, Produced]]) -> None:
-    for stream, produced in batch:
-        stream.deliver(produced)
+class _NobodysSlot(Exception):
+    """A step answered for a slot that nobody has."""

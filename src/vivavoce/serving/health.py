@@ -18,6 +18,10 @@ router = APIRouter(tags=["health"])
 
 SPEAKING_STATES = ("ready", "unloaded", "draining")
 
+READY_SHARE = 0.5
+"""Of its limit, how much work may take before no more requests should come: /readyz fails sooner
+than /livez, so that callers are sent elsewhere before the process is restarted."""
+
 
 class Liveness(BaseModel):
     """Whether to restart the process."""
@@ -106,14 +110,18 @@ async def index() -> Index:
 
 @router.get("/livez", summary="Alive", response_model=Liveness, responses=_answers(Liveness))
 async def livez(request: Request) -> Response:
-    """503 when the engine failed or has been in one step for too long: restart the process."""
+    """503 when the engine failed or has been at one thing for too long: restart the process."""
     reason = why_not_alive(context_of(request))
     return _answer(Liveness(status="failed" if reason else "ok", reason=reason), reason)
 
 
 @router.get("/readyz", summary="Ready", response_model=Readiness, responses=_answers(Readiness))
 async def readyz(request: Request) -> Response:
-    """200 once real audio was synthesised; 503 while starting, draining, or after a failure."""
+    """200 once real audio was synthesised; 503 while starting, draining, late, or after a failure.
+
+    With ``preload_model=false`` it is 200 in the state ``unloaded`` once the model's files were
+    found: the first request loads it.
+    """
     context = context_of(request)
     reason = why_not_ready(context)
     state = context.service.lifecycle.state
@@ -172,10 +180,9 @@ def why_not_alive(context: ServerContext) -> str | None:
     lifecycle = context.service.lifecycle
     if lifecycle.loop.failure is not None:
         return lifecycle.loop.failure.message
-    if lifecycle.state == "new" or lifecycle.loop.alive(context.settings.max_step_s):
-        return None
-    stuck_s = lifecycle.loop.stuck_s()
-    return f"The engine has been in one step for {stuck_s:.0f} s." if stuck_s else "It has ended."
+    if lifecycle.state == "new" or lifecycle.loop.running:
+        return lifecycle.late()
+    return "The engine's thread has ended."
 
 
 def why_not_ready(context: ServerContext) -> str | None:
@@ -184,11 +191,10 @@ def why_not_ready(context: ServerContext) -> str | None:
     if lifecycle.loop.failure is not None:
         return lifecycle.loop.failure.message
     if lifecycle.ready:
-        return None
-    return {
-        "draining": "The server is shutting down.",
-        "unloaded": "The engine has not spoken yet.",
-    }.get(lifecycle.state, "The engine is still loading.")
+        return lifecycle.late(READY_SHARE)
+    if lifecycle.state == "draining":
+        return "The server is shutting down."
+    return "The engine is still loading."
 
 
 def _health(context: ServerContext, reason: str | None) -> Health:

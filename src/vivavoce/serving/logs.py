@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 from unicodedata import category
 
+from vivavoce.serving.log_queue import BackgroundHandler
 from vivavoce.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -76,12 +77,15 @@ class TextFormatter(logging.Formatter):
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
-    """Send all logs to ``stream`` (standard error) in the format the settings ask for."""
+    """Send all logs to ``stream`` (standard error) in the format the settings ask for.
+
+    A thread writes them, so that a sink that blocks holds up nothing but the log.
+    """
     target = stream or sys.stderr
     as_json = settings.log_format == "json" or (
         settings.log_format == "auto" and not target.isatty()
     )
-    handler = logging.StreamHandler(target)
+    handler = BackgroundHandler(target)
     handler.setFormatter(JsonFormatter() if as_json else TextFormatter())
     handler.addFilter(_with_request_id)
     handler.addFilter(_unexpected)
@@ -132,3 +136,9 @@ def _name(text: str) -> str:
 def _value(text: str) -> str:
     safe = _one_line(text)
     return json.dumps(safe, ensure_ascii=False) if not safe or _QUOTED.search(safe) else safe
+
+
+def flush_logs() -> None:
+    """Wait, for a second at most, until what was logged is written."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
@@ -10,14 +11,17 @@ import uuid
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vivavoce.errors import Draining
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.logs import request_id
+from vivavoce.serving.problems import problem_response
 
 log = logging.getLogger(__name__)
 
 HEADER = b"x-request-id"
 SCOPE_KEY = "vivavoce.request_id"
 SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+ENDED = "The server ended before this was done."
 QUIET_PATHS = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 
 
@@ -57,6 +61,11 @@ class RequestIds:
         try:
             with self._in_flight.one():
                 await self._app(scope, receive, named)
+        except asyncio.CancelledError:
+            # The drain is over. uvicorn would say 500 to whoever has heard nothing yet.
+            if status == 0:
+                await problem_response(Draining(ENDED))(scope, receive, named)
+            raise
         finally:
             _note(scope, status, (time.monotonic() - began_s) * 1000)
 

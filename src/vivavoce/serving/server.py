@@ -2,7 +2,8 @@
 
 On the first SIGTERM or SIGINT the server stops being ready, refuses new speech with 503, lets
 what runs finish (at most ``drain_timeout_s``), and exits 0. uvicorn alone would close every
-WebSocket with 1012 the moment the signal comes. A second signal ends it at once.
+WebSocket with 1012 the moment the signal comes. A second signal ends it at once. Whatever hangs,
+the process is gone ``drain_timeout_s`` + 5 s after the first (``watchdog.py``).
 """
 
 from __future__ import annotations
@@ -21,15 +22,18 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from vivavoce.engines.registry import create_engine
-from vivavoce.errors import SettingsError, SetupError, VivavoceError
+from vivavoce.engines.watch import TimeLimits
+from vivavoce.errors import EngineFailed, SettingsError, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
+from vivavoce.serving.binding import check_bind, listen
 from vivavoce.serving.context import ServerContext
-from vivavoce.serving.logs import configure_logging
+from vivavoce.serving.logs import configure_logging, flush_logs
 from vivavoce.serving.metrics import PrometheusObserver
-from vivavoce.serving.origins import is_loopback
 from vivavoce.serving.playing import check_playback
 from vivavoce.serving.rereading import reread_keys_on_hangup
 from vivavoce.serving.speaking import ABORT
+from vivavoce.serving.supervisor import SupervisorLink
+from vivavoce.serving.watchdog import SOFTWARE_FAILURE, WELL, Watchdog
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
@@ -43,27 +47,43 @@ log = logging.getLogger(__name__)
 CUT_OFF_S = 1
 """What uvicorn gives connections that are left when the drain is over."""
 
-BACKLOG = 2_048
+GRACE_S = 4.5
+"""After ``drain_timeout_s``, how long the rest of the way out may take."""
+
+FORCED_S = 2.0
+"""The same after a second signal."""
+
+LEFT_BEHIND_S = 2.0
+"""How long threads that were left behind may keep the interpreter from ending."""
+
 NO_LINGER = struct.pack("ii", 1, 0)
 
 
-def run(settings: Settings) -> None:
-    """Serve until a signal comes.
+def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
+    """Serve until a signal comes. Call it last: it ends the process where that hangs.
 
-    Raises SettingsError, PlaybackError, MissingExtra and SetupError before that, and what kept
-    the engine from starting: a process that can never speak should not stay.
+    ``supervisor`` has the listening socket where the server runs under one. Raises SettingsError,
+    PlaybackError, MissingExtra and SetupError before that, and what kept the engine from starting:
+    a process that can never speak should not stay. Raises EngineFailed where the engine failed for
+    good later, with ``exit_on_failure``.
     """
     check_bind(settings)
     check_playback(settings)
     configure_logging(settings)
     service = build_service(settings)
-    with listen(settings) as listener:
-        server = DrainingServer(settings, service)
+    limit_s = settings.max_step_s if settings.exit_on_failure else None
+    watchdog = Watchdog(limit_s, supervisor)
+    with listen(settings) if supervisor is None else supervisor.listener as listener:
+        server = DrainingServer(settings, service, watchdog, supervisor)
         _load_certificate(server.config)
         log.info("listening", extra={"url": _url(settings, listener)})
+        watchdog.start()
         server.run(sockets=[listener])
-    if server.failed_start is not None:
-        raise server.failed_start
+    error = server.failed_start or server.failed
+    watchdog.end_within(LEFT_BEHIND_S, WELL if error is None else error.exit_status)
+    flush_logs()
+    if error is not None:
+        raise error
 
 
 def build_service(settings: Settings) -> SpeechService:
@@ -82,65 +102,86 @@ def build_service(settings: Settings) -> SpeechService:
         normalize=settings.text_normalize,
         lexicon=Lexicon.load(settings.lexicon) if settings.lexicon else Lexicon(),
         limits=StreamLimits(settings.request_timeout_s, settings.stall_timeout_s),
+        engine_limits=TimeLimits(
+            settings.max_step_s, settings.max_load_s, settings.max_unload_s, settings.max_clone_s
+        ),
     )
     return SpeechService(engine, options, PrometheusObserver())
 
 
-def check_bind(settings: Settings) -> None:
-    """Raise SettingsError for a public address that anybody could use without a key."""
-    if settings.has_keys or settings.allow_public_without_key or is_loopback(settings.host):
-        return
-    raise SettingsError(
-        f"Binding {settings.host} lets everybody in: set VIVAVOCE_API_KEYS, or"
-        " VIVAVOCE_ALLOW_PUBLIC_WITHOUT_KEY=true if that is meant.",
-        param="host",
-    )
-
-
-def listen(settings: Settings) -> socket.socket:
-    """The bound socket. Raises SettingsError where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        raise SettingsError(
-            f"Cannot listen on {where}: {error.strerror or error}.", param="port"
-        ) from error
-
-
 class DrainingServer(uvicorn.Server):
-    """uvicorn that finishes what it has begun."""
+    """uvicorn that finishes what it has begun.
 
-    def __init__(self, settings: Settings, service: SpeechService) -> None:
+    ``failed_start`` is why the engine could not start, ``failed`` why it was given up later.
+    Without a watchdog (in tests, or embedded) nothing ends the process by force.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        service: SpeechService,
+        watchdog: Watchdog | None = None,
+        supervisor: SupervisorLink | None = None,
+    ) -> None:
         app = create_app(service, settings)
         super().__init__(_config(app, settings))
         self.failed_start: VivavoceError | None = None
+        self.failed: EngineFailed | None = None
         app.state.on_failed_start = self._give_up
         self._context: ServerContext = app.state.context
+        self._watchdog = watchdog
+        self._supervisor = supervisor
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Remember the event loop for the signal handler; SIGHUP reads the keys again."""
+        """Remember the event loop for the signal handler, read keys again at SIGHUP, and say that
+        connections are taken.
+        """
         self._loop = asyncio.get_running_loop()
         reread_keys_on_hangup(self._context.ring, self._context.settings)
         await super().startup(sockets)
+        if self._supervisor is not None:
+            self._supervisor.accepting()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: the event loop lives; an engine that failed for good is noticed."""
+        if self._watchdog is not None:
+            self._watchdog.beat()
+        failure = self._context.service.lifecycle.loop.failure
+        ending = self.should_exit or self._draining is not None
+        if failure is not None and not ending and self._context.settings.exit_on_failure:
+            log.error("the process ends: %s", failure.message)
+            self.failed = failure
+            self.begin_drain()
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; at a second signal, leave."""
         self._signals += 1
         if self._loop is None or self._signals > 1:
             self.should_exit = self.force_exit = True
+            self._end_within(FORCED_S, WELL)
             return
+        self._end_within(self._context.settings.drain_timeout_s + GRACE_S, SOFTWARE_FAILURE)
         log.info("draining", extra={"signal": signal.Signals(sig).name})
         self._loop.call_soon_threadsafe(self.begin_drain)
 
     def begin_drain(self) -> None:
         """Drain, then exit; call from the event loop."""
-        self._context.service.lifecycle.drain()
-        self._draining = asyncio.create_task(self._drain())
+        if self._draining is None:
+            self._context.service.lifecycle.drain()
+            self._end_within(self._context.settings.drain_timeout_s + GRACE_S, SOFTWARE_FAILURE)
+            self._draining = asyncio.create_task(self._drain())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, cut what is left, end the service."""
+        if self._supervisor is not None:
+            self._supervisor.closing()
+        if self._watchdog is not None:
+            self._watchdog.rest()
+        await super().shutdown(sockets)
 
     def _give_up(self, error: Exception) -> None:
         if isinstance(error, VivavoceError):
@@ -153,7 +194,12 @@ class DrainingServer(uvicorn.Server):
         in_flight = self._context.in_flight
         if not await in_flight.none(self._context.settings.drain_timeout_s):
             log.warning("cut off after the drain timeout", extra={"in_flight": in_flight.count})
+        self._end_within(GRACE_S, WELL if self.failed is None else SOFTWARE_FAILURE)
         self.should_exit = True
+
+    def _end_within(self, seconds: float, status: int) -> None:
+        if self._watchdog is not None:
+            self._watchdog.end_within(seconds, status)
 
 
 class AbortableHttp(HttpToolsProtocol):

@@ -16,7 +16,7 @@ import numpy as np
 
 from vivavoce.audio.join import Joiner
 from vivavoce.engines.base import Produced
-from vivavoce.engines.loop import UtteranceStream
+from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import EngineError, RunawayOutput
 from vivavoce.types import Clause, Samples, Timings, Utterance
 

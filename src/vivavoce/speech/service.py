@@ -19,6 +19,8 @@ from vivavoce.audio.join import Joiner
 from vivavoce.audio.pcm import to_int16
 from vivavoce.audio.stretch import TimeStretch
 from vivavoce.engines.base import Engine
+from vivavoce.engines.guarded import GuardedEngine
+from vivavoce.engines.watch import Activity, TimeLimits
 from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
@@ -79,6 +81,7 @@ class ServiceOptions:
     normalize: bool = True
     lexicon: Lexicon = field(default_factory=Lexicon)
     limits: StreamLimits = field(default_factory=StreamLimits)
+    engine_limits: TimeLimits = field(default_factory=TimeLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,21 @@ class SpeechService:
         self.options = options or ServiceOptions()
         self.engine = engine
         self.observer = observer or SpeechObserver()
-        self.lifecycle = Lifecycle(engine, self.observer, self.options.idle_timeout_s)
+        self.lifecycle = Lifecycle(
+            engine, self.observer, self.options.idle_timeout_s, self.options.engine_limits
+        )
+        self.lifecycle.watch(self._clone_in_progress)
         self.cache = AudioCache(self.options.cache_entries, self.options.cache_bytes)
         capacity = self.options.capacity or engine.capacity
         self.admission = Admission(capacity, self.options.max_waiting, self.observer)
         self._voices: VoiceLibrary | None = None
         limit_s = self.options.limits.request_timeout_s
-        self.cloning = Cloning(engine, lambda: self.voices, self._abandoned, limit_s)
+        self.cloning = Cloning(self.guarded, lambda: self.voices, self._abandoned, limit_s)
+
+    @property
+    def guarded(self) -> GuardedEngine:
+        """The engine behind a wall: for every call but that for ``info`` and ``capacity``."""
+        return self.lifecycle.loop.guarded
 
     @property
     def voices(self) -> VoiceLibrary:
@@ -124,7 +135,7 @@ class SpeechService:
         if self._voices is None:
             chosen = self.options
             self._voices = VoiceLibrary(
-                self.engine, chosen.voices_folder, chosen.voice_cache_max, chosen.max_saved_voices
+                self.guarded, chosen.voices_folder, chosen.voice_cache_max, chosen.max_saved_voices
             )
         return self._voices
 
@@ -160,7 +171,7 @@ class SpeechService:
         ignored = self._ignored(request)
         prepared = Prepared(request, voice, language, spoken, lexicon, ignored, timings, arrived_s)
         if voice is not None:
-            self.engine.validate(self._utterance(prepared, voice, Clause(()), 0.0))
+            self.guarded.validate(self._utterance(prepared, voice, Clause(()), 0.0))
         return prepared
 
     @asynccontextmanager
@@ -290,6 +301,14 @@ class SpeechService:
         stream.by_clause = prepared.request.stream_mode == "sentence"
         return stream
 
+    def _clone_in_progress(self) -> Activity | None:
+        """The clone that has taken longest, for the watch; its own executor knows."""
+        lasted_s = self.cloning.longest_s
+        if not lasted_s:
+            return None
+        limit_s = self.options.engine_limits.clone_s
+        return Activity("cloning a voice", limit_s, time.monotonic() - lasted_s)
+
     def _utterance(
         self, prepared: Prepared, voice: Voice, clause: Clause, deadline_s: float
     ) -> Utterance:
@@ -301,7 +320,7 @@ class SpeechService:
             else replace(request.sampling, temperature=None, top_p=None)
         )
         patience_s = BATCH_PATIENCE_S if request.priority is Priority.BATCH else 0.0
-        return Utterance(
+        utterance = Utterance(
             spans=clause.spans,
             voice=voice,
             language=prepared.language,
@@ -312,6 +331,7 @@ class SpeechService:
             max_audio_s=max_duration_s(clause.text, speed, prepared.language),
             options=request.options,
         )
+        return replace(utterance, max_audio_s=self.guarded.longest_audio_s(utterance))
 
     def _spoken(
         self, request: SpeechRequest, language: str | None, lexicon: Lexicon

@@ -135,3 +135,21 @@ def test_a_folder_with_several_files_is_not_guessed(tmp_path: Path) -> None:
     (tmp_path / "b.gguf").touch()
     with pytest.raises(ModelFileError, match=r"b\.gguf"):
         hub.find_gguf(tmp_path)
+
+
+def test_what_was_downloaded_is_found_and_what_was_not_is_not_fetched(
+    serve: Callable[[Answer], None], tmp_path: Path
+) -> None:
+    fake = FakeHub()
+    serve(fake)
+    with pytest.raises(ModelFileError, match=r"backbone .* is not on this machine.*preload_model"):
+        hub.find(REPO, tmp_path, hub.BACKBONE)
+    assert fake.asked == []
+    folder = hub.locate(REPO, tmp_path, hub.BACKBONE)
+    assert hub.find(REPO, tmp_path, hub.BACKBONE) == folder
+    assert hub.find(str(folder), tmp_path, hub.BACKBONE) == folder
+    (folder / "model-Q4_0.gguf").unlink()
+    with pytest.raises(ModelFileError, match="not on this machine"):
+        hub.find(REPO, tmp_path, hub.BACKBONE)
+    with pytest.raises(SettingsError, match="neither"):
+        hub.find("missing.gguf", tmp_path, hub.BACKBONE)

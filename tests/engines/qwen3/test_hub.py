@@ -21,7 +21,9 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from vivavoce.engines.qwen3 import hub
 from vivavoce.engines.qwen3.catalogue import CODEC_SHA256, CODEC_WEIGHTS, MODELS, published
 from vivavoce.engines.qwen3.checkpoint import WEIGHTS, open_checkpoint
+from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.hub import download_model, find_model, local_models, sha256_of
+from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.errors import ModelFileError, UnknownModel
 
 Make = Callable[[str], Path]
@@ -234,3 +236,25 @@ def test_the_catalogue() -> None:
         assert len(model.revision) == 40
         assert model.sha256 == {CODEC_WEIGHTS: CODEC_SHA256}
         assert len(CODEC_SHA256) == hub.SUM_DIGITS
+
+
+def test_an_engine_finds_its_files_and_fetches_none(fake_hub: FakeHub, tmp_path: Path) -> None:
+    engine = Qwen3Engine(Qwen3Options(model=NAME, models_dir=tmp_path))
+    assert list(engine.voices()) == []
+    with pytest.raises(ModelFileError, match="models download"):
+        engine.check_files()
+    assert fake_hub.fetched == []
+    folder = download_model(NAME, tmp_path)
+    engine.check_files()
+    assert engine.voices()
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ModelFileError):
+        engine.check_files()
+
+
+def test_a_folder_that_lacks_a_file_names_it(tiny_checkpoint: Make, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_checkpoint("0.6B-CustomVoice"), folder)
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(ModelFileError, match=r"lacks model\.safetensors"):
+        Qwen3Engine(Qwen3Options(model=folder)).check_files()

@@ -17,6 +17,7 @@ from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voic
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Window
 from vivavoce.engines.neutts.describing import capabilities, details
+from vivavoce.engines.neutts.hub import find_files
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
 from vivavoce.engines.neutts.options import NeuTTSOptions
@@ -26,12 +27,7 @@ from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next
 from vivavoce.engines.neutts.script import Script, write_script
 from vivavoce.engines.neutts.slices import Work, prompt_slice, steps_left
 from vivavoce.engines.neutts.speaking import SILENCE, Speaking
-from vivavoce.engines.neutts.voices import (
-    ENGINE,
-    ReferenceVoice,
-    aliases_for,
-    reference_of,
-)
+from vivavoce.engines.neutts.voices import ENGINE, ReferenceVoice, aliases_for, reference_of
 from vivavoce.engines.neutts.warm_up import measured_speed
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
 from vivavoce.errors import Unavailable, Unsupported, VivavoceError
@@ -92,6 +88,10 @@ class NeuTTSEngine(Engine):
     def capacity(self) -> int:
         """How many utterances speak at once."""
         return rows_of(self.options) if self._backbone is None else self._backbone.capacity
+
+    def check_files(self) -> None:
+        """Find backbone and codec. Raises SetupError."""
+        find_files(self.options)
 
     def load(self) -> None:
         """Find, load and warm up the parts, downloading what is a repository. Raises SetupError."""

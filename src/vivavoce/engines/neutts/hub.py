@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from vivavoce.engines.neutts.options import NeuTTSOptions, models_root
 from vivavoce.errors import ModelFileError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,27 @@ def locate(name: str, root: Path, wanted: Wanted, base_url: str = HUB) -> Path:
 
     Raises SettingsError for what is neither, ModelFileError where it cannot be downloaded.
     """
+    return _local(name, wanted) or download(name, root, wanted, base_url)
+
+
+def find(name: str, root: Path, wanted: Wanted) -> Path:
+    """What ``locate`` gives, where it is on this machine already.
+
+    Raises SettingsError as ``locate`` does, ModelFileError for what would have to be downloaded.
+    """
+    if (path := _local(name, wanted)) is not None:
+        return path
+    folder = root / name.replace("/", "--")
+    if _whole(folder):
+        return folder
+    raise ModelFileError(
+        f"The {wanted.what} {name} is not on this machine; it is downloaded by a start with "
+        "preload_model=true."
+    )
+
+
+def _local(name: str, wanted: Wanted) -> Path | None:
+    """The path that ``name`` is; None for a repository. Raises SettingsError for neither."""
     path = Path(name).expanduser()
     if path.exists():
         return path
@@ -69,7 +91,14 @@ def locate(name: str, root: Path, wanted: Wanted, base_url: str = HUB) -> Path:
             f"'neuphonic/neutts-nano-q4-gguf'.",
             param=f"{wanted.what}_repo",
         )
-    return download(name, root, wanted, base_url)
+    return None
+
+
+def find_files(options: NeuTTSOptions) -> None:
+    """Find backbone and codec on this machine. Raises SetupError."""
+    root = models_root(options)
+    find_gguf(find(options.backbone, root, BACKBONE))
+    find(options.codec_repo, root, CODEC)
 
 
 def find_gguf(path: Path) -> Path | None:

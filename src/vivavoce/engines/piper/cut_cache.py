@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vivavoce.engines.files.cache import file_sha256
 from vivavoce.engines.piper.trimming import Trim, trims_from
@@ -20,7 +22,7 @@ from vivavoce.errors import ModelFileError
 
 log = logging.getLogger(__name__)
 
-CUT_VERSION = 2
+CUT_VERSION = 3
 """Raised whenever the cut files change in form."""
 PARTS = ("encoder", "flow", "decoder")
 TIMEOUT_S = 300.0
@@ -68,6 +70,8 @@ def read_cut(folder: Path, sha256: str) -> CutFiles | None:
     """What is in a folder, or None where something is missing or damaged."""
     try:
         facts = json.loads((folder / "cut.json").read_text(encoding="utf-8"))
+        if facts.pop("digest") != facts_digest(facts):
+            raise ValueError("its numbers are not those that were written")
         files = CutFiles(
             folder,
             sha256,
@@ -86,6 +90,11 @@ def read_cut(folder: Path, sha256: str) -> CutFiles | None:
     if not sound:
         log.warning("The cut voice in %s is damaged and made anew.", folder)
     return files if sound else None
+
+
+def facts_digest(facts: Mapping[str, Any]) -> str:
+    """A SHA-256, in hex, over all that cut.json says but this."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _fill_cache(model: Path, kept: Path, sha256: str) -> CutFiles | None:

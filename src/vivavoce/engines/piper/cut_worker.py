@@ -16,6 +16,7 @@ from typing import Any
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from vivavoce.engines.piper.cut_cache import facts_digest
 from vivavoce.engines.piper.decoder_graph import to_two_dimensions
 from vivavoce.engines.piper.graph_cut import cut
 from vivavoce.engines.piper.reach import reach
@@ -48,7 +49,8 @@ def write_cut(model_path: Path, folder: Path) -> None:
         "trims": {name: [asdict(trim) for trim in made] for name, made in trims.items()},
         "sha256": {name: _write(part, folder / f"{name}.onnx") for name, part in parts.items()},
     }
-    (folder / "cut.json").write_text(json.dumps(facts), encoding="utf-8")
+    signed = facts | {"digest": facts_digest(facts)}
+    (folder / "cut.json").write_text(json.dumps(signed), encoding="utf-8")
 
 
 def _write(model: Any, path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +26,6 @@ from vivavoce.engines.piper.voices import VoiceShelf
 from vivavoce.engines.piper.windows import WindowPlan
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
-
-log = logging.getLogger(__name__)
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
 FIRST_SOUND_PATIENCE_S = 0.6
@@ -120,14 +117,17 @@ class PiperEngine(Engine):
         """How many utterances can be in slots at once."""
         return self.options.capacity
 
+    def check_files(self) -> None:
+        """Find the voices. Raises SetupError."""
+        self._shelf.find(may_download=False)
+        self._info = self._describe()
+
     def load(self) -> None:
         """Find the voices, load the default one, speak a sentence to warm up. Raises SetupError."""
         require_device(self.options.device)
         self._shelf.find()
-        default = self._shelf.listed()[0].id
-        name, _ = self._shelf.speaker(default)
-        model = self._shelf.model(name)
-        self._info = self._describe(model, default)
+        name, _ = self._shelf.speaker(self._shelf.listed()[0].id)
+        self._info = self._describe(self._shelf.model(name))
         self._lanes = Lanes(self.options.worker_count())
         warm_up = Utterance((Span(WARM_UP),), self._shelf.listed()[0], sampling=Sampling(seed=0))
         synthesis = self._synthesis(self._slot(0, warm_up))
@@ -221,9 +221,10 @@ class PiperEngine(Engine):
             return _Outcome(slot, piece)
         except VivavoceError as error:
             return _Outcome(slot, None, error)
-        except Exception as error:
-            log.exception("Synthesis of slot %d failed", slot.number)
-            return _Outcome(slot, None, EngineError(f"Synthesis failed: {error}"))
+        except Exception as error:  # noqa: BLE001 - one text's fault ends it alone
+            failed = EngineError("The voice failed on this text; the log says more.")
+            failed.__cause__ = error  # for the log; it may hold callers' words
+            return _Outcome(slot, None, failed)
 
     def _on_the_way_to_first_sound(self, slot: _Slot, piece: Piece) -> bool:
         """Whether to go straight on: with other lanes, nobody waits for this one to report."""
@@ -248,18 +249,21 @@ class PiperEngine(Engine):
         resampler = Resampler(model.config.sample_rate_hz, self._info.sample_rate_hz)
         return Synthesis(model, slot.utterance.spans, slot.manner, plan, resampler)
 
-    def _describe(self, model: VoiceModel, default: str) -> EngineInfo:
-        tags = {tag for voice in self._shelf.listed() for tag in voice.languages}
+    def _describe(self, model: VoiceModel | None = None) -> EngineInfo:
+        """What the files of the voices say, and the default one's ``model`` once it is loaded."""
+        voices = self._shelf.listed()
+        tags = {tag for voice in voices for tag in voice.languages}
+        name, _ = self._shelf.speaker(voices[0].id)
         return EngineInfo(
             name="piper",
-            model=model.files.name,
-            sample_rate_hz=model.config.sample_rate_hz,
+            model=name,
+            sample_rate_hz=self._shelf.config(name).sample_rate_hz,
             capabilities=CAPABILITIES,
             languages=tuple(sorted({tag.partition("-")[0] for tag in tags})),
             device=self.options.device,
-            default_voice=default,
+            default_voice=voices[0].id,
             voice_aliases=self._shelf.aliases(),
-            details=MappingProxyType(self._details(model)),
+            details=MappingProxyType({} if model is None else self._details(model)),
         )
 
     def _details(self, model: VoiceModel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vivavoce.engines.piper.voice_files import (
     find_voices,
     packaged_voice,
 )
-from vivavoce.errors import MissingExtra, SettingsError, UnknownVoice
+from vivavoce.errors import MissingExtra, ModelFileError, SettingsError, UnknownVoice
 from vivavoce.types import Voice
 
 
@@ -35,7 +35,7 @@ class VoiceShelf:
         self._models: OrderedDict[str, VoiceModel] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self) -> None:
+    def find(self, *, may_download: bool = True) -> None:
         """Look for voices, downloading the default one where that is allowed. Raises SetupError."""
         options = self._options
         name = options.voice.partition("#")[0]
@@ -46,6 +46,11 @@ class VoiceShelf:
         except SettingsError:
             if not (options.download and name):
                 raise
+            if not may_download:
+                raise ModelFileError(
+                    f"The Piper voice {name!r} is not on this machine; it is downloaded by a "
+                    "start with preload_model=true."
+                ) from None
             download_voice(name, download_folder(options), options.download_url)
             files = find_voices(options)
         self._configs = {each: read_config(files[each].config) for each in files}

@@ -52,6 +52,18 @@ def locate(options: Qwen3Options) -> Path:
     return download_model(str(options.model), models_root(options))
 
 
+def find_checkpoint(options: Qwen3Options) -> Path:
+    """The checkpoint's folder where it is on this machine. Raises SetupError, and UnknownModel."""
+    from vivavoce.engines.qwen3.checkpoint import FILES
+    from vivavoce.engines.qwen3.hub import find_model
+
+    folder = find_model(Path(options.model).expanduser(), models_root(options))
+    missing = [name for name in FILES if not (folder / name).is_file()]
+    if missing:
+        raise ModelFileError(f"{folder} lacks {', '.join(missing)}.")
+    return folder
+
+
 def known_details(config: Qwen3Config | None, model: Model | None) -> dict[str, Any]:
     """What is known without rows."""
     told: dict[str, Any] = {"loaded": model is not None, "frame_rate_hz": FRAME_RATE_HZ}

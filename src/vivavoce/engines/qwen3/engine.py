@@ -14,6 +14,7 @@ from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.qwen3.about import (
     capabilities,
     config_at_hand,
+    find_checkpoint,
     known_details,
     loaded_details,
     locate,
@@ -94,6 +95,11 @@ class Qwen3Engine(Engine):
     def capacity(self) -> int:
         """How many rows there are."""
         return self._rows.rows
+
+    def check_files(self) -> None:
+        """Find the checkpoint, and read its voices. Raises SetupError."""
+        self._config = Qwen3Config.load(find_checkpoint(self.options))
+        self._info = self._describe()
 
     def load(self) -> None:
         """Read the checkpoint, downloading it where ``model`` is a name.

@@ -38,7 +38,7 @@ class OnnxCodec:
         try:
             sound = self._session.run(None, {GRAPH_INPUT: codes[None, None]})[0]
         except Exception as error:
-            raise EngineError(f"The codec failed on {len(codes)} codes: {error}") from error
+            raise EngineError(f"The codec failed on {len(codes)} codes.") from error
         samples = np.asarray(sound, np.float32).reshape(-1)
         if len(samples) != len(codes) * HOP:
             raise EngineError(f"The codec made {len(samples)} samples of {len(codes)} codes.")
@@ -96,4 +96,6 @@ def _try_out(codec: OnnxCodec, session: Any, path: Path) -> None:
     try:
         codec.decode(np.zeros(PROBE_CODES, np.int32))
     except EngineError as error:
-        raise ModelFileError(f"{path} is not a NeuCodec decoder: {error}") from error
+        raise ModelFileError(
+            f"{path} is not a NeuCodec decoder: {error.__cause__ or error}"
+        ) from error

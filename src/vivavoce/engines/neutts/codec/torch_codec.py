@@ -60,7 +60,7 @@ class TorchCodec:
             with torch.inference_mode():
                 sound: Samples = run(checked.to(self._device))[0].cpu().numpy()
         except RuntimeError as error:
-            raise EngineError(f"The codec failed on {len(codes)} codes: {error}") from error
+            raise EngineError(f"The codec failed on {len(codes)} codes.") from error
         return sound
 
     def close(self) -> None:

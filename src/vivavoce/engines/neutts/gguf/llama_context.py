@@ -14,6 +14,7 @@ Not thread-safe; ``decode`` releases the interpreter lock.
 from __future__ import annotations
 
 import ctypes
+import logging
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,6 +25,8 @@ from vivavoce.engines.neutts.gguf.kept_tokens import Ids
 from vivavoce.engines.neutts.gguf.llama_library import last_complaint, library
 from vivavoce.engines.neutts.gguf.llama_model import LlamaModel
 from vivavoce.errors import EngineError, SetupError
+
+log = logging.getLogger(__name__)
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -147,13 +150,13 @@ class LlamaContext:
         self._struct.n_tokens = self.batch.size
         result = self._lib.llama_decode(self._pointer, self._struct)
         if result != 0:
-            raise EngineError(f"llama.cpp could not evaluate ({result}): {last_complaint()}.")
+            raise _failed(f"could not evaluate ({result})")
 
     def scores(self, place: int) -> Floats:
         """What may follow the token at ``place``: [rows] float32, valid until ``decode``."""
         pointer = self._lib.llama_get_logits_ith(self._pointer, place)
         if not pointer:
-            raise EngineError(f"llama.cpp has no scores: {last_complaint()}.")
+            raise _failed("has no scores")
         address = ctypes.addressof(pointer.contents)
         buffer = (ctypes.c_float * self._rows).from_address(address)
         return np.ctypeslib.as_array(buffer)
@@ -163,14 +166,14 @@ class LlamaContext:
         size = self._lib.llama_state_seq_get_size(self._pointer, sequence)
         state = np.empty(size, np.uint8)
         if self._lib.llama_state_seq_get_data(self._pointer, _bytes(state), size, sequence) != size:
-            raise EngineError(f"llama.cpp could not save a sequence: {last_complaint()}.")
+            raise _failed("could not save a sequence")
         return state
 
     def restore(self, sequence: int, state: State) -> None:
         """Let a sequence hold what another one did, and nothing else."""
         size, put = state.size, self._lib.llama_state_seq_set_data
         if put(self._pointer, _bytes(state), size, sequence) != size:
-            raise EngineError(f"llama.cpp could not restore a sequence: {last_complaint()}.")
+            raise _failed("could not restore a sequence")
 
     def move(self, source: int, target: int) -> None:
         """Let ``target`` hold what ``source`` does, and ``source`` nothing."""
@@ -189,3 +192,9 @@ class LlamaContext:
 
 def _bytes(state: State) -> Any:
     return ctypes.cast(state.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
+
+
+def _failed(what: str) -> EngineError:
+    """An error for callers; llama.cpp's own words are for the log."""
+    log.error("llama.cpp %s: %s", what, last_complaint())
+    return EngineError(f"llama.cpp {what}.")
