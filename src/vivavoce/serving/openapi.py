@@ -44,6 +44,8 @@ def _describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
         components.pop(unused, None)
     components.update(_bodies(settings))
     for path, operations in schema["paths"].items():
+        if "get" in operations:
+            operations["head"] = _head_of(operations["get"])
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
             if settings.api_keys and not is_open(path, method):
@@ -54,6 +56,16 @@ def _describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
     return schema
+
+
+def _head_of(operation: dict[str, Any]) -> dict[str, Any]:
+    """HEAD is answered as GET is, without the body."""
+    responses = {
+        status: {name: value for name, value in response.items() if name != "content"}
+        for status, response in operation["responses"].items()
+    }
+    name = operation["operationId"].removesuffix("_get")
+    return operation | {"operationId": f"{name}_head", "responses": responses}
 
 
 def _bodies(settings: Settings) -> dict[str, Any]:

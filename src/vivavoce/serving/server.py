@@ -12,38 +12,35 @@ import ipaddress
 import logging
 import signal
 import socket
-import struct
+import time
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from vivavoce.engines.registry import create_engine
 from vivavoce.errors import SettingsError, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
+from vivavoce.serving.connections import ConnectionLimits, Connections, connections_that_fit
 from vivavoce.serving.context import ServerContext
+from vivavoce.serving.http_connection import HttpConnection
 from vivavoce.serving.logs import configure_logging
 from vivavoce.serving.metrics import PrometheusObserver
 from vivavoce.serving.playing import check_playback
-from vivavoce.serving.speaking import ABORT
+from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
 from vivavoce.text import Lexicon
-
-if TYPE_CHECKING:
-    from websockets.http11 import Request
 
 log = logging.getLogger(__name__)
 
 CUT_OFF_S = 1
 """What uvicorn gives connections that are left when the drain is over."""
 
-BACKLOG = 2_048
-NO_LINGER = struct.pack("ii", 1, 0)
+MAX_BACKLOG = 2_048
+SWEEP_TICKS = 5
+"""uvicorn ticks every 0.1 s; connections are looked at every half second."""
 
 
 def run(settings: Settings) -> None:
@@ -59,6 +56,10 @@ def run(settings: Settings) -> None:
     with listen(settings) as listener:
         server = DrainingServer(settings, service)
         _load_certificate(server.config)
+        most = server.connections.limits.max_connections
+        if most < settings.max_connections:
+            extra = {"max_connections": most, "wanted": settings.max_connections}
+            log.warning("the limit on open files allows fewer connections", extra=extra)
         log.info("listening", extra={"url": _url(settings, listener)})
         server.run(sockets=[listener])
     if server.failed_start is not None:
@@ -99,7 +100,9 @@ def listen(settings: Settings) -> socket.socket:
     """The bound socket. Raises SettingsError where the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+        return socket.create_server(
+            (settings.host, settings.port), family=family, backlog=_backlog(settings)
+        )
     except OSError as error:
         where = f"{settings.host}:{settings.port}"
         raise SettingsError(
@@ -112,7 +115,8 @@ class DrainingServer(uvicorn.Server):
 
     def __init__(self, settings: Settings, service: SpeechService) -> None:
         app = create_app(service, settings)
-        super().__init__(_config(app, settings))
+        self.connections = Connections(_connection_limits(settings))
+        super().__init__(_config(app, settings, self.connections))
         self.failed_start: VivavoceError | None = None
         app.state.on_failed_start = self._give_up
         self._context: ServerContext = app.state.context
@@ -124,6 +128,12 @@ class DrainingServer(uvicorn.Server):
         """Remember the event loop for the signal handler."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections now and then."""
+        if counter % SWEEP_TICKS == 0:
+            self.connections.sweep(asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to drain; at a second signal, leave."""
@@ -148,44 +158,37 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         in_flight = self._context.in_flight
+        end_s = time.monotonic() + self._context.settings.drain_timeout_s
         if not await in_flight.none(self._context.settings.drain_timeout_s):
             log.warning("cut off after the drain timeout", extra={"in_flight": in_flight.count})
+        await self.connections.flushed(end_s - time.monotonic())
         self.should_exit = True
 
 
-class AbortableHttp(HttpToolsProtocol):
-    """Lets a response drop its connection without flushing it."""
-
-    def on_message_begin(self) -> None:
-        """Offer ``ABORT``."""
-        super().on_message_begin()
-        reset = partial(_reset, self.transport)
-        self.scope["extensions"] = {ABORT: reset}  # type: ignore[dict-item]
-
-
-class AbortableWebSocket(WebSocketsSansIOProtocol):
-    """Lets a socket drop its connection without flushing it."""
-
-    def handle_connect(self, event: Request) -> None:
-        """Offer ``ABORT``; the application has not begun yet."""
-        super().handle_connect(event)
-        if not self.close_sent:
-            extensions: dict[str, object] = dict(self.scope.get("extensions") or {})
-            extensions[ABORT] = partial(_reset, self.transport)
-            self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        connections_that_fit(settings.max_connections),
+        settings.head_timeout_s,
+        settings.min_body_rate_bytes_s,
+        settings.stall_timeout_s,
+    )
 
 
-def _reset(transport: asyncio.Transport) -> None:
-    """Drop a connection with a TCP reset: at once, and visibly also where its end is no sign."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-    transport.abort()
+def _backlog(settings: Settings) -> int:
+    """Connections that may wait to be accepted.
+
+    All of them are accepted in one go, before any is counted, so together with those that are
+    counted already they must not take every file that the process may open.
+    """
+    return min(MAX_BACKLOG, connections_that_fit(settings.max_connections))
 
 
-def _config(app: object, settings: Settings) -> uvicorn.Config:
+def _config(app: object, settings: Settings, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=AbortableHttp,
-        ws=AbortableWebSocket,
+        http=partial(HttpConnection, connections=connections),  # type: ignore[arg-type]
+        ws=partial(WebSocketConnection, connections=connections),  # type: ignore[arg-type]
+        backlog=_backlog(settings),
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
         lifespan="on",
