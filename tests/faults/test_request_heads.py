@@ -267,3 +267,22 @@ def test_refused_heads_are_one_line_each_in_the_log(tmp_path: Path) -> None:
         )
     assert len(lines) == 5
     assert all(json.loads(line)["code"] == "head_too_large" for line in lines)
+
+
+@pytest.mark.parametrize("framing", ["length", "chunks"])
+def test_a_body_over_the_limit_is_told_so_also_while_it_is_sent(
+    server: InnerServer, framing: str
+) -> None:
+    body = b"x" * 3_000_000
+    whole = post(SPEECH, body, b"Connection: close")
+    if framing == "chunks":
+        whole = chunked(SPEECH, chunks(body, 60_000) + b"0\r\n\r\n")
+    refused = ask(server.port, whole)
+    assert (refused.status, code(refused)) == (413, "body_too_large")
+    assert not refused.reset
+
+
+def test_a_body_without_end_is_not_read_for_ever(server: InnerServer) -> None:
+    endless = [chunks(b"x" * 1_000_000, 100_000)] * 100
+    assert ask(server.port, chunked(SPEECH, b""), *endless).status in (0, 413)
+    assert settled(lambda: len(server.connections), lambda count: count == 0) == 0

@@ -190,6 +190,8 @@ class HttpConnection(HttpToolsProtocol):
         self._begin(Stage.BODY)
         self._body_bytes = self._raw_body_bytes = self._late_bytes = self._fields = 0
         super().on_headers_complete()
+        if self.cycle is not None:
+            self.cycle.transport = _Closing(self)  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Count some of the body."""
@@ -292,6 +294,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def refuse(self, error: VivavoceError) -> None:
         """Read no more, answer with an error where that is still possible, and close."""
+        if self.stage is Stage.REFUSED:
+            return
         log.info("request refused", extra={"code": error.code, "peer": self.peer})
         cycle = self.cycle
         self._begin(Stage.REFUSED)
@@ -303,7 +307,18 @@ class HttpConnection(HttpToolsProtocol):
                 reset(self.transport)
                 return
         self.transport.write(problem_bytes(error))
-        # The answer can be read only while the other side may still send.
+        self._half_close()
+
+    def close(self) -> None:
+        """Close after an answer. Where its request still comes, wait until the answer was read."""
+        if self.stage is Stage.BODY:
+            self._begin(Stage.REFUSED)
+            self._half_close()
+        else:
+            self.transport.close()
+
+    def _half_close(self) -> None:
+        """Closing while a client sends is a reset, and the answer may be lost with it."""
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         else:
@@ -333,6 +348,17 @@ class HttpConnection(HttpToolsProtocol):
 
     def _begin(self, stage: Stage) -> None:
         self.stage, self.quiet_since_s = stage, self.loop.time()
+
+
+class _Closing:
+    """The transport as the cycle of a request uses it; closing it is the connection's matter."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, connection: HttpConnection) -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.close
 
 
 def _too_large() -> HeadTooLarge:

@@ -55,8 +55,8 @@ class RequestIds:
             await send(message)
 
         try:
-            with self._in_flight.one():
-                await self._app(scope, receive, named)
+            with self._in_flight.request(scope, receive) as counted:
+                await self._app(scope, counted, named)
         finally:
             _note(scope, status, (time.monotonic() - began_s) * 1000)
 
