@@ -191,9 +191,11 @@ def connections_that_fit(wanted: int) -> int:
     return max(1, min(wanted, (files - RESERVED_FILES) // FILES_A_CONNECTION))
 
 
-def peer_of(transport: asyncio.Transport) -> str:
-    """Whose connection it is: the IPv4 address, or the IPv6 network that one client is given."""
-    name = transport.get_extra_info("peername")
+def peer_of(name: object) -> str:
+    """Whose connection it is: the IPv4 address, or the IPv6 network that one client is given.
+
+    ``name`` is the address as ``socket.getpeername`` tells it.
+    """
     if not isinstance(name, tuple):
         return ""
     host = str(name[0]).partition("%")[0]

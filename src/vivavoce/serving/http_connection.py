@@ -32,6 +32,7 @@ from vivavoce.errors import (
 )
 from vivavoce.serving.connections import (
     ABORT,
+    Connection,
     Connections,
     Rank,
     UnsentBytes,
@@ -70,7 +71,10 @@ class Stage(enum.Enum):
 
 
 class HttpConnection(HttpToolsProtocol):
-    """One connection. ``quiet_since_s`` is when its stage began, in the event loop's time."""
+    """One connection. ``quiet_since_s`` is when its stage began, in the event loop's time.
+
+    It takes the place of ``predecessor``, where that is what it was until now.
+    """
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class HttpConnection(HttpToolsProtocol):
         app_state: dict[str, Any],
         *,
         connections: Connections,
+        predecessor: Connection | None = None,
         **others: Any,
     ) -> None:
         super().__init__(config, server_state, app_state, **others)
@@ -86,6 +91,7 @@ class HttpConnection(HttpToolsProtocol):
         self.stage = Stage.IDLE
         self.quiet_since_s = self.loop.time()
         self._connections = connections
+        self._predecessor = predecessor
         self._head_bytes = self._fields = 0
         self._body_bytes = self._raw_body_bytes = self._late_bytes = 0
         self._pipelined = False
@@ -97,8 +103,10 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Take a place, or answer 503 where there is none."""
         super().connection_made(transport)
-        self.peer = peer_of(transport)
+        self.peer = peer_of(transport.get_extra_info("peername"))
         self._unsent = UnsentBytes(transport, self.loop.time())
+        if self._predecessor is not None:
+            self._connections.leave(self._predecessor)
         if not self._connections.enter(self):
             self._begin(Stage.REFUSED)
             busy = TooManyConnections("The server has too many connections.", retry_after_ms=1_000)

@@ -27,6 +27,7 @@ from vivavoce.serving.http_connection import HttpConnection
 from vivavoce.serving.logs import configure_logging
 from vivavoce.serving.metrics import PrometheusObserver
 from vivavoce.serving.playing import check_playback
+from vivavoce.serving.tls import Handshake, TlsListener, tls_context
 from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
@@ -55,7 +56,6 @@ def run(settings: Settings) -> None:
     service = build_service(settings)
     with listen(settings) as listener:
         server = DrainingServer(settings, service)
-        _load_certificate(server.config)
         most = server.connections.limits.max_connections
         if most < settings.max_connections:
             extra = {"max_connections": most, "wanted": settings.max_connections}
@@ -116,6 +116,8 @@ class DrainingServer(uvicorn.Server):
     def __init__(self, settings: Settings, service: SpeechService) -> None:
         app = create_app(service, settings)
         self.connections = Connections(_connection_limits(settings))
+        self._tls = tls_context(settings)
+        self._tls_listener: TlsListener | None = None
         super().__init__(_config(app, settings, self.connections))
         self.failed_start: VivavoceError | None = None
         app.state.on_failed_start = self._give_up
@@ -125,9 +127,30 @@ class DrainingServer(uvicorn.Server):
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Remember the event loop for the signal handler."""
+        """Remember the event loop for the signal handler, and listen."""
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self._tls_listener = TlsListener(
+            sockets or [], self._tls, self.connections, self._make_secure
+        )
+
+    def _make_secure(self, handshake: Handshake) -> HttpConnection:
+        return HttpConnection(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            connections=self.connections,
+            predecessor=handshake,
+        )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and close."""
+        if self._tls_listener is not None:
+            self._tls_listener.close()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Look at the connections now and then."""
@@ -196,17 +219,7 @@ def _config(app: object, settings: Settings, connections: Connections) -> uvicor
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CUT_OFF_S,
-        ssl_certfile=settings.ssl_certfile,
-        ssl_keyfile=settings.ssl_keyfile,
     )
-
-
-def _load_certificate(config: uvicorn.Config) -> None:
-    """Raise SettingsError for a certificate or key that cannot be used."""
-    try:
-        config.load()
-    except OSError as error:
-        raise SettingsError(f"The TLS certificate or key: {error}", param="ssl_certfile") from error
 
 
 def _is_loopback(host: str) -> bool:

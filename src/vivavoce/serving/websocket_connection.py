@@ -76,7 +76,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
     def connection_made(self, transport: Any) -> None:
         """Take the place of the HTTP connection that this was."""
         super().connection_made(transport)
-        self.peer = peer_of(transport)
+        self.peer = peer_of(transport.get_extra_info("peername"))
         self._unsent = UnsentBytes(transport, self.loop.time())
         self._connections.enter(self)
 
