@@ -11,7 +11,11 @@
     │   ├── ConsentRequired        400  a recording without the speaker's consent
     │   ├── InvalidAudio           400  a reference recording that cannot be used
     │   ├── Unsupported            400  this engine cannot do what was asked
-    │   └── BodyTooLarge           413  more bytes than the limit
+    │   ├── BodyTooLarge           413  more bytes than the limit
+    │   ├── UrlTooLong             414  an address longer than the limit
+    │   ├── HeadTooLarge           431  more header bytes or fields than the limit
+    │   ├── SlowRequest            408  a request that does not arrive
+    │   └── Pipelined              400  a request sent before the last one was answered
     ├── Unauthorized               401  missing or wrong API key
     │   └── TokenExpired           401  a client token whose time is over
     ├── Forbidden                  403  the caller is known and may not do this
@@ -34,7 +38,9 @@
     ├── Unavailable                503  starting, draining, or failed
     │   ├── Starting               503
     │   ├── Draining               503
-    │   └── EngineFailed           503  the engine as a whole broke
+    │   ├── EngineFailed           503  the engine as a whole broke
+    │   ├── TooManyConnections     503  no connection can be given up for this one
+    │   └── SpoolFull              503  no room for another whole file
     ├── DeadlineExceeded           504  longer than REQUEST_TIMEOUT
     └── SetupError                 500  something on this machine is missing or wrong
         ├── SettingsError          500  a setting that is unknown, wrong or unsafe
@@ -147,6 +153,33 @@ class BodyTooLarge(InputError):
 
     code = "body_too_large"
     status = 413
+
+
+class UrlTooLong(InputError):
+    """The address of the request is over the limit."""
+
+    code = "url_too_long"
+    status = 414
+
+
+class HeadTooLarge(InputError):
+    """The head of the request has more bytes or fields than the limit."""
+
+    code = "head_too_large"
+    status = 431
+
+
+class SlowRequest(InputError):
+    """The request did not arrive in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class Pipelined(InputError):
+    """A request came before the one ahead of it on its connection was answered."""
+
+    code = "pipelining_refused"
 
 
 class Unauthorized(VivavoceError):
@@ -323,6 +356,18 @@ class EngineFailed(Unavailable):
 
     code = "engine_failed"
     exit_status = 70
+
+
+class TooManyConnections(Unavailable):
+    """The server has as many connections as it may, and all of them are in use."""
+
+    code = "too_many_connections"
+
+
+class SpoolFull(Unavailable):
+    """There is no room for another whole file that waits to be sent."""
+
+    code = "storage_full"
 
 
 class DeadlineExceeded(VivavoceError):

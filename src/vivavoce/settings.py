@@ -217,9 +217,23 @@ class Settings(BaseSettings):
         validation_alias=_also("max_input_chars", "MAX_INPUT_CHARS"),
         description="Characters of text a request may have.",
     )
-    max_body_bytes: int = Field(1024 * 1024, ge=1, description="The largest JSON body.")
+    max_body_bytes: int = Field(256 * 1024, ge=1, description="The largest JSON body.")
     max_upload_bytes: int = Field(
         12 * 1024 * 1024, ge=1, description="The largest multipart body (recordings)."
+    )
+    max_connections: int = Field(
+        1_000,
+        ge=1,
+        description="Connections at once; fewer where the process may open too few files.",
+    )
+    head_timeout_s: float = Field(
+        10.0, gt=0, description="How long the head of a request may take to arrive."
+    )
+    min_body_rate_bytes_s: float = Field(
+        1_000.0,
+        ge=0,
+        description="A body that arrives more slowly than this, on average and after "
+        "head_timeout_s, is given up.",
     )
 
     # What is remembered.

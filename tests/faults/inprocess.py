@@ -13,6 +13,7 @@ from typing import Any
 
 from faults.residue import Residue, process_counts
 from quality.live import free_port
+from vivavoce.serving.connections import Connections
 from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
@@ -26,6 +27,7 @@ class InnerServer:
 
     port: int
     service: SpeechService
+    connections: Connections
     event_loop: asyncio.AbstractEventLoop
 
     @property
@@ -72,7 +74,7 @@ def serving_here(folder: Path, engine: str = "fake", **settings: Any) -> Iterato
     thread.start()
     try:
         _await(lambda: bool(loops) and service.lifecycle.ready)
-        yield InnerServer(chosen.port, service, loops[0])
+        yield InnerServer(chosen.port, service, server.connections, loops[0])
     finally:
         server.should_exit = True
         thread.join(START_LIMIT_S)

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import enum
+import functools
 import json
 import os
 import random
@@ -20,6 +21,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from vivavoce.audio.containers import wav_file
+
 READ_LIMIT_S = 90.0
 CALLERS = 12
 TEXTS = (
@@ -29,6 +34,8 @@ TEXTS = (
 )
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 HEADERS_END = b"\r\n\r\n"
+NEXT_REQUEST = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+KIND_WEIGHTS = (7, 1, 1, 1)
 TAIL_BYTES = 512  # the done event of a WebSocket fits in, whatever it tells
 
 
@@ -39,6 +46,15 @@ class Transport(enum.Enum):
     SSE = "/v1/audio/speech/stream"
     PCM = "/v1/audio/speech/stream/pcm"
     WEBSOCKET = "/v1/audio/speech/ws"
+
+
+class Kind(enum.Enum):
+    """What is asked for. Only speech comes over every transport."""
+
+    SPEECH = "speech"
+    PIPELINED = "speech, with another request behind it"
+    CLONE = "speech in the voice of a recording, as a whole file"
+    UPLOAD = "a voice to save"
 
 
 class Phase(enum.Enum):
@@ -61,15 +77,29 @@ class Call:
     text: str
     amount: float = 0.5
     fields: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = Kind.SPEECH
 
     @property
     def body(self) -> bytes:
         """The request as JSON."""
         return json.dumps({"input": self.text, **self.fields}).encode()
 
+    @property
+    def opening(self) -> bytes:
+        """What is sent first: the whole request, or a WebSocket's handshake."""
+        if self.kind is Kind.CLONE:
+            return form_request("/v1/audio/speech/clone", {"input": self.text}, "file")
+        if self.kind is Kind.UPLOAD:
+            name = f"voice-{self.amount * 1e9:.0f}"
+            return form_request("/v1/audio/voices", {"name": name}, "audio_sample")
+        if self.transport is Transport.WEBSOCKET:
+            return upgrade_request(self.transport.value)
+        behind = NEXT_REQUEST if self.kind is Kind.PIPELINED else b""
+        return http_request(self.transport.value, self.body) + behind
+
 
 def random_calls(count: int, texts: Sequence[str], seed: int) -> list[Call]:
-    """Every transport, phase and kind of close, mixed at random but repeatably."""
+    """Every transport, kind, phase and way to close, mixed at random but repeatably."""
     draw = random.Random(seed)
     formats: tuple[dict[str, str], ...] = (
         {},
@@ -82,8 +112,32 @@ def random_calls(count: int, texts: Sequence[str], seed: int) -> list[Call]:
         transport = draw.choice(list(Transport))
         fields = draw.choice(formats) if transport is Transport.HTTP else {}
         phase, reset = draw.choice(list(Phase)), draw.random() < 0.5
-        calls.append(Call(transport, phase, reset, draw.choice(texts), draw.random(), fields))
+        kind = draw.choices(list(Kind), KIND_WEIGHTS)[0]
+        if kind is not Kind.SPEECH:
+            transport = Transport.HTTP
+        text, amount = draw.choice(texts), draw.random()
+        calls.append(Call(transport, phase, reset, text, amount, fields, kind))
     return calls
+
+
+@functools.cache
+def recording() -> bytes:
+    """Half a second of a tone, as a WAV file."""
+    tone = 0.4 * np.sin(np.arange(12_000) * 2 * np.pi * 220 / 24_000)
+    return wav_file(tone.astype(np.float32), 24_000)
+
+
+def form_request(path: str, fields: Mapping[str, str], file: str) -> bytes:
+    """A POST with a form that holds a recording, after which the server is to close."""
+    parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+    parts += [f'name="{file}"; filename="me.wav"\r\n\r\n'.encode() + recording()]
+    body = b"".join(
+        b"--parts\r\nContent-Disposition: form-data; " + part + b"\r\n" for part in parts
+    )
+    body += b"--parts--\r\n"
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Connection: close"]
+    lines += ["Content-Type: multipart/form-data; boundary=parts", f"Content-Length: {len(body)}"]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def http_request(path: str, body: bytes, headers: Mapping[str, str] | None = None) -> bytes:
@@ -149,10 +203,8 @@ async def _made(port: int, call: Call) -> int:
 
 
 async def _follow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, call: Call) -> int:
-    if call.transport is Transport.WEBSOCKET:
-        opening, message = upgrade_request(call.transport.value), text_frame(call.body)
-    else:
-        opening, message = http_request(call.transport.value, call.body), b""
+    opening = call.opening
+    message = text_frame(call.body) if call.transport is Transport.WEBSOCKET else b""
     if call.phase is Phase.BEFORE_HEADERS:
         writer.write(opening[: max(1, int(len(opening) * call.amount))])
         await writer.drain()

@@ -83,18 +83,22 @@ def serving(
     engine: str = "fake",
     settings: Mapping[str, Any] | None = None,
     command: Sequence[str] = COMMAND,
+    *,
+    open_files: int = 0,
 ) -> Iterator[LiveServer]:
     """Run ``vivavoce serve`` until left; ``settings`` are ``--set`` names and values.
 
-    ``command`` is what stands before ``serve``.
+    ``command`` is what stands before ``serve``; ``open_files`` is what ``ulimit -n`` says in the
+    server's shell, 0 leaves it as it is here.
     """
     with tempfile.TemporaryDirectory(prefix="vivavoce-test-") as folder:
         log, port = Path(folder) / "server.log", free_port()
         chosen = {"data_dir": folder, **(settings or {})}
         sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+        shell = ["sh", "-c", f'ulimit -n {open_files}; exec "$0" "$@"'] if open_files else []
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*command, "serve", "--engine", engine, "--port", str(port), *sets],
+                [*shell, *command, "serve", "--engine", engine, "--port", str(port), *sets],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=clean_environment(),

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -197,3 +199,42 @@ def test_a_server_that_can_never_speak_ends_with_one_line(tmp_path) -> None:
     assert process.lines[-1].startswith("error: ")
     assert "none.onnx" in process.lines[-1]
     assert "Traceback" not in process.log
+
+
+def test_half_a_request_holds_up_no_drain(launch) -> None:
+    """With half a body, and with half a head; both would be given up after ten seconds."""
+    server = launch(VIVAVOCE_DRAIN_TIMEOUT_S="60", VIVAVOCE_HEAD_TIMEOUT_S="60")
+    host, _, port = server.ready().partition(":")
+    half = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    with (
+        socket.create_connection((host, int(port))) as body,
+        socket.create_connection((host, int(port))) as head,
+    ):
+        body.sendall(half)
+        head.sendall(half[:20])
+        assert settle(lambda: _status(f"{host}:{port}", "/readyz") == 200)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_what_is_written_but_not_read_yet_is_delivered(launch) -> None:
+    """The last bytes leave when their reader comes back, after the answer itself is over."""
+    server = launch(VIVAVOCE_FAKE=json.dumps({"step_ms": 1}))
+    host, _, port = server.ready().partition(":")
+    body = json.dumps({"input": TEXT * 40, "response_format": "pcm"}).encode()
+    lines = b"POST /v1/audio/speech HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with socket.socket() as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        raw.connect((host, int(port)))
+        raw.sendall(lines + body)
+        assert raw.recv(12) == b"HTTP/1.1 200"
+        assert settle(lambda: '"spoken"' in server.log)
+        server.process.send_signal(signal.SIGTERM)
+        assert settle(lambda: "draining" in server.log)
+        time.sleep(2)  # longer than what is left is given when the drain is over
+        received = b""
+        while data := raw.recv(65_536):
+            received += data
+    sound = received.partition(b"\r\n\r\n")[2]
+    assert len(sound) > 40 * 1.3 * 48_000
+    assert server.wait() == 0

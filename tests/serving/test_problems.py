@@ -115,8 +115,8 @@ def test_another_content_type_is_refused(server) -> None:
     ("method", "path", "allowed"),
     [
         ("GET", "/v1/audio/speech", "POST"),
-        ("PUT", "/v1/audio/voices", "GET, POST"),
-        ("POST", "/livez", "GET"),
+        ("PUT", "/v1/audio/voices", "GET, HEAD, POST"),
+        ("POST", "/livez", "GET, HEAD"),
         ("PATCH", "/v1/audio/voices/x", "DELETE"),
     ],
 )

@@ -29,6 +29,7 @@ from vivavoce.serving import (
 from vivavoce.serving.auth import Doors
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.drain import InFlight
+from vivavoce.serving.head_requests import HeadRequests
 from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.limits import BodyLimits
 from vivavoce.serving.openapi import install_openapi
@@ -83,6 +84,7 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, context: ServerContext) -> None:
     """The last one added is the outermost."""
     settings, origins = context.settings, OriginRule.of(context.settings)
+    app.add_middleware(HeadRequests)
     app.add_middleware(
         BodyLimits,
         max_body_bytes=settings.max_body_bytes,

@@ -9,19 +9,21 @@ from starlette.requests import HTTPConnection
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.playing import Playing
+from vivavoce.serving.spool import SpoolSpace
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The service, its settings, what is in flight, playback where it is on, and the keys."""
+    """The service, its settings, what is in flight, playback where it is on, keys, whole files."""
 
     service: SpeechService
     settings: Settings
     in_flight: InFlight = field(default_factory=InFlight)
     playing: Playing | None = None
     ring: KeyRing = field(default_factory=lambda: KeyRing(()))
+    spool: SpoolSpace = field(default_factory=SpoolSpace)
 
 
 def context_of(connection: HTTPConnection) -> ServerContext:

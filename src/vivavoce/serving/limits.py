@@ -26,7 +26,7 @@ class BodyLimits:
         limit = self._limit_bytes(headers)
         stated = headers.get("content-length", "")
         if stated.isdecimal() and int(stated) > limit:
-            # The body is not read, so the connection cannot be used again.
+            # The body is not wanted, so the connection is of no further use.
             await problem_response(_too_large(limit), {"Connection": "close"})(scope, receive, send)
             return
         await self._app(scope, _counted(receive, limit), send)

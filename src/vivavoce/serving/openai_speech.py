@@ -41,6 +41,10 @@ class OpenAISpeechBody(SpeechBody):
         Field("mp3", description="ulaw, alaw and ogg are extensions.")
     )
     stream_format: Literal["audio", "sse"] = "audio"
+    stream: bool = Field(
+        True,
+        description="false: all of it is made first, then sent as a file with its true length.",
+    )
 
     def default_rate_hz(self) -> int | None:
         """The rate where none is asked for; None is the engine's own."""
@@ -59,10 +63,12 @@ class OpenAISpeechBody(SpeechBody):
     openapi_extra=json_body(OpenAISpeechBody),
 )
 async def speak(request: Request) -> Response:
-    """Speaks in any format; the sound leaves as it is made."""
+    """Speaks in any format; the sound leaves as it is made, unless ``stream`` is false."""
     context = context_of(request)
     try:
         body = await read_json(request, OpenAISpeechBody)
+        if body.stream_format == "sse" and not body.stream:
+            raise InputError("Events are a stream; leave stream=false out.", param="stream")
     except InputError as error:
         report_invalid(context, error, "http")
         raise
@@ -74,4 +80,4 @@ async def speak(request: Request) -> Response:
         unknown_fields=body.unknown_fields,
     )
     framing = OpenAIEvents() if body.stream_format == "sse" else Framing()
-    return SpeechResponse(context, order, framing)
+    return SpeechResponse(context, order, framing, whole=not body.stream)

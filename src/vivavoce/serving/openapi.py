@@ -50,6 +50,8 @@ def _describe(app: FastAPI, settings: Settings, locked: bool) -> dict[str, Any]:
         components.pop(unused, None)
     components.update(_bodies(settings))
     for path, operations in schema["paths"].items():
+        if "get" in operations:
+            operations["head"] = _head_of(operations["get"])
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
             _refusals(operation, 421)
@@ -63,6 +65,16 @@ def _describe(app: FastAPI, settings: Settings, locked: bool) -> dict[str, Any]:
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
         }
     return schema
+
+
+def _head_of(operation: dict[str, Any]) -> dict[str, Any]:
+    """HEAD is answered as GET is, without the body."""
+    responses = {
+        status: {name: value for name, value in response.items() if name != "content"}
+        for status, response in operation["responses"].items()
+    }
+    name = operation["operationId"].removesuffix("_get")
+    return operation | {"operationId": f"{name}_head", "responses": responses}
 
 
 def _bodies(settings: Settings) -> dict[str, Any]:

@@ -77,6 +77,15 @@ def problem_response(error: VivavoceError, headers: Mapping[str, str] | None = N
     return _response(status_of(error), error_detail(error), _headers(error) | dict(headers or {}))
 
 
+def problem_bytes(error: VivavoceError) -> bytes:
+    """The same as it goes over the wire, for a connection whose request reaches no application."""
+    response = problem_response(error, {"Connection": "close"})
+    status = HTTPStatus(response.status_code)
+    lines = [f"HTTP/1.1 {status} {status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in response.raw_headers]
+    return b"\r\n".join([*lines, b"", bytes(response.body)])
+
+
 def status_of(error: VivavoceError) -> int:
     """The HTTP status of an error. A stream that the server itself ended is 503, not 499."""
     if isinstance(error, Cancelled) and not isinstance(error, SlowConsumer):
@@ -155,6 +164,8 @@ def _allowed(request: Request) -> list[str]:
     for route in request.app.state.plain_routes:
         if route.path_regex.match(request.url.path):
             methods |= route.methods or set()
+    if "GET" in methods:
+        methods.add("HEAD")
     return sorted(methods)
 
 

@@ -59,8 +59,8 @@ class RequestIds:
             await send(message)
 
         try:
-            with self._in_flight.one():
-                await self._app(scope, receive, named)
+            with self._in_flight.request(scope, receive) as counted:
+                await self._app(scope, counted, named)
         except asyncio.CancelledError:
             # The drain is over. uvicorn would say 500 to whoever has heard nothing yet.
             if status == 0:

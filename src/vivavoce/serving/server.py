@@ -12,35 +12,32 @@ import asyncio
 import logging
 import signal
 import socket
-import struct
+import time
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from vivavoce.engines.registry import create_engine
 from vivavoce.engines.watch import TimeLimits
-from vivavoce.errors import EngineFailed, SettingsError, SetupError, VivavoceError
+from vivavoce.errors import EngineFailed, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
-from vivavoce.serving.binding import check_bind, listen
+from vivavoce.serving.binding import backlog, check_bind, listen
+from vivavoce.serving.connections import ConnectionLimits, Connections, connections_that_fit
 from vivavoce.serving.context import ServerContext
+from vivavoce.serving.http_connection import HttpConnection
 from vivavoce.serving.logs import configure_logging, flush_logs
 from vivavoce.serving.metrics import PrometheusObserver
 from vivavoce.serving.playing import check_playback
 from vivavoce.serving.rereading import reread_keys_on_hangup
-from vivavoce.serving.speaking import ABORT
 from vivavoce.serving.supervisor import SupervisorLink
+from vivavoce.serving.tls import Handshake, TlsListener, tls_context
 from vivavoce.serving.watchdog import SOFTWARE_FAILURE, WELL, Watchdog
+from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
 from vivavoce.text import Lexicon
-
-if TYPE_CHECKING:
-    from websockets.http11 import Request
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +53,8 @@ FORCED_S = 2.0
 LEFT_BEHIND_S = 2.0
 """How long threads that were left behind may keep the interpreter from ending."""
 
-NO_LINGER = struct.pack("ii", 1, 0)
+SWEEP_TICKS = 5
+"""uvicorn ticks every 0.1 s; connections are looked at every half second."""
 
 
 def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
@@ -75,7 +73,10 @@ def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
     watchdog = Watchdog(limit_s, supervisor)
     with listen(settings) if supervisor is None else supervisor.listener as listener:
         server = DrainingServer(settings, service, watchdog, supervisor)
-        _load_certificate(server.config)
+        most = server.connections.limits.max_connections
+        if most < settings.max_connections:
+            extra = {"max_connections": most, "wanted": settings.max_connections}
+            log.warning("the limit on open files allows fewer connections", extra=extra)
         log.info("listening", extra={"url": _url(settings, listener)})
         watchdog.start()
         server.run(sockets=[listener])
@@ -124,7 +125,10 @@ class DrainingServer(uvicorn.Server):
         supervisor: SupervisorLink | None = None,
     ) -> None:
         app = create_app(service, settings)
-        super().__init__(_config(app, settings))
+        self.connections = Connections(_connection_limits(settings))
+        self._tls = tls_context(settings)
+        self._tls_listener: TlsListener | None = None
+        super().__init__(_config(app, settings, self.connections))
         self.failed_start: VivavoceError | None = None
         self.failed: EngineFailed | None = None
         app.state.on_failed_start = self._give_up
@@ -141,14 +145,34 @@ class DrainingServer(uvicorn.Server):
         """
         self._loop = asyncio.get_running_loop()
         reread_keys_on_hangup(self._context.ring, self._context.settings)
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._tls_listener = TlsListener(
+                sockets or [], self._tls, self.connections, self._make_secure
+            )
         if self._supervisor is not None:
             self._supervisor.accepting()
 
+    def _make_secure(self, handshake: Handshake) -> HttpConnection:
+        return HttpConnection(
+            self.config,
+            self.server_state,
+            self.lifespan.state,
+            connections=self.connections,
+            predecessor=handshake,
+        )
+
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second: the event loop lives; an engine that failed for good is noticed."""
+        """Ten times a second: the event loop lives; an engine that failed for good is noticed.
+
+        Connections are looked at now and then.
+        """
         if self._watchdog is not None:
             self._watchdog.beat()
+        if counter % SWEEP_TICKS == 0:
+            self.connections.sweep(asyncio.get_running_loop().time())
         failure = self._context.service.lifecycle.loop.failure
         ending = self.should_exit or self._draining is not None
         if failure is not None and not ending and self._context.settings.exit_on_failure:
@@ -177,6 +201,8 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, cut what is left, end the service."""
+        if self._tls_listener is not None:
+            self._tls_listener.close()
         if self._supervisor is not None:
             self._supervisor.closing()
         if self._watchdog is not None:
@@ -192,9 +218,11 @@ class DrainingServer(uvicorn.Server):
 
     async def _drain(self) -> None:
         in_flight = self._context.in_flight
+        end_s = time.monotonic() + self._context.settings.drain_timeout_s
         if not await in_flight.none(self._context.settings.drain_timeout_s):
             log.warning("cut off after the drain timeout", extra={"in_flight": in_flight.count})
         self._end_within(GRACE_S, WELL if self.failed is None else SOFTWARE_FAILURE)
+        await self.connections.flushed(end_s - time.monotonic())
         self.should_exit = True
 
     def _end_within(self, seconds: float, status: int) -> None:
@@ -202,39 +230,21 @@ class DrainingServer(uvicorn.Server):
             self._watchdog.end_within(seconds, status)
 
 
-class AbortableHttp(HttpToolsProtocol):
-    """Lets a response drop its connection without flushing it."""
-
-    def on_message_begin(self) -> None:
-        """Offer ``ABORT``."""
-        super().on_message_begin()
-        reset = partial(_reset, self.transport)
-        self.scope["extensions"] = {ABORT: reset}  # type: ignore[dict-item]
-
-
-class AbortableWebSocket(WebSocketsSansIOProtocol):
-    """Lets a socket drop its connection without flushing it."""
-
-    def handle_connect(self, event: Request) -> None:
-        """Offer ``ABORT``; the application has not begun yet."""
-        super().handle_connect(event)
-        if not self.close_sent:
-            extensions: dict[str, object] = dict(self.scope.get("extensions") or {})
-            extensions[ABORT] = partial(_reset, self.transport)
-            self.scope["extensions"] = extensions  # type: ignore[typeddict-item]
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        connections_that_fit(settings.max_connections),
+        settings.head_timeout_s,
+        settings.min_body_rate_bytes_s,
+        settings.stall_timeout_s,
+    )
 
 
-def _reset(transport: asyncio.Transport) -> None:
-    """Drop a connection with a TCP reset: at once, and visibly also where its end is no sign."""
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
-    transport.abort()
-
-
-def _config(app: object, settings: Settings) -> uvicorn.Config:
+def _config(app: object, settings: Settings, connections: Connections) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http=AbortableHttp,
-        ws=AbortableWebSocket,
+        http=partial(HttpConnection, connections=connections),  # type: ignore[arg-type]
+        ws=partial(WebSocketConnection, connections=connections),  # type: ignore[arg-type]
+        backlog=backlog(settings),
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,
         lifespan="on",
@@ -242,17 +252,7 @@ def _config(app: object, settings: Settings) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=CUT_OFF_S,
-        ssl_certfile=settings.ssl_certfile,
-        ssl_keyfile=settings.ssl_keyfile,
     )
-
-
-def _load_certificate(config: uvicorn.Config) -> None:
-    """Raise SettingsError for a certificate or key that cannot be used."""
-    try:
-        config.load()
-    except OSError as error:
-        raise SettingsError(f"The TLS certificate or key: {error}", param="ssl_certfile") from error
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -21,19 +20,18 @@ from starlette.types import Message, Receive, Scope, Send
 from vivavoce.audio.containers import wav_header
 from vivavoce.errors import SlowConsumer, VivavoceError
 from vivavoce.serving.callers import opened
+from vivavoce.serving.connections import ABORT
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.disconnect import until_disconnect
 from vivavoce.serving.framing import Framing
 from vivavoce.serving.logs import StreamBroken
 from vivavoce.serving.problems import problem_response
+from vivavoce.serving.spool import SpooledFile
 from vivavoce.speech.delivery import delivered_format, encoded
 from vivavoce.speech.stream import SpeechStream
 from vivavoce.types import AudioFormat, SpeechRequest
 
 log = logging.getLogger(__name__)
-
-ABORT = "vivavoce.abort"
-"""ASGI extension of our server: a function that drops the connection without flushing it."""
 
 MAX_NAMED_FIELDS = 20
 _NOT_A_TOKEN = re.compile(r"[^A-Za-z0-9_.-]")
@@ -50,7 +48,7 @@ class SpeechOrder:
 
 
 class SpeechResponse(Response):
-    """Streams one order. With ``whole`` the body is sent at once, with its length."""
+    """Streams one order. With ``whole`` all of it is made first and then sent, with its length."""
 
     def __init__(
         self, context: ServerContext, order: SpeechOrder, framing: Framing, *, whole: bool = False
@@ -77,19 +75,39 @@ class SpeechResponse(Response):
             await self._end_visibly(scope, body, error)
 
     async def _speak(self, body: _Body) -> None:
+        if self._whole:
+            async with self._context.spool.file() as file:
+                await self._speak_whole(body, file)
+            return
         order, service = self._order, self._context.service
         async with opened(service, order.request, self._framing.transport) as stream:
             target = delivered_format(order.encoding, order.sample_rate_hz, stream.sample_rate_hz)
             await self._deliver(stream, target, body)
         log_speech(stream, order)
 
+    async def _speak_whole(self, body: _Body, file: SpooledFile) -> None:
+        """Make all of it, give the slot back, and send it as its client reads."""
+        order, service = self._order, self._context.service
+        async with opened(service, order.request, self._framing.transport) as stream:
+            target = delivered_format(order.encoding, order.sample_rate_hz, stream.sample_rate_hz)
+            await _make_whole(stream, target, file)
+        opening = b""
+        if target.encoding == "wav":
+            opening = wav_header(target.sample_rate_hz, file.size)
+        length = {"Content-Length": str(len(opening) + file.size)}
+        await body.begin(self._response_headers(stream, target) | length)
+        await body.send(opening)
+        patience_s = service.options.limits.request_timeout_s + stream.timings.audio_s
+        try:
+            async with asyncio.timeout(patience_s):
+                async for piece in file.pieces():
+                    await body.send(piece)
+        except TimeoutError:
+            raise SlowConsumer(f"Not read within {patience_s:.0f} s.") from None
+        await body.end(b"")
+        log_speech(stream, order)
+
     async def _deliver(self, stream: SpeechStream, target: AudioFormat, body: _Body) -> None:
-        if self._whole:
-            data = await _whole_file(stream, target)
-            length = {"Content-Length": str(len(data))}
-            await body.begin(self._response_headers(stream, target) | length)
-            await body.end(data)
-            return
         async with aclosing(encoded(stream, stream.sample_rate_hz, target)) as pieces:
             first = await anext(pieces)
             await body.begin(self._response_headers(stream, target))
@@ -161,18 +179,14 @@ class _Body:
             raise SlowConsumer(f"Nothing was read for {self._stall_timeout_s:g} s.") from None
 
 
-async def _whole_file(stream: SpeechStream, target: AudioFormat) -> bytes:
-    """All of it; a WAV gets its true length."""
-    is_wav = target.encoding == "wav"
-    inner = AudioFormat("pcm", target.sample_rate_hz) if is_wav else target
-    data = b"".join([piece async for piece in _pieces(stream, inner)])
-    return wav_header(target.sample_rate_hz, len(data)) + data if is_wav else data
-
-
-async def _pieces(stream: SpeechStream, target: AudioFormat) -> AsyncIterator[bytes]:
-    async with aclosing(encoded(stream, stream.sample_rate_hz, target)) as pieces:
+async def _make_whole(stream: SpeechStream, target: AudioFormat, file: SpooledFile) -> None:
+    """Write a stream to a file; a WAV without its header, which needs the length."""
+    inner = AudioFormat("pcm", target.sample_rate_hz) if target.encoding == "wav" else target
+    async with aclosing(encoded(stream, stream.sample_rate_hz, inner)) as pieces:
         async for piece in pieces:
-            yield piece
+            await file.write(piece)
+            if stream.timings.cached:
+                await asyncio.sleep(0)  # remembered sound never waits for anything
 
 
 def ignored_fields(order: SpeechOrder, stream: SpeechStream) -> list[str]:

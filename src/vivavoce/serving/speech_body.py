@@ -13,11 +13,23 @@ from vivavoce.types import NO_OPTIONS, Priority, ReferenceAudio, Sampling, Speec
 
 MAX_SEED = 2**63 - 1
 MAX_INSTRUCTIONS_CHARS = 4_096
+MAX_OPTIONS = 100
 
 
 def whole_number(value: Any) -> Any:
     """JSON has one kind of number: 3.0 is an integer there."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _at_most(count: int) -> BeforeValidator:
+    """Refuse a larger object before each of its entries is looked at, and complained of."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > count:
+            raise ValueError(f"has {len(value)} entries; at most {count} are accepted")
+        return value
+
+    return BeforeValidator(check)
 
 
 Rate: TypeAlias = Annotated[
@@ -32,6 +44,8 @@ ResponseFormat: TypeAlias = Literal[
 
 StreamMode: TypeAlias = Literal["token", "sentence"]
 Scalar: TypeAlias = str | bool | int | float
+Options: TypeAlias = Annotated[dict[str, Scalar], _at_most(MAX_OPTIONS)]
+Entries: TypeAlias = Annotated[dict[str, str], _at_most(MAX_REQUEST_ENTRIES)]
 
 
 class VoiceReference(BaseModel):
@@ -67,7 +81,7 @@ class SpeechBody(BaseModel):
     top_p: float | None = Field(None, gt=0.0, le=1.0)
     seed: Seed | None = None
     normalize: bool | None = Field(None, description="Speak numbers, dates and the like as words.")
-    lexicon: dict[str, str] | None = Field(
+    lexicon: Entries | None = Field(
         None,
         max_length=MAX_REQUEST_ENTRIES,
         description="Words to other spellings, or to IPA written as /…/.",
@@ -76,7 +90,9 @@ class SpeechBody(BaseModel):
     priority: Literal["realtime", "batch"] = Field(
         "realtime", description="Real-time requests go before batch ones."
     )
-    options: dict[str, Scalar] | None = Field(None, description="The engine's own options.")
+    options: Options | None = Field(
+        None, max_length=MAX_OPTIONS, description="The engine's own options."
+    )
 
     @property
     def unknown_fields(self) -> tuple[str, ...]:

@@ -25,16 +25,12 @@ from vivavoce.audio.containers import find_encoding
 from vivavoce.errors import Busy, InputError, SlowConsumer, Unauthorized, VivavoceError
 from vivavoce.serving.auth import POLICY_VIOLATION
 from vivavoce.serving.callers import opened
+from vivavoce.serving.connections import ABORT, BUSY
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.logs import request_id
 from vivavoce.serving.problems import error_event
-from vivavoce.serving.reading import checked, parse_object
-from vivavoce.serving.speaking import (
-    ABORT,
-    SpeechOrder,
-    ignored_fields,
-    log_speech,
-)
+from vivavoce.serving.reading import checked, read_object
+from vivavoce.serving.speaking import SpeechOrder, ignored_fields, log_speech
 from vivavoce.serving.speech_answers import report_invalid
 from vivavoce.serving.speech_body import SpeechBody
 from vivavoce.speech.delivery import delivered_format, encoded
@@ -121,7 +117,7 @@ class Conversation:
 
     async def _take(self, text: str) -> None:
         try:
-            fields = parse_object(text)
+            fields = await read_object(text)
             if fields.get("type") == "cancel":
                 await self._cancel()
                 return
@@ -155,6 +151,7 @@ class Conversation:
         while True:
             await self._arrived.wait()
             self._arrived.clear()
+            self._tell_busy(True)
             while self._pending:
                 self._speaking = asyncio.create_task(self._speak(self._pending.popleft()))
                 try:
@@ -164,6 +161,7 @@ class Conversation:
                     await asyncio.wait({self._speaking})
                 with suppress(asyncio.CancelledError):
                     self._speaking.result()
+            self._tell_busy(False)
 
     async def _speak(self, text: _Text) -> None:
         """Speak one text. Raises SlowConsumer where the client has stopped reading."""
@@ -213,6 +211,11 @@ class Conversation:
                     await self._socket.send_text(json.dumps(message))
         except TimeoutError:
             raise SlowConsumer(f"Nothing was read for {stall_timeout_s:g} s.") from None
+
+    def _tell_busy(self, busy: bool) -> None:
+        tell = self._socket.scope.get("extensions", {}).get(BUSY)
+        if tell is not None:
+            tell(busy)
 
     def _abort(self, error: SlowConsumer) -> None:
         log.warning("speech ended early", extra={"code": error.code, "why": error.message})
