@@ -156,8 +156,8 @@ def _listing(library: VoiceLibrary) -> bytes:
     seen = (library.saved(), tuple(library.builtin()), library.aliases())
     known, body = _LISTINGS.get(library, (None, b""))
     if known is None or known[0] is not seen[0] or known[1:] != seen[1:]:
-        entries = json.dumps(_entries(*seen), ensure_ascii=False)
-        body = f'{{"voices": {entries}, "object": "list", "data": {entries}}}'.encode(
+        entries = json.dumps(_entries(*seen), ensure_ascii=False, separators=(",", ":"))
+        body = f'{{"voices":{entries},"object":"list","data":{entries}}}'.encode(
             "utf-8", "backslashreplace"
         )
         _LISTINGS[library] = seen, body
