@@ -172,7 +172,7 @@ def test_a_body_that_does_not_come_is_given_up(server: InnerServer, sent: bytes)
 
 def test_a_body_behind_a_refusal_is_given_up_too(server: InnerServer) -> None:
     """The answer came early, and the body may not hold the connection for ever."""
-    request = b"POST /nowhere HTTP/1.1\r\nHost: test\r\nContent-Length: 9000\r\n\r\nx"
+    request = b"POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\nx"
     assert ask(server.port, request).status == 404
 
 

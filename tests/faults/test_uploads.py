@@ -316,20 +316,24 @@ def test_an_upload_takes_a_place_or_is_refused_before_it_is_decoded(
 
 
 def test_an_upload_waits_no_longer_than_a_request_may_take(tmp_path: Path) -> None:
-    with serving_here(tmp_path, capacity=1, request_timeout_s=0.5) as server:
+    with (
+        serving_here(tmp_path, capacity=1, request_timeout_s=2.0) as server,
+        client_of(server) as client,
+        ThreadPoolExecutor(2) as callers,
+    ):
+        assert upload(client, CLONE, recordings.recording("flac")).status_code == 200
         gate = Gate(server.engine)
-        with client_of(server) as client, ThreadPoolExecutor(2) as callers:
-            first = callers.submit(upload, client, CLONE, WAV)
-            settled(lambda: gate.now, lambda now: now == 1)
-            second = callers.submit(upload, client, VOICES, WAV + b"2")
-            for calling in (first, second):
-                answer = calling.result()
-                assert answer.status_code == 504
-                assert answer.json()["error"]["code"] == "deadline_exceeded"
-            assert taken(server) == (1, 0)
-            gate.open.set()
-            assert settled(lambda: taken(server), lambda seen: seen == (0, 0)) == (0, 0)
-            assert upload(client, CLONE, WAV).status_code == 200
+        first = callers.submit(upload, client, CLONE, WAV)
+        assert settled(lambda: gate.now, lambda now: now == 1) == 1
+        second = callers.submit(upload, client, VOICES, WAV + b"2")
+        for calling in (first, second):
+            answer = calling.result()
+            assert answer.status_code == 504
+            assert answer.json()["error"]["code"] == "deadline_exceeded"
+        assert taken(server) == (1, 0)
+        gate.open.set()
+        assert settled(lambda: taken(server), lambda seen: seen == (0, 0)) == (0, 0)
+        assert upload(client, CLONE, WAV).status_code == 200
 
 
 def test_callers_who_leave_leave_no_more_clones_than_slots(server: InnerServer, gate: Gate) -> None:

@@ -42,20 +42,20 @@ def head(
     target: str = "/livez", *fields: bytes, method: str = "GET", version: str = "1.1"
 ) -> bytes:
     """The head of a request after which the server is to close."""
-    lines = [f"{method} {target} HTTP/{version}".encode(), b"Host: test", b"Connection: close"]
+    lines = [f"{method} {target} HTTP/{version}".encode(), b"Host: localhost", b"Connection: close"]
     return b"\r\n".join([*lines, *fields, b"", b""])
 
 
 def post(path: str, body: bytes, *fields: bytes, version: str = "1.1") -> bytes:
     """A JSON request whose connection may be kept."""
-    lines = [f"POST {path} HTTP/{version}".encode(), b"Host: test"]
+    lines = [f"POST {path} HTTP/{version}".encode(), b"Host: localhost"]
     lines += [b"Content-Type: application/json", b"Content-Length: %d" % len(body)]
     return b"\r\n".join([*lines, *fields, b"", b""]) + body
 
 
 def chunked(path: str, framed: bytes) -> bytes:
     """A JSON request with a body in chunks that are framed already."""
-    lines = [f"POST {path} HTTP/1.1".encode(), b"Host: test", b"Connection: close"]
+    lines = [f"POST {path} HTTP/1.1".encode(), b"Host: localhost", b"Connection: close"]
     lines += [b"Content-Type: application/json", b"Transfer-Encoding: chunked"]
     return b"\r\n".join([*lines, b"", b""]) + framed
 

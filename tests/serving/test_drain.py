@@ -205,7 +205,7 @@ def test_half_a_request_holds_up_no_drain(launch) -> None:
     """With half a body, and with half a head; both would be given up after ten seconds."""
     server = launch(VIVAVOCE_DRAIN_TIMEOUT_S="60", VIVAVOCE_HEAD_TIMEOUT_S="60")
     host, _, port = server.ready().partition(":")
-    half = b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{"
+    half = b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
     with (
         socket.create_connection((host, int(port))) as body,
         socket.create_connection((host, int(port))) as head,

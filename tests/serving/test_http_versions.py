@@ -30,7 +30,7 @@ def exchange(port: int, request: bytes) -> tuple[bytes, dict[str, str], bytes]:
 
 
 def request(version: str, path: str, body: bytes) -> bytes:
-    lines = [f"POST {path} HTTP/{version}", "Content-Type: application/json", "Host: test"]
+    lines = [f"POST {path} HTTP/{version}", "Content-Type: application/json", "Host: localhost"]
     lines += ["Connection: close", f"Content-Length: {len(body)}"]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
@@ -76,7 +76,7 @@ def test_head_is_answered_as_get_without_a_body(server: Any, path: str) -> None:
 
 
 def test_a_head_answer_has_no_byte_of_a_body(server: Any) -> None:
-    lines = b"HEAD /livez HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    lines = b"HEAD /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     status, fields, body = exchange(server.port, lines)
     assert status.endswith(b"200 OK")
     assert int(fields["content-length"]) > 0

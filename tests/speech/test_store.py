@@ -133,6 +133,13 @@ def test_the_list_is_the_same_object_until_something_changes(make: Callable[[], 
     assert list(listed) == ["bert"]
 
 
+@pytest.mark.parametrize("make", STORES, indirect=True)
+def test_removing_tells_cases_apart(make: Callable[[], Store]) -> None:
+    make().put("anna", ABOUT, b"state")
+    assert not make().delete("Anna")
+    assert list(make().list()) == ["anna"]
+
+
 # Folders.
 
 

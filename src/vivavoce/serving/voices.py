@@ -173,8 +173,8 @@ def _listing(library: VoiceLibrary) -> bytes:
 
 def _list_of(entries: list[dict[str, Any]]) -> bytes:
     """A ``VoiceList``, whose two keys hold the same entries."""
-    told = json.dumps(entries, ensure_ascii=False)
-    body = f'{{"voices": {told}, "object": "list", "data": {told}}}'
+    told = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
+    body = f'{{"voices":{told},"object":"list","data":{told}}}'
     return body.encode("utf-8", "backslashreplace")
 
 

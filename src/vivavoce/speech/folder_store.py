@@ -100,6 +100,8 @@ class FolderStore(Store):
             if record is not None:
                 # The description first: without it the rest is no entry.
                 files = [record.stem + JSON, record.data_file, record.stem + self._suffix]
+            elif self._index.taken(name):
+                return False  # some file systems would find the other one's files under this name
             else:
                 files = [stem + end for stem in _stems(name) for end in (JSON, self._suffix)]
             removed = [_remove(self._folder / file) for file in files]
