@@ -143,7 +143,8 @@ def test_in_the_middle_of_an_upload(tmp_path: Path) -> None:
         server.ready()
         with raw_connection(server.port) as raw:
             raw.sendall(
-                b"POST /v1/audio/speech/clone HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n"
+                b"POST /v1/audio/speech/clone HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Length: 100000\r\n"
                 b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"
             )
             assert gone_in_time(server, server.send_signal()) == 0

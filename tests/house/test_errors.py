@@ -40,7 +40,7 @@ def test_the_statuses_are_true() -> None:
 
 
 def test_codes_name_one_class_each() -> None:
-    """Storage is full for a while (503) or until somebody makes room (507): one code, two statuses."""
+    """Storage that is full has one: for a while (503), or until somebody makes room (507)."""
     codes = [
         kind.code if kind.code != "storage_full" else f"{kind.code} {kind.status}"
         for kind in real().values()

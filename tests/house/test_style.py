@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "vivavoce"
 FILES = sorted(SOURCE.rglob("*.py"))
 
 MAX_FILE_LINES = 400
+LONGER_FILES = {"errors.py": 500}  # one tree, in one file
 MAX_FUNCTION_LINES = 80
 P95_FUNCTION_LINES = 40
 MAX_PARAMETERS = 7
@@ -71,7 +72,7 @@ def parameters(function: Function) -> list[ast.arg]:
 
 def too_long(module: Module) -> Iterator[str]:
     count = module.text.count("\n")
-    if count > MAX_FILE_LINES:
+    if count > LONGER_FILES.get(module.path, MAX_FILE_LINES):
         yield f"{module.path} has {count} lines"
     for function in module.functions():
         if lines(function) > MAX_FUNCTION_LINES and not is_command(module, function):
