@@ -122,11 +122,11 @@ def _announce(
     repo: str, siblings: Sequence[Mapping[str, Any]], names: Sequence[str], folder: Path
 ) -> None:
     """Say what will be fetched before any of it is: a warning, so that it is seen everywhere."""
-    sizes = {str(each["rfilename"]): each.get("size") for each in siblings}
-    here = {name for name in names if (folder / name).is_file()}
-    missing = [sizes[name] for name in names if name not in here]
-    known = all(isinstance(size, int) for size in missing)
-    size = f"{sum(missing):,} bytes" if known else "of a size that the hub does not tell"
+    missing = [name for name in names if not (folder / name).is_file()]
+    sizes = [each.get("size") for each in siblings if each["rfilename"] in missing]
+    known = [size for size in sizes if isinstance(size, int)]
+    whole = len(known) == len(missing)
+    size = f"{sum(known):,} bytes" if whole else "of a size that the hub does not tell"
     told = (repo, HUB, len(missing), size, folder)
     log.warning("Downloading %s from %s (%d files, %s) into %s", *told)
 
