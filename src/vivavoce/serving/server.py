@@ -13,6 +13,7 @@ import logging
 import signal
 import socket
 import struct
+import time
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ from vivavoce.serving.context import ServerContext
 from vivavoce.serving.logs import configure_logging
 from vivavoce.serving.metrics import PrometheusObserver
 from vivavoce.serving.playing import check_playback
+from vivavoce.serving.rejects import BODY_ENDED
 from vivavoce.serving.speaking import ABORT
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
@@ -161,6 +163,11 @@ class AbortableHttp(HttpToolsProtocol):
         super().on_message_begin()
         reset = partial(_reset, self.transport)
         self.scope["extensions"] = {ABORT: reset}  # type: ignore[dict-item]
+
+    def on_message_complete(self) -> None:
+        """Note when the whole request was there."""
+        self.scope["extensions"][BODY_ENDED] = time.monotonic()  # type: ignore[assignment]
+        super().on_message_complete()
 
 
 class AbortableWebSocket(WebSocketsSansIOProtocol):
