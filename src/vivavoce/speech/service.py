@@ -248,7 +248,8 @@ class SpeechService:
         stream.began_s = ready.timings.arrived_s
         stream.ignored = ready.ignored
         stream.voice = ready.voice
-        stream.by_clause = ready.request.stream_mode == "sentence"
+        # Where a clause ends is not remembered, and nothing of it has to be waited for.
+        stream.by_clause = ready.request.stream_mode == "sentence" and not ready.timings.cached
         return stream
 
 
