@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -19,6 +20,7 @@ from vivavoce.audio.containers import Encoder
 from vivavoce.types import Samples
 
 MAX_THREADS = 4
+BUSY_S = 0.01
 LOW_PRIORITY = 10
 """Of the thread for remembered speech, as in ``nice``: on Linux, where threads have their own."""
 
@@ -41,8 +43,8 @@ def threads_for(*, remembered: bool) -> Executor:
 def start_threads() -> None:
     """Begin all threads now, so that the first request need not. Blocks for a moment."""
     for threads, count in ((_live, _LIVE_THREADS), (_remembered, 1)):
-        together = threading.Barrier(count)
-        for begun in [threads.submit(together.wait, 10.0) for _ in range(count)]:
+        # A thread is begun for what comes while the others are busy.
+        for begun in [threads.submit(time.sleep, BUSY_S) for _ in range(count)]:
             begun.result()
 
 

@@ -26,6 +26,7 @@ MAX_GROWTH = 4
 
 QUICK_ENTRIES = 32
 QUICK_SSML_CHARS = 500
+BREATH_S = 50e-6
 
 _thread = ThreadPoolExecutor(1, "vivavoce-text")
 
@@ -57,7 +58,7 @@ class Wording:
         """In the thread."""
         request, options = prepared.request, self._options(prepared)
         found = clauses(request.text, options)
-        return _begun(iter(list(found)) if self._may_grow(request, options) else found)
+        return _begun(_gently(found) if self._may_grow(request, options) else found)
 
     def _may_grow(self, request: SpeechRequest, options: TextOptions) -> bool:
         """Whether it may grow beyond the limit, so that all of it must be known first."""
@@ -92,6 +93,15 @@ def _is_quick(request: SpeechRequest) -> bool:
     if len(request.lexicon) > QUICK_ENTRIES:
         return isinstance(request.lexicon, Lexicon)  # made already
     return not request.ssml or len(request.text) <= QUICK_SSML_CHARS
+
+
+def _gently(lazily: Iterator[Clause]) -> Iterator[Clause]:
+    """All of them, made now; whoever else needs the interpreter gets it between two."""
+    made = []
+    for clause in lazily:
+        made.append(clause)
+        time.sleep(BREATH_S)
+    return iter(made)
 
 
 def _begun(lazily: Iterator[Clause]) -> Iterator[Clause]:
