@@ -8,18 +8,29 @@
     │   ├── InputTooLong           400  more than MAX_INPUT_CHARS
     │   ├── ContextOverflow        400  voice and text do not fit into the model's context
     │   ├── UnknownVoice           400  no voice of that name; lists the known ones
+    │   ├── ConsentRequired        400  a recording without the speaker's consent
     │   ├── InvalidAudio           400  a reference recording that cannot be used
     │   ├── Unsupported            400  this engine cannot do what was asked
     │   └── BodyTooLarge           413  more bytes than the limit
     ├── Unauthorized               401  missing or wrong API key
+    │   └── TokenExpired           401  a client token whose time is over
+    ├── Forbidden                  403  the caller is known and may not do this
+    │   ├── ForeignOrigin          403  a page of another site, or not the token's
+    │   └── VoiceNotAllowed        403  the key or token may not speak as that voice
     ├── NotFound                   404  no such path, model or saved voice
     │   └── UnknownModel           404  lists the known ones
     ├── Conflict                   409  a saved voice of that name exists
+    │   └── TooManyVoices          409  as many are saved as the server keeps
+    ├── UnknownHost                421  a host name that this server does not answer for
+    ├── RateLimited                429  over a limit of the caller's own key or token
     ├── Busy                       429  all slots and all queue places are taken
     ├── Cancelled                  499  the consumer closed its stream
     │   └── SlowConsumer           499  the consumer did not read for too long
     ├── EngineError                500  synthesis of one utterance failed
     │   └── RunawayOutput          500  far more audio than the text can mean
+    ├── WorkerDied                 500  a process that worked apart crashed or was ended
+    ├── StorageError               500  saved data cannot be read or written
+    │   └── StorageFull            507  there is no room left for it
     ├── Unavailable                503  starting, draining, or failed
     │   ├── Starting               503
     │   ├── Draining               503
@@ -107,8 +118,14 @@ class UnknownVoice(InputError):
     code = "unknown_voice"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        listed = ", ".join(sorted(known))
-        super().__init__(f"Unknown voice {name!r}. Known voices: {listed}.", param="voice")
+        message = f"Unknown voice {_shortened(name)!r}. Known voices: {_listed(known)}."
+        super().__init__(message, param="voice")
+
+
+class ConsentRequired(InputError):
+    """A recording came without the consent of whom it was made of."""
+
+    code = "consent_required"
 
 
 class InvalidAudio(InputError):
@@ -137,6 +154,35 @@ class Unauthorized(VivavoceError):
     status = 401
 
 
+class TokenExpired(Unauthorized):
+    """The client token was good once; its time is over."""
+
+    code = "token_expired"
+
+
+class Forbidden(VivavoceError):
+    """Who calls is known, and may not do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class ForeignOrigin(Forbidden):
+    """A browser sent this for a page of another origin than those that may call."""
+
+    code = "foreign_origin"
+
+
+class VoiceNotAllowed(Forbidden):
+    """The caller's key or token may speak as other voices only; they are listed."""
+
+    code = "voice_not_allowed"
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        listed = ", ".join(allowed)
+        super().__init__(f"This caller may speak only as: {listed}.", param="voice")
+
+
 class NotFound(VivavoceError):
     """What was named does not exist."""
 
@@ -159,6 +205,31 @@ class Conflict(VivavoceError):
 
     code = "conflict"
     status = 409
+
+
+class TooManyVoices(Conflict):
+    """As many voices are saved as the server keeps; one has to be removed first."""
+
+    code = "too_many_voices"
+
+
+class UnknownHost(VivavoceError):
+    """The request is meant for a host name that this server does not answer for."""
+
+    code = "unknown_host"
+    status = 421
+
+
+class RateLimited(VivavoceError):
+    """More than the caller's key or token allows; try again after ``retry_after_ms``."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
 
 
 class Busy(VivavoceError):
@@ -198,6 +269,25 @@ class RunawayOutput(EngineError):
     """The engine made far more audio than the text can mean."""
 
     code = "runaway_output"
+
+
+class WorkerDied(VivavoceError):
+    """A process that worked apart crashed, or took more time or memory than it was given."""
+
+    code = "worker_died"
+
+
+class StorageError(VivavoceError):
+    """Saved data cannot be read or written."""
+
+    code = "storage_error"
+
+
+class StorageFull(StorageError):
+    """There is no room left for data."""
+
+    code = "storage_full"
+    status = 507
 
 
 class Unavailable(VivavoceError):
@@ -270,3 +360,18 @@ class PlaybackError(SetupError):
     """There is no usable audio device."""
 
     code = "playback_error"
+
+
+_MOST_NAMED = 20
+_LONGEST_NAME = 80
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    known = list(names)
+    more = len(known) - _MOST_NAMED
+    return ", ".join(known[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "…"

@@ -15,7 +15,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -28,6 +37,15 @@ from pydantic_settings import (
 )
 
 from vivavoce.errors import SettingsError
+from vivavoce.key_table import (
+    MAX_KEYS,
+    KeyTable,
+    check_distinct,
+    check_plain,
+    check_secret,
+    split_keys,
+    split_names,
+)
 
 PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
@@ -45,7 +63,10 @@ PYTORCH = (
 )
 """Settings that go to the engine, which refuses what it does not have."""
 
-Names = Annotated[tuple[str, ...], NoDecode]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
+PlainKeys = Annotated[
+    tuple[str, ...], NoDecode, BeforeValidator(split_keys), AfterValidator(check_plain)
+]
 
 
 def _also(name: str, *others: str) -> AliasChoices:
@@ -74,13 +95,24 @@ class Settings(BaseSettings):
     # Where it listens, and who may come in.
     host: str = Field("127.0.0.1", description="Address to bind.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to bind; 0 picks a free one.")
-    api_keys: Names = Field(
+    api_keys: PlainKeys = Field(
         (),
         validation_alias=_also("api_keys", "VIVAVOCE_API_KEY"),
         description="Keys that clients must send, separated by commas.",
     )
+    keys: tuple[KeyTable, ...] = Field(
+        (), max_length=MAX_KEYS, description="Keys with names and limits: tables `[[keys]]`."
+    )
+    token_secret: Annotated[str, AfterValidator(check_secret)] = Field(
+        "", description="Signs client tokens, 16 characters at least; by default the keys do."
+    )
     allow_public_without_key: bool = Field(
         False, description="Permit binding to a public address without an API key."
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description="Host names to answer for besides this machine's own; `*.example.com` is all "
+        "below it, a port may be added.",
     )
     cors_origins: Names = Field((), description="Origins a browser may call from.")
     ssl_certfile: Path | None = Field(
@@ -194,6 +226,14 @@ class Settings(BaseSettings):
         validation_alias=_also("voice_cache_max", "VOICE_CACHE_MAX"),
         description="Cloned voices kept in memory.",
     )
+    max_saved_voices: int = Field(
+        1_000, ge=0, description="Cloned voices that may be saved at once."
+    )
+    require_consent: bool = Field(
+        False,
+        description="Refuse recordings that come without a consent, for a saved voice and for "
+        "cloning once.",
+    )
     data_dir: Path = Field(
         default_factory=lambda: _xdg("XDG_DATA_HOME", ".local/share"),
         description="Where saved voices live.",
@@ -235,11 +275,12 @@ class Settings(BaseSettings):
         description="Serve /metrics.",
     )
 
-    @field_validator("api_keys", "cors_origins", mode="before")
+    _source: tuple[Path | None, dict[str, Any]] | None = PrivateAttr(None)
+
+    @field_validator("keys")
     @classmethod
-    def _split(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+    def _distinct_keys(cls, value: tuple[KeyTable, ...], info: ValidationInfo) -> Any:
+        check_distinct(info.data.get("api_keys", ()), value)
         return value
 
     @field_validator("log_level")
@@ -248,6 +289,21 @@ class Settings(BaseSettings):
         if value.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
         return value.upper()
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether callers need a key."""
+        return bool(self.api_keys or self.keys)
+
+    @property
+    def config_file(self) -> Path | None:
+        """The file that these settings were read from, where there is one."""
+        return None if self._source is None else self._source[0]
+
+    def reread(self) -> Settings:
+        """The same sources as they are now. Raises SettingsError."""
+        path, overrides = self._source or (None, {})
+        return load_settings(path, **overrides)
 
     @property
     def engine_options(self) -> dict[str, Any]:
@@ -291,11 +347,13 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         model_config = SettingsConfigDict(toml_file=path)
 
     try:
-        return Configured(**overrides)
+        settings = Configured(**overrides)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"The configuration file {path} is not TOML: {error}") from error
     except (ValidationError, PydanticSettingsError) as error:
         raise SettingsError(_explain(error)) from error
+    settings._source = (path, overrides)
+    return settings
 
 
 def _path_from_environment() -> Path | None:

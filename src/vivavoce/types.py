@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -86,8 +86,24 @@ class ReferenceAudio:
 
 
 @dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording as somebody sent it: not decoded, and not even read before its turn has come.
+
+    ``param`` is the request's field that it came in.
+    """
+
+    read: Callable[[], Awaitable[bytes]]
+    transcript: str | None = None
+    param: str = "file"
+
+
+@dataclass(frozen=True, slots=True)
 class Voice:
-    """Something an engine can speak as. ``data`` is the engine's own state for cloned voices."""
+    """Something an engine can speak as. ``data`` is the engine's own state for cloned voices.
+
+    Of a saved voice, ``version`` is another one once it was replaced, and ``consent`` is what was
+    told of its speaker's agreement.
+    """
 
     id: str
     engine: str
@@ -96,6 +112,8 @@ class Voice:
     kind: Literal["builtin", "cloned"] = "builtin"
     description: str = ""
     created_at_s: int = 0
+    version: str = ""
+    consent: str = ""
     data: Any = field(default=None, compare=False, repr=False)
 
 
@@ -145,7 +163,7 @@ class SpeechRequest:
     lexicon: Mapping[str, str] = field(default_factory=lambda: NO_OPTIONS)
     stream_mode: Literal["token", "sentence"] = "token"
     priority: Priority = Priority.REALTIME
-    reference: ReferenceAudio | None = None
+    reference: ReferenceAudio | Recording | None = None
     options: Mapping[str, Any] = field(default_factory=lambda: NO_OPTIONS)
 
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audio.sounds import tone
+from audio import recordings
+from audio.sounds import snr_db, tone
 from vivavoce.audio.containers import make_encoder, wav_file
-from vivavoce.audio.decode import decode_audio, read_audio_file
+from vivavoce.audio.decode import MAX_RATE_HZ, decode_audio, read_audio_file
 from vivavoce.errors import InvalidAudio
 
 HZ = 24_000
@@ -189,3 +190,116 @@ def test_damaged_files_are_read_or_refused(
         return
     assert np.isfinite(samples).all()
     assert 0 < len(samples) <= 60 * rate_hz
+
+
+@pytest.mark.parametrize("layout", ["stereo", "quad", "5.1", "6.1", "7.1", "octagonal"])
+@pytest.mark.parametrize(
+    ("muxer", "codec", "rate_hz"),
+    [
+        ("flac", "flac", HZ),
+        ("wav", "pcm_s16le", HZ),
+        ("wav", "pcm_f32le", HZ),
+        ("ipod", "aac", HZ),
+        ("ogg", "libopus", 48_000),
+        ("webm", "libopus", 48_000),
+        ("matroska", "ac3", 48_000),
+    ],
+)
+def test_up_to_eight_channels_are_averaged_and_crash_nothing(
+    muxer: str, codec: str, rate_hz: int, layout: str
+) -> None:
+    sound = tone(1.0, rate_hz)
+    try:
+        data = recordings.written(muxer, codec, sound, rate_hz, layout)
+    except av.error.ArgumentError:
+        assert codec in ("ac3", "libopus"), "only these do not know every layout"
+        return
+    samples, found_hz = decode_audio(data)
+    assert found_hz == rate_hz
+    assert len(samples) / rate_hz == pytest.approx(1.0, abs=0.1)
+    assert np.abs(samples).max() == pytest.approx(0.3, abs=0.08)
+
+
+def test_a_frame_with_other_channels_than_the_header_crashes_nothing() -> None:
+    with pytest.raises(InvalidAudio, match="47 channels"):
+        decode_audio(recordings.CHANGING_CHANNELS)
+
+
+def test_channels_may_change_in_the_middle() -> None:
+    """ADTS has a header for every frame; nothing keeps them the same."""
+    mono, stereo = (
+        recordings.written("adts", "aac", tone(1.0, HZ), HZ, layout)
+        for layout in ("mono", "stereo")
+    )
+    samples, rate_hz = decode_audio(mono + stereo + mono)
+    assert len(samples) / rate_hz == pytest.approx(3.0, abs=0.3)
+
+
+def test_the_rate_may_change_in_the_middle_and_the_pitch_does_not() -> None:
+    parts = [recordings.written("adts", "aac", tone(1.0, hz), hz) for hz in (HZ, 48_000, 16_000)]
+    samples, rate_hz = decode_audio(b"".join(parts))
+    assert rate_hz == HZ
+    for second in range(3):
+        part = samples[int((second + 0.4) * HZ) : int((second + 0.8) * HZ)]
+        spectrum = np.abs(np.fft.rfft(part * np.hanning(len(part))))
+        assert spectrum.argmax() * HZ / len(part) == pytest.approx(440, abs=5)
+
+
+@pytest.mark.parametrize("rate_hz", [88_200, 96_000, 192_000])
+def test_a_high_rate_is_brought_down_while_decoding(rate_hz: int) -> None:
+    sound = tone(2.0, rate_hz)
+    samples, found_hz = decode_audio(recordings.written("flac", "flac", sound, rate_hz))
+    assert found_hz == MAX_RATE_HZ
+    assert len(samples) == 2 * MAX_RATE_HZ
+    middle = slice(MAX_RATE_HZ // 2, MAX_RATE_HZ)
+    assert snr_db(tone(2.0, MAX_RATE_HZ)[middle], samples[middle]) > 60
+
+
+def test_a_high_rate_does_not_stretch_the_bound_on_duration() -> None:
+    data = recordings.written("flac", "flac", tone(3.0, 192_000), 192_000)
+    with pytest.raises(InvalidAudio, match=r"longer than 2.5 s"):
+        decode_audio(data, max_duration_s=2.5)
+    assert len(decode_audio(data, max_duration_s=3.0)[0]) == 3 * MAX_RATE_HZ
+
+
+def test_decoders_that_nobody_needs_are_not_reached() -> None:
+    with pytest.raises(InvalidAudio, match="'tta'"):
+        decode_audio(recordings.written("matroska", "tta", SOUND, HZ))
+
+
+def test_a_cover_picture_does_no_harm() -> None:
+    sound = (SOUND * 32767).astype(np.int16)[None]
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        picture = container.add_stream("mjpeg", rate=1)
+        picture.width = picture.height = 64
+        picture.pix_fmt = "yuvj420p"
+        stream = container.add_stream("aac", rate=HZ, layout="mono")
+        shown = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        heard = av.AudioFrame.from_ndarray(sound, format="s16", layout="mono")
+        heard.sample_rate = HZ
+        container.mux(picture.encode(shown))
+        container.mux(stream.encode(heard))
+        container.mux(picture.encode(None))
+        container.mux(stream.encode(None))
+    samples, rate_hz = decode_audio(file.getvalue())
+    assert len(samples) / rate_hz == pytest.approx(1.0, abs=0.1)
+
+
+def test_names_in_another_encoding_do_no_harm() -> None:
+    title = b"TIT2\0\0\0\x06\0\0\0Stra\xdf"
+    tag = b"ID3\x03\0\0\0\0\0" + bytes([len(title)]) + title
+    samples, rate_hz = decode_audio(tag + encoded("mp3"))
+    assert len(samples) / rate_hz == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("name", recordings.FORMATS)
+def test_seeded_mutants_are_read_or_refused(name: str) -> None:
+    whole = recordings.recording(name, 0.3)
+    for seed in range(40):
+        try:
+            samples, rate_hz = decode_audio(recordings.mutant(whole, seed))
+        except InvalidAudio:
+            continue
+        assert np.isfinite(samples).all()
+        assert 0 < len(samples) <= 60 * rate_hz <= 60 * MAX_RATE_HZ

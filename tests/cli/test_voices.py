@@ -22,10 +22,11 @@ def test_table(vivavoce: Callable[..., Any]) -> None:
 def test_json_with_a_saved_voice(vivavoce: Callable[..., Any], tmp_path: Path) -> None:
     engine = FakeEngine()
     cloned = engine.clone(ReferenceAudio(np.zeros(10, np.float32), 8_000))
-    VoiceLibrary(engine, tmp_path / "data" / "voices").save("mine", cloned, "A voice.")
+    VoiceLibrary(engine, tmp_path / "data" / "voices").save("mine", cloned, "A voice.", "cons_1")
     voices = {row["voice"]: row for row in json.loads(vivavoce("voices", "--json").out)}
     assert voices["mine"]["kind"] == "saved"
     assert voices["mine"]["description"] == "A voice."
+    assert voices["mine"]["consent"] == "cons_1"
     assert voices["alto"]["kind"] == "built in"
     assert voices["alto"]["default"]
     assert len(voices["alto"]["aliases"]) == 13

@@ -21,6 +21,7 @@ MAX_PARAMETERS = 7
 BROAD_EXCEPT_ALLOWED = (
     "engines/loop.py",  # whatever an engine may raise
     "engines/piper/engine.py",  # one slot's fault ends that slot alone
+    "speech/cloning.py",  # whatever an engine may raise, for the caller of that thread
     "speech/pipeline.py",  # raised again to the consumer, in its turn
     "serving/",  # the boundary: every fault becomes an answer
 )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,16 +80,21 @@ def free_port() -> int:
 
 @contextmanager
 def serving(
-    engine: str = "fake", settings: Mapping[str, Any] | None = None
+    engine: str = "fake",
+    settings: Mapping[str, Any] | None = None,
+    command: Sequence[str] = COMMAND,
 ) -> Iterator[LiveServer]:
-    """Run ``vivavoce serve`` until left; ``settings`` are ``--set`` names and values."""
+    """Run ``vivavoce serve`` until left; ``settings`` are ``--set`` names and values.
+
+    ``command`` is what stands before ``serve``.
+    """
     with tempfile.TemporaryDirectory(prefix="vivavoce-test-") as folder:
         log, port = Path(folder) / "server.log", free_port()
         chosen = {"data_dir": folder, **(settings or {})}
         sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*COMMAND, "serve", "--engine", engine, "--port", str(port), *sets],
+                [*command, "serve", "--engine", engine, "--port", str(port), *sets],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=clean_environment(),

@@ -16,6 +16,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from vivavoce.engines.fake import FakeEngine
+from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 
@@ -62,6 +63,10 @@ class LiveServer:
         assert not self._thread.is_alive()
 
     @property
+    def ring(self) -> KeyRing:
+        return self.server._context.ring
+
+    @property
     def idle(self) -> bool:
         admission = self.service.admission
         return admission.running == 0 and admission.waiting == 0
@@ -79,7 +84,7 @@ class LiveServer:
         """Send a request over a bare socket, to be hung up on."""
         body = json.dumps(fields).encode()
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         raw = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE_S)

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import io
+import json
 import wave
+from urllib.parse import quote
 
+import numpy as np
 import pytest
+
+from audio import recordings
+from audio.sounds import tone
+from vivavoce.serving.voices import VoiceEntry, VoiceList
 
 
 def _clone(server, recording: bytes, **fields):
@@ -129,3 +136,130 @@ def test_an_empty_transcript_is_refused(server, wav_recording) -> None:
     answer = _clone(server, wav_recording, ref_text="  ")
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "ref_text"
+
+
+# Consent.
+
+
+def test_a_consent_is_kept_with_the_voice_and_told_to_nobody(
+    serve, wav_recording, tmp_path
+) -> None:
+    server = serve(data_dir=tmp_path)
+    assert _save(server, wav_recording, "anna", consent="cons_1").status_code == 200
+    saved = json.loads((tmp_path / "voices" / "fake" / "anna.json").read_text())
+    assert saved["consent"] == "cons_1"
+    assert "cons_1" not in server.client.get("/v1/audio/voices").text
+
+
+@pytest.mark.parametrize("consent", [None, "", "  "])
+def test_where_consent_is_required_nobody_is_cloned_without(
+    serve, wav_recording, consent, tmp_path
+) -> None:
+    server = serve(require_consent=True)
+    fields = {} if consent is None else {"consent": consent}
+    for answer in (
+        _save(server, wav_recording, "anna", **fields),
+        _clone(server, wav_recording, **fields),
+    ):
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("consent_required", "consent")
+    assert not (tmp_path / "voices" / "fake").exists()
+    assert server.idle
+
+
+def test_where_consent_is_required_it_opens_the_door(serve, wav_recording) -> None:
+    server = serve(require_consent=True)
+    assert _save(server, wav_recording, "anna", consent="cons_1").status_code == 200
+    answer = _clone(server, wav_recording, consent="cons_1")
+    assert answer.status_code == 200
+    assert "x-ignored-fields" not in answer.headers
+
+
+@pytest.mark.parametrize("field", ["consent", "description"])
+def test_texts_about_a_voice_are_bounded(server, wav_recording, field) -> None:
+    answer = _save(server, wav_recording, "anna", **{field: "x" * 501})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == field
+
+
+# What no voice can be made of.
+
+
+@pytest.mark.parametrize(
+    ("sound", "reason"),
+    [
+        (np.zeros(48_000, np.float32), "silent"),
+        (tone(0.02, 24_000), "at least 0.25 s"),
+        (tone(3.0, 24_000, peak=4e-4), "too quiet"),
+    ],
+    ids=["silence", "20 ms", "below audibility"],
+)
+def test_what_cannot_be_heard_is_refused_with_the_reason(server, sound, reason) -> None:
+    data = recordings.written("wav", "pcm_f32le", sound, 24_000)
+    for answer, param in (
+        (_save(server, data, "anna"), "audio_sample"),
+        (_clone(server, data), "file"),
+    ):
+        assert answer.status_code == 400
+        error = answer.json()["error"]
+        assert (error["code"], error["param"]) == ("invalid_audio", param)
+        assert reason in error["message"]
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["Anna Müller", "さくら", "Zoë 2", "con"])
+def test_a_voice_may_have_any_name(server, wav_recording, name) -> None:
+    saved = _save(server, wav_recording, name)
+    assert saved.status_code == 200
+    assert saved.json()["id"] == name
+    listed = server.client.get("/v1/audio/voices").json()["voices"]
+    assert name in [voice["id"] for voice in listed]
+    assert server.speak(voice=name).status_code == 200
+    removed = server.client.delete(f"/v1/audio/voices/{quote(name)}")
+    assert removed.json() == {"object": "audio.voice.deleted", "id": name, "deleted": True}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [" anna", "anna ", "a/b", "..", ".x", "a\u202eb", "a\nb", "a\u200bb", "x" * 65, "x" * 999],
+)
+def test_names_that_cannot_be_are_refused_by_name(server, wav_recording, name) -> None:
+    answer = _save(server, wav_recording, name)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "name"
+
+
+def test_no_more_voices_are_saved_than_the_setting_says(serve, wav_recording) -> None:
+    server = serve(max_saved_voices=1)
+    assert _save(server, wav_recording, "anna").status_code == 200
+    refused = _save(server, wav_recording, "bert")
+    assert refused.status_code == 409
+    assert refused.json()["error"]["code"] == "too_many_voices"
+    assert server.client.delete("/v1/audio/voices/anna").status_code == 200
+    assert _save(server, wav_recording, "bert").status_code == 200
+
+
+def test_the_list_has_the_shape_that_is_documented(server, wav_recording) -> None:
+    _save(server, wav_recording, "Anna Müller", description="mine")
+    answer = server.client.get("/v1/audio/voices")
+    assert answer.headers["content-type"] == "application/json"
+    listed = VoiceList.model_validate_json(answer.content, strict=True)
+    assert listed.voices == listed.data
+    assert listed.voices[0].id == "alto"
+    assert [voice.description for voice in listed.voices if voice.id == "Anna Müller"] == ["mine"]
+    assert {voice.id: voice.alias_of for voice in listed.voices}["alloy"] == "alto"
+    assert set(answer.json()["voices"][0]) == set(VoiceEntry.model_fields)
+    server.client.delete("/v1/audio/voices/Anna Müller")
+    assert "Müller" not in server.client.get("/v1/audio/voices").text
+
+
+def test_a_large_upload_is_cloned(server) -> None:
+    """One that the form keeps on disk."""
+    data = recordings.written("wav", "pcm_f32le", tone(20.0, 24_000), 24_000)
+    assert len(data) > 1024 * 1024
+    assert _clone(server, data).status_code == 200
+    assert _save(server, data, "large").status_code == 200
+    server.client.delete("/v1/audio/voices/large")

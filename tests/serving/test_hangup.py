@@ -142,8 +142,8 @@ def test_in_the_middle_of_its_own_body(server, caplog) -> None:
 
     with socket.create_connection(("127.0.0.1", server.port)) as half:
         half.sendall(
-            b"POST /v1/audio/speech HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 1000\r\n\r\n{"
+            b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
         )
     _back_to_normal(server)
     assert not [record for record in caplog.records if record.levelname == "ERROR"]

@@ -30,6 +30,17 @@ def test_health_has_the_keys_that_dashboards_read(server) -> None:
     assert (info["engine"], info["sample_rate"]) == ("fake", 24_000)
 
 
+def test_without_a_key_health_tells_the_state_alone(serve) -> None:
+    server = serve(api_keys="a key of the server")
+    for headers in ({}, {"X-API-Key": "a wrong one"}):
+        health = server.client.get("/health", headers=headers)
+        assert (health.status_code, health.json()) == (200, {"status": "ok", "state": "ready"})
+    whole = server.client.get("/health", headers={"X-API-Key": "a key of the server"}).json()
+    assert set(whole) >= HEALTH_KEYS
+    for path in ("/livez", "/readyz"):
+        assert not {"alto", "fake"} & set(server.client.get(path).text.replace('"', " ").split())
+
+
 def test_while_loading_it_lives_and_says_when_to_come_back(serve) -> None:
     server = serve(wait=False, fake={"load_ms": 1_500.0})
     assert server.client.get("/livez").status_code == 200

@@ -26,6 +26,7 @@ PATHS = {
     "/v1/audio/voices/{voice_id}", "/v1/audio/speech", "/v1/audio/speech/stream",
     "/v1/audio/speech/stream/pcm", "/v1/audio/speech/clone", "/v1/audio/play",
     "/v1/audio/play/skip", "/v1/audio/play/stop",
+    "/v1/usage", "/v1/client_tokens",
 }  # fmt: skip
 
 

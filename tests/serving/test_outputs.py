@@ -1,65 +1,89 @@
-"""Files that are written as their sound comes: whole or not at all, and never whole in memory."""
+"""Names of files that a request may have written."""
 
 from __future__ import annotations
 
-import tracemalloc
+import unicodedata
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from vivavoce.audio.decode import decode_audio
-from vivavoce.errors import SetupError
-from vivavoce.serving.outputs import SPOOL_BYTES, OutputFile
+from vivavoce.errors import InputError
+from vivavoce.serving.outputs import OutputFolder
 
-RATE_HZ = 48_000
-SECOND = (0.4 * np.sin(np.arange(RATE_HZ) * 0.05)).astype(np.float32)
+CONTROLS = [
+    character
+    for character in map(chr, range(0x110000))
+    if unicodedata.category(character) in ("Cc", "Zl", "Zp", "Cs")
+    or unicodedata.bidirectional(character)
+    in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+]
+MARKS = ["\u200e", "\u200f", "\u061c", "\u200b", "\ufeff", "\u2060", "\U000e0041"]
+NAMES = [
+    "-rf.wav", ".hidden.wav", ".", "..", ".wav", "a.wav.", "a.wav ", "a.", "a:b.wav", "a\\b.wav",
+    "a|b.wav", "a?.wav", "a*.wav", 'a".wav', "<a>.wav", "CON", "con.wav", "Nul.tar.wav", "aux",
+    "COM1.wav", "lpt9", "com¹.wav", "CONIN$", "nul .wav", "PRN",
+]  # fmt: skip
+FINE = [
+    "a.wav",
+    "Grüße an Zoë.flac",
+    "日本語.ogg",
+    "a-b_c.1.mp3",
+    "console.wav",
+    "com10.wav",
+    "🙂.wav",
+]
+FINE += ["می\u200cخواهم.wav", "nulls", "a b  c.wav", "(1).wav"]
 
 
-def test_a_long_file_is_never_whole_in_memory(tmp_path: Path) -> None:
-    path = tmp_path / "long.wav"
-    tracemalloc.start()
+@pytest.fixture
+def folder(tmp_path: Path) -> OutputFolder:
+    for name in ("sub", "-x", ".git", "con", "tail.", "con.d", "rtl\u202e"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    return OutputFolder(tmp_path / "out")
+
+
+def refuses(folder: OutputFolder, name: str) -> bool:
     try:
-        output = OutputFile(path, RATE_HZ, "wav", lambda: True)
-        for _ in range(300):
-            output.push(SECOND)
-        assert list(tmp_path.iterdir()) == [], "nothing stands there before it is whole"
-        output.finish()
-        peak_bytes = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert path.stat().st_size == 44 + 300 * RATE_HZ * 2
-    assert peak_bytes < 2 * SPOOL_BYTES
-    with path.open("rb") as file:
-        header = file.read(44)
-    assert int.from_bytes(header[40:44], "little") == 300 * RATE_HZ * 2
+        folder.path(name)
+    except InputError as error:
+        assert error.param == "output"
+        assert error.message.isprintable()
+        return True
+    return False
 
 
-@pytest.mark.parametrize("encoding", ["wav", "flac", "mp3"])
-def test_what_is_written_is_what_was_spoken(tmp_path: Path, encoding: str) -> None:
-    path = tmp_path / f"a.{encoding}"
-    output = OutputFile(path, RATE_HZ, encoding, lambda: True)
-    assert output.push(SECOND) == output.push(SECOND) == output.finish() == b""
-    output.close()
-    samples, rate_hz = decode_audio(path.read_bytes())
-    assert len(samples) / rate_hz == pytest.approx(2.0, abs=0.1)
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+def test_no_control_or_bidirectional_character_is_in_a_name(folder: OutputFolder) -> None:
+    for each in (*CONTROLS, *MARKS):
+        for name in (f"a{each}b.wav", f"{each}.wav", f"a.wav{each}"):
+            assert refuses(folder, name), ascii(name)
 
 
-def test_given_up_or_not_wanted_any_more_it_leaves_nothing(tmp_path: Path) -> None:
-    given_up = OutputFile(tmp_path / "a.flac", RATE_HZ, "flac", lambda: True)
-    given_up.push(SECOND)
-    given_up.close()
-    given_up.close()
-    unwanted = OutputFile(tmp_path / "b.flac", RATE_HZ, "flac", lambda: False)
-    unwanted.push(SECOND)
-    unwanted.finish()
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("name", NAMES)
+def test_no_name_deceives_hides_or_is_a_device(folder: OutputFolder, name: str) -> None:
+    assert refuses(folder, name)
+    assert refuses(folder, f"sub/{name}")
 
 
-def test_what_cannot_be_written_is_said_by_name(tmp_path: Path) -> None:
-    output = OutputFile(tmp_path / "gone" / "a.wav", RATE_HZ, "wav", lambda: True)
-    output.push(SECOND)
-    with pytest.raises(SetupError, match=r"a\.wav cannot be written: No such file"):
-        output.finish()
-    output.close()
+@pytest.mark.parametrize("part", ["-x", ".git", "con", "tail.", "con.d", "rtl\u202e", "..", "."])
+def test_nor_does_a_folder_on_the_way(folder: OutputFolder, part: str) -> None:
+    assert refuses(folder, f"{part}/a.wav")
+    assert refuses(folder, f"sub/../{part}/a.wav")
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_ordinary_names_of_any_language_are_taken(folder: OutputFolder, name: str) -> None:
+    assert folder.root is not None
+    assert folder.path(name) == folder.root.resolve() / name
+    assert folder.path(f"sub/{name}") == folder.root.resolve() / "sub" / name
+
+
+def test_what_leads_to_the_folder_is_its_owners(tmp_path: Path) -> None:
+    owned = OutputFolder(tmp_path / ".local" / "-spoken")
+    assert owned.root is not None
+    assert owned.path(str(owned.root / "a.wav")) == owned.root / "a.wav"
+    assert refuses(owned, str(owned.root / ".a.wav"))
+    linked = tmp_path / "link"
+    linked.symlink_to(owned.root)
+    through = OutputFolder(linked)
+    for whole in (linked / "a.wav", owned.root / "a.wav"):
+        assert through.path(str(whole)) == owned.root / "a.wav"

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vivavoce.errors import Busy
+from vivavoce.errors import Busy, DeadlineExceeded
 from vivavoce.speech import admission as admission_room
 from vivavoce.speech.admission import (
     FIRST_GUESS_HOLD_S,
@@ -65,7 +65,7 @@ class Line:
     async def _call(
         self, name: str, priority: Priority, meanwhile: Callable[[], Awaitable[None]] | None
     ) -> None:
-        async with self.admission.slot(priority, meanwhile) as waited_s:
+        async with self.admission.slot(priority, meanwhile=meanwhile) as waited_s:
             self.inside.append(name)
             self.waited_s[name] = waited_s
             await self._let_go[name].wait()
@@ -194,25 +194,30 @@ async def test_as_many_slots_and_places_as_were_said_and_not_one_more() -> None:
     assert (line.admission.running, line.admission.waiting) == (0, 0)
 
 
-async def test_the_order_of_the_queue_survives_those_who_leave_it() -> None:
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.sampled_from(Priority), min_size=3, max_size=9),
+    st.sets(st.integers(0, 8), max_size=3),
+)
+@example([Priority.REALTIME, *[Priority.BATCH] * 3, *[Priority.REALTIME] * 3], {0})
+async def test_the_order_of_the_queue_survives_those_who_leave_it(
+    arrivals: list[Priority], gone: set[int]
+) -> None:
     """Whoever is taken out of the middle must not shuffle the others."""
-    live = ["live 0", "live 1", "live 2", "live 3", "live 4"]
-    batch = ["batch 0", "batch 1", "batch 2", "batch 3", "batch 4"]
-    arrivals = [name for pair in zip(batch, live, strict=True) for name in pair]
-    for gone in arrivals:
-        line = Line(Admission(capacity=1, max_waiting=None))
-        await line.join("first")
-        for name in arrivals:
-            priority = Priority.BATCH if name in batch else Priority.REALTIME
-            await line.join(name, priority)
-        line.hang_up(gone)
-        await settle()
-        assert line.admission.waiting == 9
-        await line.leave("first")
-        for _ in arrivals:
-            await line.leave(line.inside[-1])
-        assert line.inside[1:] == [name for name in [*live, *batch] if name != gone]
-        await line.all_leave()
+    line = Line(Admission(capacity=1, max_waiting=None))
+    await line.join("first")
+    for number, priority in enumerate(arrivals):
+        await line.join(str(number), priority)
+    left = [number for number in range(len(arrivals)) if number not in gone]
+    line.hang_up(*(str(number) for number in gone if number < len(arrivals)))
+    await settle()
+    assert line.admission.waiting == len(left)
+    await line.leave("first")
+    for _ in left:
+        await line.leave(line.inside[-1])
+    by_priority = sorted(left, key=lambda number: arrivals[number])  # stable: in order of arrival
+    assert line.inside[1:] == [str(number) for number in by_priority]
+    await line.all_leave()
 
 
 async def test_a_slot_that_is_given_to_somebody_who_has_hung_up_goes_to_the_next() -> None:
@@ -372,3 +377,49 @@ async def test_waiting_is_told_and_is_no_holding(clock: Clock) -> None:
     await line.leave("second")
     moved_s = SMOOTHING * (0.0 - after_first_s)
     assert wait_s(line.admission) == pytest.approx(after_first_s + moved_s, abs=0.01)
+
+
+async def test_a_withheld_slot_goes_to_nobody_before_its_time() -> None:
+    admission = Admission(1, 4)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    order: list[str] = []
+
+    async def wait(name: str) -> None:
+        async with admission.slot():
+            order.append(name)
+
+    async with admission.slot():
+        waiting = asyncio.create_task(wait("second"))
+        await settle()
+        admission.withhold(done)
+    assert (admission.running, admission.waiting) == (1, 1)
+    await settle()
+    assert order == []
+    done.set_result(None)
+    await waiting
+    assert order == ["second"]
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_withheld_slots_leave_the_others_to_be_had() -> None:
+    admission = Admission(2, 0)
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    async with admission.slot():
+        admission.withhold(done)
+    async with admission.slot():
+        with pytest.raises(Busy):
+            async with admission.slot():
+                pass
+    done.set_result(None)
+    await settle()
+    assert admission.running == 0
+
+
+async def test_patience_ends_in_the_queue_and_not_in_the_slot() -> None:
+    admission = Admission(1, 4)
+    async with admission.slot(patience_s=0.05):
+        with pytest.raises(DeadlineExceeded, match=r"No slot within 0.05 s"):
+            async with admission.slot(patience_s=0.05):
+                pass
+        await asyncio.sleep(0.1)
+    assert (admission.running, admission.waiting) == (0, 0)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audio.sounds import tone
 from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.errors import (
     Busy,
@@ -292,7 +293,7 @@ async def test_what_the_engine_cannot_use_is_named() -> None:
 
 
 async def test_a_clone_speaks_and_is_computed_once() -> None:
-    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    reference = ReferenceAudio(tone(0.5, 16_000), 16_000)
     async with serving(ServiceOptions(cache_entries=0)) as service:
         own = await speak(service, "hello there")
         cloned = await speak(service, "hello there", reference=reference)
@@ -303,7 +304,7 @@ async def test_a_clone_speaks_and_is_computed_once() -> None:
 
 
 async def test_a_saved_voice_speaks_by_name(tmp_path: Path) -> None:
-    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+    reference = ReferenceAudio(tone(0.5, 16_000), 16_000)
     async with serving(ServiceOptions(voices_folder=tmp_path)) as service:
         await service.save_voice("anna", reference, "")
         assert len(await speak(service, "hello there", voice="anna")) > 0
@@ -497,8 +498,8 @@ async def test_the_servers_lexicon_costs_a_request_nothing() -> None:
     assert best_s[1] < 3 * best_s[0] + 2e-3
 
 
-async def test_a_clone_is_not_bound_by_the_patience_for_a_slot() -> None:
-    reference = ReferenceAudio(np.ones(1000, np.float32), 16_000)
+async def test_a_clone_that_takes_too_long_is_not_said_to_be_a_slot_that_did() -> None:
+    reference = ReferenceAudio(tone(0.5, 16_000), 16_000)
     limits = StreamLimits(request_timeout_s=0.2)
     async with serving(ServiceOptions(limits=limits)) as service:
         clone = service.engine.clone
@@ -508,5 +509,17 @@ async def test_a_clone_is_not_bound_by_the_patience_for_a_slot() -> None:
             return clone(given)
 
         service.engine.clone = slowly  # type: ignore[method-assign]
-        with pytest.raises(DeadlineExceeded, match="Not finished"):
+        with pytest.raises(DeadlineExceeded, match="Cloning"):
             await speak(service, reference=reference)
+
+
+async def test_an_engine_that_loads_too_long_is_not_said_to_be_a_slot_that_does() -> None:
+    options = ServiceOptions(limits=StreamLimits(request_timeout_s=0.1))
+    service = SpeechService(FakeEngine(FakeOptions(load_ms=500)), options, Witness())
+    await service.start(preload=False)
+    try:
+        with pytest.raises(DeadlineExceeded, match="not loaded within"):
+            await speak(service)
+        assert (service.admission.running, outcomes(service)) == (0, ["deadline"])
+    finally:
+        await service.close()

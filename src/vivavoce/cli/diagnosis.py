@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vivavoce.speech.synthesizer import Synthesizer
 
 TEST_TEXT = "This is a test of the voice, and it should sound like one."
-SECRETS = ("api_keys",)
+SECRETS = ("api_keys", "keys", "token_secret")
 
 
 @dataclass(frozen=True, slots=True)

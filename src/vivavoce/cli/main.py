@@ -24,6 +24,7 @@ COMMANDS = (
     "models",
     "text",
     "doctor",
+    "keys",
     "profile",
     "bench",
     "bench engine",

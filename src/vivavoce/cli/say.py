@@ -149,10 +149,10 @@ def _reference(audio: Path | None, transcript: str | None) -> ReferenceAudio | N
         if transcript is not None:
             raise InputError("--ref-text needs --ref-audio.", param="ref_text")
         return None
-    from vivavoce.audio.decode import read_audio_file
+    from vivavoce.runtime.decoding import decode_file
     from vivavoce.types import ReferenceAudio
 
-    samples, sample_rate_hz = read_audio_file(audio, param="ref_audio")
+    samples, sample_rate_hz = decode_file(audio, param="ref_audio")
     return ReferenceAudio(samples, sample_rate_hz, transcript)
 
 

@@ -51,6 +51,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
                 "languages": list(voice.languages),
                 "aliases": sorted(name for name, id_ in aliases.items() if id_ == voice.id),
                 "description": voice.description,
+                "consent": voice.consent,
             }
             for voice in (*library.builtin(), *library.saved())
         ]

@@ -1,1 +1,1 @@
-"""What engines share and that knows none of them: the libraries they compute with."""
+"""The machine room: libraries set up and processes that work apart. No engine's name is in it."""

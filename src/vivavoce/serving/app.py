@@ -14,20 +14,25 @@ from starlette.middleware.cors import CORSMiddleware
 import vivavoce
 from vivavoce.serving import (
     clone,
+    docs_page,
     health,
     metrics,
+    minting,
     models,
     openai_speech,
     play,
     streams,
+    usage,
     voices,
     ws,
 )
-from vivavoce.serving.auth import Auth
+from vivavoce.serving.auth import Doors
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.drain import InFlight
+from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.limits import BodyLimits
 from vivavoce.serving.openapi import install_openapi
+from vivavoce.serving.origins import HostRule, OriginRule
 from vivavoce.serving.playing import make_playing
 from vivavoce.serving.problems import install_problem_handlers
 from vivavoce.serving.rejects import RejectTimes
@@ -44,19 +49,26 @@ EXPOSED_HEADERS = (
     "X-PCM-Sample-Rate", "X-PCM-Bit-Depth", "X-PCM-Channels", "Retry-After", "retry-after-ms",
 )  # fmt: skip
 WARM_UP_HZ = 48_000
-ROUTERS = (openai_speech, streams, clone, ws, play, voices, models, health, metrics)
+ROUTERS = (
+    openai_speech, streams, clone, ws, play, voices, models, health, metrics, usage, minting,
+    docs_page,
+)  # fmt: skip
 
 
 def create_app(service: SpeechService, settings: Settings) -> FastAPI:
-    """The application around a service that it starts and closes itself."""
+    """The application around a service that it starts and closes itself.
+
+    Raises SettingsError for ``allowed_hosts`` and ``cors_origins`` that are none.
+    """
     in_flight = InFlight()
     playing = make_playing(service, settings, in_flight)
-    context = ServerContext(service, settings, in_flight, playing)
+    context = ServerContext(service, settings, in_flight, playing, KeyRing.of(settings))
     app = FastAPI(
         title="vivavoce",
         version=vivavoce.__version__,
         description="Text-to-speech for live voice conversations.",
         lifespan=_lifespan,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
@@ -65,24 +77,24 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     install_problem_handlers(app, [route for each in ROUTERS for route in each.router.routes])
-    install_openapi(app, settings)
+    install_openapi(app, context)
     _add_middleware(app, context)
     return app
 
 
 def _add_middleware(app: FastAPI, context: ServerContext) -> None:
     """The last one added is the outermost."""
-    settings = context.settings
+    settings, origins = context.settings, OriginRule.of(context.settings)
     app.add_middleware(
         BodyLimits,
         max_body_bytes=settings.max_body_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
-    app.add_middleware(Auth, keys=settings.api_keys)
+    app.add_middleware(Doors, ring=context.ring, hosts=HostRule.of(settings), origins=origins)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins,
+            allow_origins=origins.names,
             allow_methods=["*"],
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,

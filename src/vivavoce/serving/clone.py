@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import Receive, Scope, Send
 
 from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
-from vivavoce.errors import InputError, Unsupported
+from vivavoce.errors import InputError
+from vivavoce.serving.callers import check_within_limits
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.framing import Framing
-from vivavoce.serving.reading import form_fields, form_file, read_form
-from vivavoce.serving.recordings import read_recording
+from vivavoce.serving.reading import form_fields, read_form
+from vivavoce.serving.recordings import check_cloning, check_consent, uploaded_recording
 from vivavoce.serving.speaking import SpeechOrder, SpeechResponse
 from vivavoce.serving.speech_answers import (
     encoding_media_types,
@@ -19,7 +23,8 @@ from vivavoce.serving.speech_answers import (
     speech_responses,
 )
 from vivavoce.serving.speech_body import MAX_SEED, ResponseFormat
-from vivavoce.types import ReferenceAudio, Sampling, SpeechRequest
+from vivavoce.speech.voices import MAX_CONSENT_CHARS
+from vivavoce.types import Recording, Sampling, SpeechRequest
 
 router = APIRouter(tags=["speech"])
 
@@ -31,6 +36,9 @@ class CloneFields(BaseModel):
 
     input: str = Field(min_length=1, description="The text to speak.")
     ref_text: str | None = Field(None, description="What the recording says, if known.")
+    consent: str | None = Field(
+        None, max_length=MAX_CONSENT_CHARS, description="How the speaker agreed."
+    )
     language: str | None = None
     response_format: ResponseFormat = "wav"
     speed: float = Field(1.0, ge=0.25, le=4.0)
@@ -40,7 +48,7 @@ class CloneFields(BaseModel):
     seed: int | None = Field(None, ge=0, le=MAX_SEED)
     stream: bool = Field(False, description="Send the sound as it is made, not as a whole file.")
 
-    def to_request(self, reference: ReferenceAudio) -> SpeechRequest:
+    def to_request(self, reference: Recording) -> SpeechRequest:
         """What the speech service takes."""
         return SpeechRequest(
             text=self.input,
@@ -76,20 +84,33 @@ async def clone(request: Request) -> Response:
 
 async def _clone(context: ServerContext, request: Request) -> Response:
     context.service.lifecycle.check_open()
+    check_within_limits(context.service, "http")
     check_cloning(context)
-    async with read_form(request) as form:
+    opened = AsyncExitStack()
+    form = await opened.enter_async_context(read_form(request))
+    try:
         fields = form_fields(form, CloneFields)
-        data = await form_file(form, "file")
-    reference = await read_recording(data, fields.ref_text, "file")
+        check_consent(context, fields.consent)
+        recording = uploaded_recording(form, fields.ref_text, "file")
+    except InputError:
+        await opened.aclose()
+        raise
     unknown = tuple(name for name in fields.model_extra or () if name != "file")
     order = SpeechOrder(
-        fields.to_request(reference), fields.response_format, fields.sample_rate, unknown
+        fields.to_request(recording), fields.response_format, fields.sample_rate, unknown
     )
-    return SpeechResponse(context, order, Framing(), whole=not fields.stream)
+    return _WithForm(SpeechResponse(context, order, Framing(), whole=not fields.stream), opened)
 
 
-def check_cloning(context: ServerContext) -> None:
-    """Raise Unsupported where the engine cannot clone, before an upload is decoded."""
-    info = context.service.engine.info
-    if not info.capabilities.cloning:
-        raise Unsupported(f"The engine {info.name!r} cannot clone voices.", param="file")
+class _WithForm(Response):
+    """A response that needs the request's form, and closes it at its end."""
+
+    def __init__(self, answer: Response, opened: AsyncExitStack) -> None:
+        super().__init__()
+        self._answer = answer
+        self._opened = opened
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve it."""
+        async with self._opened:
+            await self._answer(scope, receive, send)

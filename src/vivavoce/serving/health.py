@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import JSONResponse
 
 import vivavoce
+from vivavoce.serving.callers import has_key, visible
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.problems import documented
 from vivavoce.speech.service import SpeechService
@@ -33,11 +34,16 @@ class Readiness(BaseModel):
     reason: str | None = None
 
 
-class Health(BaseModel):
-    """The state in one look."""
+class HealthState(BaseModel):
+    """The state without a word about what speaks here: for whoever has no key."""
 
     status: str
     state: str
+
+
+class Health(HealthState):
+    """The state in one look."""
+
     version: str
     engine: str
     model_loaded: bool
@@ -115,12 +121,24 @@ async def readyz(request: Request) -> Response:
     return _answer(answer, reason)
 
 
-@router.get("/health", summary="State", response_model=Health, responses=_answers(Health))
+@router.get(
+    "/health",
+    summary="State",
+    response_model=Health | HealthState,
+    responses={503: {"model": Health | HealthState, "description": "Not now."}},
+)
 async def health(request: Request) -> Response:
-    """200 when ready, else 503; the body is the same."""
+    """200 when ready, else 503; the body is the same.
+
+    Where keys are set, it is whole with one; without one, and with a client token, it has
+    ``status`` and ``state`` alone.
+    """
     context = context_of(request)
     reason = why_not_ready(context)
-    return _answer(_health(context, reason), reason)
+    whole = _health(context, reason)
+    if context.ring.locked and not has_key():
+        return _answer(HealthState(status=whole.status, state=whole.state), reason)
+    return _answer(whole, reason)
 
 
 @router.get("/v1/info", summary="What speaks here")
@@ -203,7 +221,8 @@ def _voice_names(service: SpeechService) -> list[str]:
     """Engines know their voices once they are loaded."""
     if service.lifecycle.state not in SPEAKING_STATES:
         return []
-    return [voice.id for voice in (*service.voices.builtin(), *service.voices.saved())]
+    voices = [*service.voices.builtin(), *service.voices.saved()]
+    return [voice.id for voice in visible(service, voices)]
 
 
 def _answer(body: BaseModel, reason: str | None) -> Response:

@@ -8,16 +8,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import sys
 import time
 from contextvars import ContextVar
 from typing import Any, TextIO
+from unicodedata import category
 
 from vivavoce.settings import Settings
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that runs in this context; empty outside of one."""
 
+_UNSAFE = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+"""Unicode's categories of controls, format characters, separators of lines, surrogates."""
+
+_QUOTED = re.compile(r'[\s"]')
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "request_id"}
 
 
@@ -48,7 +54,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: the message, then ``key=value`` extras."""
+    """A line for people: the message, then ``key=value`` extras.
+
+    What callers write (paths, names of fields) may be in it, so nothing that steers a terminal or
+    begins a line gets out; a value with white space or quotes is quoted, so that it cannot pass for
+    other fields. A traceback's lines are set in, so that none of them passes for a line of the log.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
@@ -56,9 +67,12 @@ class TextFormatter(logging.Formatter):
         if identity := getattr(record, "request_id", ""):
             extras["request_id"] = identity
         parts = [_utc(record.created), f"{record.levelname:7}", _one_line(record.getMessage())]
-        parts += [f"{name}={_one_line(str(value))}" for name, value in extras.items()]
-        line = " ".join(parts)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        parts += [f"{_name(name)}={_value(str(value))}" for name, value in extras.items()]
+        lines = [" ".join(parts)]
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info).split("\n")
+            lines += [f"    {_one_line(each)}" for each in traceback]
+        return "\n".join(lines)
 
 
 def configure_logging(settings: Settings, stream: TextIO | None = None) -> None:
@@ -100,4 +114,21 @@ def _utc(created_s: float) -> str:
 
 
 def _one_line(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode().replace("\n", "\\n")
+    """``text`` with escapes for what is no printing character: controls, bidirectional and other
+    format characters, separators of lines, halves of pairs."""
+    if text.isprintable():
+        return text
+    return "".join(_escape(each) if category(each) in _UNSAFE else each for each in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
+def _name(text: str) -> str:
+    return _QUOTED.sub("_", _one_line(text))
+
+
+def _value(text: str) -> str:
+    safe = _one_line(text)
+    return json.dumps(safe, ensure_ascii=False) if not safe or _QUOTED.search(safe) else safe

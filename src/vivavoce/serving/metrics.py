@@ -17,8 +17,10 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 import vivavoce
 from vivavoce.engines.base import EngineInfo
 from vivavoce.errors import NotFound
+from vivavoce.runtime.worker import WorkerPool
 from vivavoce.serving.context import context_of
 from vivavoce.serving.problems import documented
+from vivavoce.serving.usage import Usage
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.types import Timings
 
@@ -35,10 +37,11 @@ router = APIRouter(tags=["health"])
 
 
 class PrometheusObserver(SpeechObserver):
-    """Counts and times in a registry of its own. Labels never name a voice or a caller."""
+    """Counts and times in a registry of its own. Of callers, labels name the keys alone."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.usage = Usage(self.registry)
         self._count()
         self._time()
 
@@ -59,6 +62,12 @@ class PrometheusObserver(SpeechObserver):
     def buffered(self, size_bytes: int) -> None:
         """Sound that waits for its consumers now."""
         self._buffer.set(size_bytes)
+
+    def decoding(self, pool: WorkerPool) -> None:
+        """The processes that decode recordings."""
+        counts = {"running": len(pool.pids), "started": pool.started, "died": pool.died}
+        for state, count in counts.items():
+            self._decoders.labels(state=state).set(count)
 
     def stepped(self, duration_s: float, live: int) -> None:
         """Called on the engine thread."""
@@ -98,7 +107,8 @@ class PrometheusObserver(SpeechObserver):
         self._rejects.observe(spent_s)
 
     def finished(self, outcome: Outcome, timings: Timings, transport: str) -> None:
-        """The sums of one request."""
+        """The sums of one request, also for its caller's key."""
+        self.usage.add(timings)
         self._requests.labels(outcome=outcome, transport=transport).inc()
         self._audio.inc(timings.audio_s)
         self._characters.inc(timings.characters)
@@ -118,6 +128,12 @@ class PrometheusObserver(SpeechObserver):
         self._graphs = Gauge(
             "tts_engine_graphs",
             "Captured GPU graphs: captured and failed ones, runs replayed and run without.",
+            ["state"],
+            registry=own,
+        )
+        self._decoders = Gauge(
+            "tts_decoder_processes",
+            "Processes that decode recordings: running, started and died so far.",
             ["state"],
             registry=own,
         )
@@ -184,5 +200,6 @@ async def metrics(request: Request) -> Response:
     if not context.settings.metrics or not isinstance(observer, PrometheusObserver):
         raise NotFound("Metrics are switched off.")
     observer.describe(context.service.engine.info)
+    observer.decoding(context.service.cloning.decoder.pool)
     observer.buffered(context.service.lifecycle.loop.buffered_bytes)
     return Response(generate_latest(observer.registry), media_type=CONTENT_TYPE_LATEST)

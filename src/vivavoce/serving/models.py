@@ -53,9 +53,9 @@ def known_models(info: EngineInfo) -> list[str]:
 
 
 def check_model(name: str | None, info: EngineInfo) -> None:
-    """Raise UnknownModel for a name that stands for nothing here; None is the engine."""
+    """Raise UnknownModel for a name that stands for nothing here; none, or "", is the engine."""
     known = known_models(info)
-    if name is not None and name not in known:
+    if name and name not in known:
         raise UnknownModel(name, known)
 
 

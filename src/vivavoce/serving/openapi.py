@@ -9,9 +9,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from vivavoce.serving.auth import is_open
+from vivavoce.serving.access import is_open
 from vivavoce.serving.clone import CloneForm
+from vivavoce.serving.context import ServerContext
+from vivavoce.serving.minting import TokenBody
 from vivavoce.serving.openai_speech import OpenAISpeechBody
+from vivavoce.serving.origins import SAFE_METHODS
 from vivavoce.serving.play import PlayBody, TextBody
 from vivavoce.serving.problems import documented
 from vivavoce.serving.speech_body import SpeechBody
@@ -20,22 +23,25 @@ from vivavoce.settings import Settings
 
 REFERENCE = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (
-    OpenAISpeechBody, SpeechBody, PlayBody, TextBody, CloneForm, VoiceForm,
+    OpenAISpeechBody, SpeechBody, PlayBody, TextBody, CloneForm, VoiceForm, TokenBody,
 )  # fmt: skip
 
 
-def install_openapi(app: FastAPI, settings: Settings) -> None:
+def install_openapi(app: FastAPI, context: ServerContext) -> None:
     """Replace the framework's description, which knows nothing of bodies that routes read."""
 
     def describe() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _describe(app, settings)
-        return app.openapi_schema
+        locked = context.ring.locked
+        if locked not in described:
+            described[locked] = _describe(app, context.settings, locked)
+        return described[locked]
+
+    described: dict[bool, dict[str, Any]] = {}
 
     app.openapi = describe  # type: ignore[method-assign]
 
 
-def _describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
+def _describe(app: FastAPI, settings: Settings, locked: bool) -> dict[str, Any]:
     schema = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
@@ -46,9 +52,12 @@ def _describe(app: FastAPI, settings: Settings) -> dict[str, Any]:
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
-            if settings.api_keys and not is_open(path, method):
+            _refusals(operation, 421)
+            if method.upper() not in SAFE_METHODS:
+                _refusals(operation, 403)
+            if locked and not is_open(path, method):
                 _lock(operation)
-    if settings.api_keys:
+    if locked:
         schema["components"]["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
             "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -81,8 +90,14 @@ def _without_null(field: dict[str, Any]) -> None:
 
 def _lock(operation: dict[str, Any]) -> None:
     operation["security"] = [{"bearer": []}, {"header": []}]
+    _refusals(operation, 401, 403)
+
+
+def _refusals(operation: dict[str, Any], *statuses: int) -> None:
+    """What the door answers before any route is asked."""
     reference = {"$ref": REFERENCE.format(model="ErrorEnvelope")}
-    operation["responses"]["401"] = {
-        "description": documented(401)[401]["description"],
-        "content": {"application/json": {"schema": reference}},
-    }
+    for status in statuses:
+        operation["responses"][str(status)] = {
+            "description": documented(status)[status]["description"],
+            "content": {"application/json": {"schema": reference}},
+        }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO
+from unicodedata import category
 
 from vivavoce.audio.containers import ENCODINGS, Encoder
 from vivavoce.errors import InputError, SettingsError, SetupError
@@ -19,6 +21,18 @@ from vivavoce.types import Samples
 
 MAX_NAME_BYTES = 255
 SPOOL_BYTES = 8 * 1024 * 1024
+_DECEIVING = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+"""Unicode's categories of controls, format characters (the bidirectional ones are among them), line
+and paragraph separators, halves of pairs."""
+
+_JOINERS = "\u200c\u200d"
+"""Format characters that some languages are written with."""
+
+_WINDOWS = re.compile(r'[<>:"|?*\\]')
+_DEVICES = frozenset(
+    {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+    | {f"{name}{number}" for name in ("COM", "LPT") for number in "0123456789¹²³"}
+)
 _COUNT = itertools.count()
 
 
@@ -41,8 +55,10 @@ class OutputFolder:
         if self.root is None:
             raise _refused("this server writes no files; its setting output_dir allows it")
         root = self.root.resolve()
+        # A whole path into the folder is taken, too; what leads to the folder is its owner's.
+        _check_parts(name.removeprefix(f"{self.root}/").removeprefix(f"{root}/"))
         given = root / name
-        if "\0" in name or len(os.fsencode(given.name)) > MAX_NAME_BYTES:
+        if len(os.fsencode(given.name)) > MAX_NAME_BYTES:
             raise _refused("no usable file name")
         try:
             folder = given.parent.resolve()
@@ -121,6 +137,26 @@ class OutputFile(Encoder):
             why = error.strerror or type(error).__name__
             name = self._path.name
             raise SetupError(f"{name} cannot be written: {why}.", param="output") from error
+
+
+def _check_parts(name: str) -> None:
+    """Raise InputError where a part of the name would deceive, hide, or not be portable.
+
+    Control and format characters make a listing show another name than there is, a leading hyphen
+    is an option to most commands, a leading dot hides a file, and Windows cannot hold the rest.
+    """
+    for part in name.split("/"):
+        if any(category(each) in _DECEIVING and each not in _JOINERS for each in part):
+            raise _refused("control or bidirectional characters are in the name")
+        if part.startswith(("-", ".")):
+            raise _refused("a name may not begin with '-' or '.'")
+        if part != part.rstrip(". ") or _WINDOWS.search(part) or _device(part):
+            raise _refused("not every system can hold a file of that name")
+
+
+def _device(part: str) -> bool:
+    """Whether Windows takes it for a device, whatever its ending."""
+    return part.partition(".")[0].rstrip().upper() in _DEVICES
 
 
 def _refused(why: str) -> InputError:

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 from vivavoce.audio.play import NullSink, Player, Sink
 from vivavoce.audio.play_queue import PlaybackQueue, Turn
 from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.serving.callers import opened
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.outputs import OutputFile, OutputFolder
 from vivavoce.settings import Settings
@@ -146,7 +147,7 @@ class Playing:
         file: ThreadedEncoder | None = None
         with self._in_flight.one():
             try:
-                async with self._service.open(order.request, "play") as stream:
+                async with opened(self._service, order.request, "play") as stream:
                     play.stream = stream
                     file = _file_of(play, stream)
                     async for chunk in stream:

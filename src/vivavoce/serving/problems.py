@@ -25,6 +25,7 @@ from vivavoce.errors import (
     Cancelled,
     InputError,
     NotFound,
+    RateLimited,
     SlowConsumer,
     Unauthorized,
     Unavailable,
@@ -66,7 +67,7 @@ def error_event(error: VivavoceError) -> dict[str, Any]:
     """The WebSocket event of an error; ``detail`` is the name older clients read."""
     detail = error_detail(error)
     event = {"event": "error", **detail, "detail": detail["message"]}
-    if isinstance(error, Busy | Unavailable):
+    if isinstance(error, Busy | RateLimited | Unavailable):
         event["retry_after_ms"] = error.retry_after_ms
     return event
 
@@ -175,11 +176,17 @@ def _response(status: int, detail: Mapping[str, Any], headers: Mapping[str, str]
 def _headers(error: VivavoceError) -> dict[str, str]:
     match error:
         case Busy() | Unavailable():
-            seconds = min(max(math.ceil(error.retry_after_ms / 1000), 1), 30)
-            return {"Retry-After": str(seconds), "retry-after-ms": str(error.retry_after_ms)}
+            return _retry_after(error.retry_after_ms, most_s=30)
+        case RateLimited():
+            return _retry_after(error.retry_after_ms, most_s=60)
         case Unauthorized():
             return {"WWW-Authenticate": "Bearer"}
     return {}
+
+
+def _retry_after(wait_ms: int, *, most_s: int) -> dict[str, str]:
+    seconds = min(max(math.ceil(wait_ms / 1000), 1), most_s)
+    return {"Retry-After": str(seconds), "retry-after-ms": str(wait_ms)}
 
 
 def _encodable(text: str) -> str:

@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from vivavoce.errors import InputError
 from vivavoce.serving.problems import from_validation
+from vivavoce.speech.folder_files import storage_errors
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -51,26 +52,25 @@ def parse_object(raw: bytes | str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def read_form(request: Request) -> AsyncIterator[FormData]:
-    """A multipart body; its files are closed at the end. Raises InputError, BodyTooLarge."""
+    """A multipart body; its files are closed at the end.
+
+    Raises InputError, BodyTooLarge, and StorageFull where there is no room for its files.
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise InputError("Content-Type must be multipart/form-data.")
-    async with request.form(max_files=MAX_FORM_FILES, max_fields=MAX_FORM_FIELDS) as form:
+    # Of large files the form keeps a part on disk.
+    with storage_errors("received"):
+        form = await request.form(max_files=MAX_FORM_FILES, max_fields=MAX_FORM_FIELDS)
+    try:
         yield form
+    finally:
+        await form.close()
 
 
 def form_fields(form: FormData, model: type[Model]) -> Model:
     """The form's text fields as a model. Raises InputError."""
     return checked({name: value for name, value in form.items() if isinstance(value, str)}, model)
-
-
-async def form_file(form: FormData, *names: str) -> bytes:
-    """The bytes of the file sent under the first of ``names`` that is there. Raises InputError."""
-    for name in names:
-        value = form.get(name)
-        if isinstance(value, UploadFile):
-            return await value.read()
-    raise InputError(f"{names[0]}: a file is required.", param=names[0])
 
 
 def checked(fields: Mapping[str, Any], model: type[Model]) -> Model:

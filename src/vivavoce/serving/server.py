@@ -8,7 +8,6 @@ WebSocket with 1012 the moment the signal comes. A second signal ends it at once
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 import socket
@@ -28,8 +27,10 @@ from vivavoce.serving.app import create_app
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.logs import configure_logging
 from vivavoce.serving.metrics import PrometheusObserver
+from vivavoce.serving.origins import is_loopback
 from vivavoce.serving.playing import check_playback
 from vivavoce.serving.rejects import BODY_ENDED
+from vivavoce.serving.rereading import reread_keys_on_hangup
 from vivavoce.serving.speaking import ABORT
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
@@ -78,6 +79,7 @@ def build_service(settings: Settings) -> SpeechService:
         cache_bytes=settings.audio_cache_bytes,
         voice_cache_max=settings.voice_cache_max,
         voices_folder=settings.data_dir / "voices",
+        max_saved_voices=settings.max_saved_voices,
         idle_timeout_s=settings.idle_timeout_s,
         normalize=settings.text_normalize,
         lexicon=Lexicon.load(settings.lexicon) if settings.lexicon else Lexicon(),
@@ -88,7 +90,7 @@ def build_service(settings: Settings) -> SpeechService:
 
 def check_bind(settings: Settings) -> None:
     """Raise SettingsError for a public address that anybody could use without a key."""
-    if settings.api_keys or settings.allow_public_without_key or _is_loopback(settings.host):
+    if settings.has_keys or settings.allow_public_without_key or is_loopback(settings.host):
         return
     raise SettingsError(
         f"Binding {settings.host} lets everybody in: set VIVAVOCE_API_KEYS, or"
@@ -123,8 +125,9 @@ class DrainingServer(uvicorn.Server):
         self._signals = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Remember the event loop for the signal handler."""
+        """Remember the event loop for the signal handler; SIGHUP reads the keys again."""
         self._loop = asyncio.get_running_loop()
+        reread_keys_on_hangup(self._context.ring, self._context.settings)
         await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -211,15 +214,6 @@ def _load_certificate(config: uvicorn.Config) -> None:
         config.load()
     except OSError as error:
         raise SettingsError(f"The TLS certificate or key: {error}", param="ssl_certfile") from error
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

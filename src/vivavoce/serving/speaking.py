@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from vivavoce.audio.containers import wav_header
 from vivavoce.errors import SlowConsumer, VivavoceError
+from vivavoce.serving.callers import opened
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.disconnect import until_disconnect
 from vivavoce.serving.framing import Framing
@@ -77,7 +78,7 @@ class SpeechResponse(Response):
 
     async def _speak(self, body: _Body) -> None:
         order, service = self._order, self._context.service
-        async with service.open(order.request, self._framing.transport) as stream:
+        async with opened(service, order.request, self._framing.transport) as stream:
             target = delivered_format(order.encoding, order.sample_rate_hz, stream.sample_rate_hz)
             await self._deliver(stream, target, body)
         log_speech(stream, order)

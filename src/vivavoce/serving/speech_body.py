@@ -15,13 +15,15 @@ MAX_SEED = 2**63 - 1
 MAX_INSTRUCTIONS_CHARS = 4_096
 
 
-def _whole(value: Any) -> Any:
+def whole_number(value: Any) -> Any:
     """JSON has one kind of number: 3.0 is an integer there."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Rate: TypeAlias = Annotated[int, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ), BeforeValidator(_whole)]
-Seed: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_whole)]
+Rate: TypeAlias = Annotated[
+    int, Field(ge=MIN_RATE_HZ, le=MAX_RATE_HZ), BeforeValidator(whole_number)
+]
+Seed: TypeAlias = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(whole_number)]
 Text: TypeAlias = Literal["text", "ssml"]
 ResponseFormat: TypeAlias = Literal[
     "mp3", "opus", "aac", "flac", "wav", "pcm", "ulaw", "alaw", "ogg"

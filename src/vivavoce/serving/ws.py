@@ -22,7 +22,9 @@ from pydantic import Field
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from vivavoce.audio.containers import find_encoding
-from vivavoce.errors import Busy, InputError, SlowConsumer, VivavoceError
+from vivavoce.errors import Busy, InputError, SlowConsumer, Unauthorized, VivavoceError
+from vivavoce.serving.auth import POLICY_VIOLATION
+from vivavoce.serving.callers import opened
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.logs import request_id
 from vivavoce.serving.problems import error_event
@@ -171,12 +173,15 @@ class Conversation:
                 await self._deliver(text)
             except SlowConsumer:
                 raise
+            except Unauthorized as error:
+                await self._send(error_event(error) | {"request_id": text.request_id})
+                await self._show_out()
             except VivavoceError as error:
                 await self._send(error_event(error) | {"request_id": text.request_id})
 
     async def _deliver(self, text: _Text) -> None:
         order = text.order
-        async with self._context.service.open(order.request, TRANSPORT) as stream:
+        async with opened(self._context.service, order.request, TRANSPORT) as stream:
             target = delivered_format(order.encoding, order.sample_rate_hz, stream.sample_rate_hz)
             async with aclosing(encoded(stream, stream.sample_rate_hz, target)) as pieces:
                 first = await anext(pieces)
@@ -188,6 +193,14 @@ class Conversation:
                         await asyncio.sleep(0)  # remembered sound never waits for anything
         log_speech(stream, order)
         await self._send(_done_event(text, stream))
+
+    async def _show_out(self) -> None:
+        """Close the socket of a caller whose key was removed, or whose token expired."""
+        self._pending.clear()
+        stall_timeout_s = self._context.service.options.limits.stall_timeout_s
+        with suppress(TimeoutError):
+            async with asyncio.timeout(stall_timeout_s), self._writing:
+                await self._socket.close(POLICY_VIOLATION)
 
     async def _send(self, message: dict[str, Any] | bytes) -> None:
         """Send one message. Raises SlowConsumer where it cannot leave for too long."""

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from vivavoce.errors import Busy
+from vivavoce.errors import Busy, DeadlineExceeded
 from vivavoce.types import Priority
 
 RETRY_AFTER_MIN_MS = 200
@@ -63,23 +63,30 @@ class Admission:
 
     @asynccontextmanager
     async def slot(
-        self, priority: Priority = Priority.REALTIME, meanwhile: Meanwhile | None = None
+        self,
+        priority: Priority = Priority.REALTIME,
+        patience_s: float | None = None,
+        meanwhile: Meanwhile | None = None,
     ) -> AsyncIterator[float]:
         """Hold a slot around a whole request; yields the seconds that were waited for it.
 
-        Raises Busy at once when the queue is full. ``meanwhile`` runs as soon as the request has a
-        slot or a place; what it raises gives that back.
+        Raises Busy at once when the queue is full, DeadlineExceeded after ``patience_s`` in it.
+        ``meanwhile`` runs as soon as the request has a slot or a place; what it raises gives that
+        back.
         """
         waiter, taken_s = self._enter(priority), time.monotonic()
-        waited_s = 0.0
+        waited_s, patience = 0.0, asyncio.timeout(patience_s)
         try:
-            if meanwhile is not None:
-                await meanwhile()
-            if waiter is not None:
-                await waiter.turn
-                waited_s = time.monotonic() - taken_s
-        except BaseException:
+            async with patience:
+                if meanwhile is not None:
+                    await meanwhile()
+                if waiter is not None:
+                    await waiter.turn
+                    waited_s = time.monotonic() - taken_s
+        except BaseException as error:
             self._give_up(waiter)
+            if isinstance(error, TimeoutError) and patience.expired():
+                raise DeadlineExceeded(f"No slot within {patience_s:g} s.") from None
             raise
         began_s = time.monotonic()
         try:
@@ -87,6 +94,14 @@ class Admission:
         finally:
             self._hold_s += SMOOTHING * (time.monotonic() - began_s - self._hold_s)
             self._leave()
+
+    def withhold(self, until: asyncio.Future[None]) -> None:
+        """Keep the slot that its holder is about to leave taken until ``until`` is done.
+
+        For work that goes on without its caller: nobody else is given the slot before it ends.
+        """
+        self._count(+1)
+        until.add_done_callback(lambda _: self._leave())
 
     def retry_after_ms(self) -> int:
         """When a slot is likely free: the queue's length times how long slots are held."""
@@ -118,7 +133,8 @@ class Admission:
             self._leave()  # a slot, from the beginning or since
 
     def _leave(self) -> None:
-        while self._waiters:
+        # More are taken than there are only while a slot's holder leaves and the slot is withheld.
+        while self._waiters and self._running <= self.capacity:
             waiter = heapq.heappop(self._waiters)
             if not waiter.turn.done():
                 waiter.turn.set_result(None)

@@ -36,6 +36,7 @@ def cache_key(
         voice.engine,
         voice.id,
         voice.created_at_s,
+        voice.version,
         language,
         request.text,
         request.speed,

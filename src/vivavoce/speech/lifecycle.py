@@ -103,6 +103,11 @@ class Lifecycle:
             loop = asyncio.get_running_loop()
             self._idle = loop.call_later(self._idle_timeout_s, self._begin_unload)
 
+    def stay_until(self, done: asyncio.Future[None]) -> None:
+        """One more use until ``done``: work on the engine that goes on without its caller."""
+        self._users += 1
+        done.add_done_callback(lambda _: self.leave())
+
     def drain(self) -> None:
         """Take no new requests; running ones go on."""
         self._draining = True

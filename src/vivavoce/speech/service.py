@@ -8,12 +8,11 @@ is remembered needs no engine: there are as many slots and places again for thos
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vivavoce.audio.join import Joiner
@@ -22,6 +21,7 @@ from vivavoce.engines.base import Engine
 from vivavoce.errors import DeadlineExceeded, Unsupported, VivavoceError
 from vivavoce.speech.admission import Admission
 from vivavoce.speech.cache import AudioCache, Key
+from vivavoce.speech.cloning import Cloning
 from vivavoce.speech.lifecycle import Lifecycle
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline
@@ -34,10 +34,18 @@ from vivavoce.speech.stream import (
     outcome_of,
     pipeline_source,
 )
-from vivavoce.speech.voices import VoiceLibrary
+from vivavoce.speech.voices import MAX_SAVED_VOICES, VoiceLibrary
 from vivavoce.speech.wording import Wording, warm_text_up
 from vivavoce.text import Lexicon
-from vivavoce.types import Clause, Priority, ReferenceAudio, SpeechRequest, Timings, Voice
+from vivavoce.types import (
+    Clause,
+    Priority,
+    Recording,
+    ReferenceAudio,
+    SpeechRequest,
+    Timings,
+    Voice,
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +61,7 @@ class ServiceOptions:
     cache_bytes: int = 32 * 1024 * 1024
     voice_cache_max: int = 32
     voices_folder: Path | None = None
+    max_saved_voices: int = MAX_SAVED_VOICES
     idle_timeout_s: float = 0.0
     normalize: bool = True
     lexicon: Lexicon = field(default_factory=Lexicon)
@@ -80,22 +89,28 @@ class SpeechService:
             self.options.normalize, self.options.lexicon, self.options.max_input_chars
         )
         self._voices: VoiceLibrary | None = None
+        limit_s = self.options.limits.request_timeout_s
+        self.cloning = Cloning(engine, lambda: self.voices, self._abandoned, limit_s)
 
     @property
     def voices(self) -> VoiceLibrary:
         """The voice library (made when first asked for: engines know their names late)."""
         if self._voices is None:
-            folder, cache_max = self.options.voices_folder, self.options.voice_cache_max
-            self._voices = VoiceLibrary(self.engine, folder, cache_max)
+            chosen = self.options
+            self._voices = VoiceLibrary(
+                self.engine, chosen.voices_folder, chosen.voice_cache_max, chosen.max_saved_voices
+            )
         return self._voices
 
     async def start(self, *, preload: bool = True) -> None:
         """Load the engine and prove that it speaks. Raises SetupError, EngineError."""
         await asyncio.to_thread(warm_text_up)
+        await asyncio.to_thread(self.voices.saved)  # no request shall be the first to read them
         await self.lifecycle.start(preload=preload)
 
     async def close(self) -> None:
-        """Stop the engine's thread."""
+        """Stop the engine's thread, and what clones."""
+        await self.cloning.close()
         await self.lifecycle.close()
 
     def prepare(self, request: SpeechRequest) -> Prepared:
@@ -128,65 +143,63 @@ class SpeechService:
         finally:
             self.observer.finished(outcome.name(), timings, transport)
 
-    async def clone(self, reference: ReferenceAudio) -> Voice:
-        """A voice from a recording, remembered by the recording's content. Raises InvalidAudio."""
-        key = _reference_key(reference)
-        voice = self.voices.remembered(key)
-        if voice is None:
-            voice = await asyncio.to_thread(self.engine.clone, reference)
-            self.voices.remember(key, voice)
-        return voice
+    async def clone(self, reference: ReferenceAudio | Recording) -> Voice:
+        """A voice from a recording, for a caller who holds a slot; raises as ``Cloning.clone``."""
+        return await self.cloning.clone(reference)
 
-    async def save_voice(self, name: str, reference: ReferenceAudio, description: str) -> Voice:
+    async def save_voice(
+        self,
+        name: str,
+        reference: ReferenceAudio | Recording,
+        description: str = "",
+        consent: str = "",
+    ) -> Voice:
         """Clone a voice and keep it under a name. Takes a slot: cloning is work for the engine.
 
-        Raises Conflict, InputError, InvalidAudio, Unsupported.
+        Raises Conflict, TooManyVoices, InputError, InvalidAudio, Unsupported, Busy, Unavailable,
+        DeadlineExceeded, StorageError.
         """
         self.lifecycle.check_open()
         if not self.engine.info.capabilities.cloning:
             engine = self.engine.info.name
             raise Unsupported(f"The engine {engine!r} cannot clone voices.", param="voice")
-        self.voices.check_new(name)
-        async with self.admission.slot(Priority.BATCH), self._in_use():
-            voice = await self.clone(reference)
-        return self.voices.save(name, voice, description)
+        name = self.voices.check_new(name, description, consent)
+        limit_s = self.options.limits.request_timeout_s
+        async with self.admission.slot(Priority.BATCH, limit_s), self._in_use():
+            voice = replace(await self.clone(reference), description=description, consent=consent)
+            return await self.cloning.save(name, voice)
+
+    def _abandoned(self, ended: asyncio.Future[None]) -> None:
+        """Work on the engine goes on without its caller: so long nobody else gets its slot."""
+        self.admission.withhold(ended)
+        self.lifecycle.stay_until(ended)
 
     @asynccontextmanager
     async def _stream(self, ready: Prepared) -> AsyncIterator[SpeechStream]:
-        limit_s = self.options.limits.request_timeout_s
-        patience = asyncio.timeout(limit_s)
-        try:
-            async with patience, self._slotted(ready, patience) as stream:
-                try:
-                    yield stream
-                finally:
-                    stream.close()
-        except TimeoutError:
-            if patience.expired():
-                raise DeadlineExceeded(f"No slot within {limit_s:g} s.") from None
-            raise
-
-    @asynccontextmanager
-    async def _slotted(
-        self, ready: Prepared, patience: asyncio.Timeout
-    ) -> AsyncIterator[SpeechStream]:
-        """The stream of a request, with the slot it needs held around it.
-
-        Once it has that, ``patience`` ends: the stream has a deadline of its own.
-        """
+        """The stream of a request, with the slot it needs held around it."""
         key = key_of(ready, self.options.lexicon) if self.cache.max_entries else None
         kept = None if key is None else self.cache.get(key)
-        if kept is None:
-            async with self._engine_slot(ready) as clauses:
-                patience.reschedule(None)
-                yield await self._made(ready, clauses, key)
-            return
-        async with self.remembering.slot(ready.request.priority) as waited_s:
-            patience.reschedule(None)
+        async with AsyncExitStack() as held:
+            if kept is not None:
+                await held.enter_async_context(self._remembered_slot(ready))
+                source = cached_source(kept, self.engine.info.sample_rate_hz)
+                stream = self._speech_stream(ready, source, None)
+            else:
+                clauses = await held.enter_async_context(self._engine_slot(ready))
+                stream = await self._made(ready, clauses, key)
+            try:
+                yield stream
+            finally:
+                stream.close()
+
+    @asynccontextmanager
+    async def _remembered_slot(self, ready: Prepared) -> AsyncIterator[None]:
+        """A slot for sound that needs no engine."""
+        limit_s = self.options.limits.request_timeout_s
+        async with self.remembering.slot(ready.request.priority, limit_s) as waited_s:
             ready.timings.cached = True
             ready.timings.queue_ms = waited_s * 1000
-            source = cached_source(kept, self.engine.info.sample_rate_hz)
-            yield self._speech_stream(ready, source, None)
+            yield
 
     @asynccontextmanager
     async def _engine_slot(self, ready: Prepared) -> AsyncIterator[Iterator[Clause]]:
@@ -197,7 +210,9 @@ class SpeechService:
             nonlocal clauses
             clauses = await self._wording.clauses(ready)
 
-        async with self.admission.slot(ready.request.priority, read_text) as waited_s:
+        limit_s = self.options.limits.request_timeout_s
+        slot = self.admission.slot(ready.request.priority, limit_s, read_text)
+        async with slot as waited_s:
             began_s = time.monotonic()
             async with self._in_use():
                 ready.timings.queue_ms = (waited_s + time.monotonic() - began_s) * 1000
@@ -214,7 +229,16 @@ class SpeechService:
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncIterator[None]:
-        await self.lifecycle.enter()
+        """Use of the loaded engine. Raises DeadlineExceeded where loading takes too long."""
+        limit_s = self.options.limits.request_timeout_s
+        patience = asyncio.timeout(limit_s)
+        try:
+            async with patience:
+                await self.lifecycle.enter()
+        except TimeoutError:
+            if patience.expired():
+                raise DeadlineExceeded(f"The engine was not loaded within {limit_s:g} s.") from None
+            raise
         try:
             yield
         finally:
@@ -264,9 +288,3 @@ class _Ending:
         if self.stream is not None and self.stream.outcome is not None:
             return self.stream.outcome
         return "cancelled" if self.error is None else outcome_of(self.error)
-
-
-def _reference_key(reference: ReferenceAudio) -> str:
-    digest = hashlib.sha256(reference.samples.tobytes())
-    digest.update(f"{reference.sample_rate_hz}|{reference.transcript}".encode())
-    return digest.hexdigest()

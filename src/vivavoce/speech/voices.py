@@ -1,24 +1,32 @@
-"""Voices by name: the engine's own, saved clones on disk, and other servers' names for them.
+"""Voices by name: the engine's own, saved clones, and other servers' names for them.
 
-A saved voice is two files in the library's folder: ``NAME.json`` (what it is) and ``NAME.voice``
-(the engine's state). Both are written beside and renamed, so a crash leaves no half voice.
+Saved voices are entries of a store: what they are, and the engine's state. With a folder they last,
+and other processes may save and remove voices there, too: a voice in memory is used as long as its
+entry is the one that it was read from.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import re
-import tempfile
 import time
+import unicodedata
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vivavoce.engines.base import Engine
-from vivavoce.errors import Conflict, InputError, ModelFileError, NotFound, UnknownVoice
+from vivavoce.errors import (
+    Conflict,
+    InputError,
+    ModelFileError,
+    NotFound,
+    TooManyVoices,
+    UnknownVoice,
+)
+from vivavoce.speech.folder_store import FolderStore
+from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, folded, normal_name
+from vivavoce.speech.store import Description, MemoryStore, Store
 from vivavoce.types import Voice
 
 log = logging.getLogger(__name__)
@@ -29,21 +37,40 @@ OPENAI_VOICES = (
 )  # fmt: skip
 """The names OpenAI's clients know; every one of them speaks."""
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+SUFFIX = ".voice"
+MAX_DESCRIPTION_CHARS = 500
+MAX_CONSENT_CHARS = 500
+MAX_SAVED_VOICES = 1_000
+
+
+_LAID_OUT = "\n\t"
+_DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class VoiceLibrary:
     """Finds voices. ``folder`` None keeps saved voices in memory only.
 
     At most ``cache_max`` cloned voices are held in memory; others are read again when named.
+    ``write`` may be called from any thread, the rest from one.
     """
 
-    def __init__(self, engine: Engine, folder: Path | None, cache_max: int = 32) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        folder: Path | None,
+        cache_max: int = 32,
+        max_saved: int = MAX_SAVED_VOICES,
+    ) -> None:
         self._engine = engine
-        self._folder = None if folder is None else folder / engine.info.name
+        self._store: Store = MemoryStore()
+        if folder is not None:
+            self._store = FolderStore(folder / engine.info.name, SUFFIX, check_description)
+        self._max_saved = max_saved
         self._cache_max = max(cache_max, 1)
-        self._cache: OrderedDict[str, Voice] = OrderedDict()
-        self._unsaved: dict[str, Voice] = {}
+        self._cache: OrderedDict[tuple[str, str], Voice] = OrderedDict()
+        self._seen: tuple[object, tuple[Voice, ...]] = (None, ())
+        self._descriptions: Mapping[str, tuple[Description, Voice]] = {}
+        self._damaged: dict[str, tuple[str, ModelFileError]] = {}
         self.hits = 0
 
     @property
@@ -55,16 +82,20 @@ class VoiceLibrary:
         """The engine's voices, default first."""
         return self._engine.voices()
 
-    def saved(self) -> list[Voice]:
-        """Saved clones, by name, without their state."""
-        found = dict(self._unsaved)
-        if self._folder is not None and self._folder.is_dir():
-            for path in sorted(self._folder.glob("*.json")):
-                try:
-                    found[path.stem] = self._describe(path)
-                except ModelFileError as error:
-                    log.warning("a saved voice is left out", extra={"why": error.message})
-        return [found[name] for name in sorted(found)]
+    def saved(self) -> Sequence[Voice]:
+        """Saved clones, by name, without their state; the same object until one changes."""
+        listed = self._store.list()
+        before, voices = self._seen
+        if listed is not before:
+            damaged = {
+                name
+                for name, (version, _) in self._damaged.items()
+                if self._store.version(name) == version
+            }
+            described = self._describe_all(listed)
+            voices = tuple(voice for name, voice in described.items() if name not in damaged)
+            self._seen = listed, voices
+        return voices
 
     def aliases(self) -> dict[str, str]:
         """Other servers' voice names and the voice each stands for."""
@@ -73,7 +104,10 @@ class VoiceLibrary:
         return {name: named.get(name, default) for name in OPENAI_VOICES} | dict(named)
 
     def resolve(self, name: str | None) -> Voice:
-        """The voice of that name (None: the default), ready to speak. Raises UnknownVoice."""
+        """The voice of that name (None: the default), ready to speak.
+
+        Raises UnknownVoice, ModelFileError for one that is damaged, StorageError.
+        """
         if name is None or name == "":
             name = self._default_id()
         voice = self._find(name) or self._find(self.aliases().get(name, ""))
@@ -83,55 +117,69 @@ class VoiceLibrary:
 
     def names(self) -> list[str]:
         """Every name that resolves."""
-        own = [voice.id for voice in (*self.builtin(), *self.saved())]
-        return [*own, *(name for name in self.aliases() if name not in own)]
+        own = dict.fromkeys(voice.id for voice in (*self.builtin(), *self.saved()))
+        return list(own | dict.fromkeys(self.aliases()))
 
-    def save(self, name: str, voice: Voice, description: str = "") -> Voice:
-        """Keep a cloned voice under a name. Raises InputError, Conflict."""
-        self.check_new(name)
-        kept = replace(
-            voice, id=name, name=name, created_at_s=int(time.time()), description=description
-        )
-        if self._folder is None:
-            self._unsaved[name] = kept
-        else:
-            self._write(kept)
-        self._remember(name, kept)
+    def save(self, name: str, voice: Voice, description: str = "", consent: str = "") -> Voice:
+        """Keep a cloned voice under a name. Blocks while it is written.
+
+        Raises InputError, Conflict, TooManyVoices, StorageError, StorageFull.
+        """
+        name = self.check_new(name, description, consent)
+        kept = self.write(name, replace(voice, description=description, consent=consent))
+        self.remember_saved(kept)
         return kept
 
-    def check_new(self, name: str) -> None:
-        """Raise InputError for a name that cannot be, Conflict for one that is taken."""
-        if not NAME.fullmatch(name):
-            raise InputError(
-                "A voice name has 1 to 64 letters, digits, '_', '-' or '.', and starts with a"
-                " letter or digit.",
+    def write(self, name: str, voice: Voice) -> Voice:
+        """``save``, with what ``check_new`` has let pass, without remembering the voice."""
+        kept = replace(voice, id=name, name=name, created_at_s=int(time.time()))
+        about, state = description_of(kept), self._engine.voice_to_bytes(kept)
+        if not self._store.put_if_absent(name, about, state):
+            raise self._taken(name)
+        return replace(kept, version=self._store.version(name) or "")
+
+    def check_new(self, name: str, description: str = "", consent: str = "") -> str:
+        """The name as it will be kept.
+
+        Raises InputError for what cannot be, Conflict for a name that is taken, TooManyVoices.
+        """
+        name = checked_name(name)
+        _check_text(description, MAX_DESCRIPTION_CHARS, "description")
+        _check_text(consent, MAX_CONSENT_CHARS, "consent")
+        if folded(name) in map(folded, self.names()):
+            raise self._taken(name)
+        count = len(self._store.list())
+        if count >= self._max_saved:
+            raise TooManyVoices(
+                f"{count} voices are saved, and {self._max_saved} may be (max_saved_voices);"
+                " remove one first.",
                 param="name",
             )
-        if name in self.names():
-            raise Conflict(f"A voice named {name!r} exists already.", param="name")
+        return name
 
     def delete(self, name: str) -> None:
-        """Forget a saved voice. Raises NotFound, and InputError for a built-in one."""
+        """Forget a saved voice, or remove what is left of one. Blocks while it is removed.
+
+        Raises NotFound, StorageError, and InputError for a built-in voice.
+        """
+        name = normal_name(name)
         if any(voice.id == name for voice in self.builtin()):
             raise InputError(f"The voice {name!r} is built in.", param="voice")
-        if name not in {voice.id for voice in self.saved()}:
+        self._cache.pop(_saved_key(name), None)
+        if not self._store.delete(name):
             raise NotFound(f"No saved voice is named {name!r}.", param="voice")
-        self._cache.pop(name, None)
-        if self._unsaved.pop(name, None) is None and self._folder is not None:
-            (self._folder / f"{name}.json").unlink(missing_ok=True)
-            (self._folder / f"{name}.voice").unlink(missing_ok=True)
 
     def remembered(self, key: str) -> Voice | None:
-        """A voice from memory."""
-        voice = self._cache.get(key)
-        if voice is not None:
-            self._cache.move_to_end(key)
-            self.hits += 1
-        return voice
+        """A voice from memory, by a key of the caller's (a digest of the recording)."""
+        return self._from_cache(("recording", key))
 
     def remember(self, key: str, voice: Voice) -> None:
-        """Keep a cloned voice in memory under a key of the caller's (a hash of the recording)."""
-        self._remember(key, voice)
+        """Keep a cloned voice in memory under such a key."""
+        self._remember(("recording", key), voice)
+
+    def remember_saved(self, voice: Voice) -> None:
+        """Keep a voice that ``write`` returned in memory."""
+        self._remember(_saved_key(voice.id), voice)
 
     def clear_cache(self) -> int:
         """Forget cloned voices in memory; saved ones are read again. Returns how many."""
@@ -146,60 +194,124 @@ class VoiceLibrary:
         for voice in self.builtin():
             if voice.id == name:
                 return voice
-        if name in self._unsaved:
-            return self._unsaved[name]
-        if self._folder is None or not NAME.fullmatch(name):
+        if not 1 <= len(name) <= MAX_NAME_CHARS * 4:
             return None
-        return self.remembered(name) or self._read(name)
+        name = normal_name(name)
+        version = self._store.version(name)
+        if version is None:
+            return None
+        kept = self._cache.get(_saved_key(name))
+        if kept is not None and kept.version == version:
+            return self._from_cache(_saved_key(name))
+        return self._read(name, version)
 
-    def _read(self, name: str) -> Voice | None:
-        assert self._folder is not None
-        state = self._folder / f"{name}.voice"
-        if not state.is_file():
+    def _read(self, name: str, version: str) -> Voice | None:
+        known = self._damaged.get(name)
+        if known is not None and known[0] == version:
+            raise known[1]
+        blob = self._store.get(name)
+        if blob is None:
             return None
-        voice = replace(
-            self._describe(self._folder / f"{name}.json"),
-            data=self._engine.voice_from_bytes(state.read_bytes()),
-        )
-        self._remember(name, voice)
+        try:
+            state = self._engine.voice_from_bytes(blob.data)
+        except ModelFileError as error:
+            log.warning("a saved voice is left out", extra={"voice": name, "why": error.message})
+            self._damaged[name] = blob.version, error
+            self._seen = None, ()
+            raise
+        if self._damaged.pop(name, None) is not None:
+            self._seen = None, ()
+        described = _voice(self._engine.info.name, name, blob.about)
+        voice = replace(described, version=blob.version, data=state)
+        self.remember_saved(voice)
         return voice
 
-    def _describe(self, path: Path) -> Voice:
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            return Voice(
-                id=path.stem,
-                engine=self._engine.info.name,
-                name=path.stem,
-                languages=tuple(about["languages"]),
-                kind="cloned",
-                description=about["description"],
-                created_at_s=about["created_at_s"],
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ModelFileError(f"The saved voice {path.stem!r} is damaged: {error}") from error
-
-    def _write(self, voice: Voice) -> None:
-        assert self._folder is not None
-        self._folder.mkdir(parents=True, exist_ok=True)
-        about = {
-            "languages": voice.languages,
-            "description": voice.description,
-            "created_at_s": voice.created_at_s,
+    def _describe_all(self, listed: Mapping[str, Description]) -> Mapping[str, Voice]:
+        """Every entry as a voice; made anew only where its description is another object."""
+        engine, known = self._engine.info.name, self._descriptions
+        self._descriptions = {
+            name: known[name]
+            if name in known and known[name][0] is about
+            else (about, _voice(engine, name, about))
+            for name, about in listed.items()
         }
-        _write_whole(self._folder / f"{voice.id}.voice", self._engine.voice_to_bytes(voice))
-        _write_whole(self._folder / f"{voice.id}.json", json.dumps(about).encode())
+        return {name: voice for name, (_, voice) in self._descriptions.items()}
 
-    def _remember(self, key: str, voice: Voice) -> None:
+    def _taken(self, name: str) -> Conflict:
+        if folded(name) in map(folded, self.names()):
+            return Conflict(f"A voice named {name!r} exists already.", param="name")
+        return Conflict(
+            f"What is left of a damaged voice holds the name {name!r}; delete it first.",
+            param="name",
+        )
+
+    def _from_cache(self, key: tuple[str, str]) -> Voice | None:
+        voice = self._cache.get(key)
+        if voice is not None:
+            self._cache.move_to_end(key)
+            self.hits += 1
+        return voice
+
+    def _remember(self, key: tuple[str, str], voice: Voice) -> None:
         self._cache[key] = voice
         self._cache.move_to_end(key)
         while len(self._cache) > self._cache_max:
             self._cache.popitem(last=False)
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(path)
+def description_of(voice: Voice) -> Description:
+    """What a store keeps of a voice besides its state."""
+    about = {
+        "languages": list(voice.languages),
+        "description": voice.description,
+        "created_at_s": voice.created_at_s,
+    }
+    return about | ({"consent": voice.consent} if voice.consent else {})
+
+
+def _voice(engine: str, name: str, about: Description) -> Voice:
+    """A saved voice without its state."""
+    description: str = about["description"]
+    if len(description) > MAX_DESCRIPTION_CHARS:  # saved before there was a bound
+        description = description[: MAX_DESCRIPTION_CHARS - 1] + "…"
+    return Voice(
+        id=name,
+        engine=engine,
+        name=name,
+        languages=tuple(about["languages"]),
+        kind="cloned",
+        description=description,
+        created_at_s=about["created_at_s"],
+        consent=about.get("consent", ""),
+    )
+
+
+def check_description(about: Description) -> None:
+    """Raise ValueError for a description that is not one of a voice."""
+    languages, created_at_s = about.get("languages"), about.get("created_at_s")
+    if not isinstance(languages, list) or not all(isinstance(each, str) for each in languages):
+        raise ValueError("its languages are not a list of names")
+    if type(created_at_s) is not int or not 0 <= created_at_s < 2**53:
+        raise ValueError("the time at which it was made is not a number of seconds")
+    for key in ("description", "consent"):
+        if not isinstance(about.get(key, ""), str):
+            raise ValueError(f"its {key} is not a text")
+    if "description" not in about:
+        raise ValueError("it has no description")
+
+
+def _saved_key(name: str) -> tuple[str, str]:
+    return "saved", name
+
+
+def _check_text(text: str, most_chars: int, param: str) -> None:
+    if len(text) > most_chars:
+        raise InputError(
+            f"{param} has {len(text)} characters; at most {most_chars} are accepted.", param=param
+        )
+    for character in text:
+        control = unicodedata.category(character) in ("Cc", "Cs") and character not in _LAID_OUT
+        if control or character in _DIRECTIONS:
+            raise InputError(
+                f"{param} holds the control character U+{ord(character):04X}.", param=param
+            )

@@ -1,0 +1,1 @@
+"""Processes that work apart, and what they may do to each other: nothing."""

@@ -1,0 +1,147 @@
+"""SIGHUP in a process of its own: keys come and go while the server speaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.serving.conftest import PATIENCE_S, hear, settle
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from vivavoce.key_table import digest_of
+
+OWNER, ACME = "the key of the owner", "the key of acme"
+COMMAND = (sys.executable, "-c", "from vivavoce.cli.main import main; main()", "serve")
+
+
+def tables(*keys: str) -> str:
+    return "".join(
+        f'\n[[keys]]\nname = "key-{key.split()[-1]}"\nsha256 = "{digest_of(key).hex()}"\n'
+        for key in keys
+    )
+
+
+class Server:
+    """``vivavoce serve --config FILE``, and what it logs."""
+
+    def __init__(self, folder: Path, written: str) -> None:
+        self.file = folder / "settings.toml"
+        self.rewrite(written)
+        clean = {name: value for name, value in os.environ.items() if "VIVAVOCE" not in name}
+        self.process = subprocess.Popen(
+            [*COMMAND, "--config", str(self.file), "--port", "0"],
+            env=clean | {"LOG_FORMAT": "json", "VIVAVOCE_DATA_DIR": str(folder)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[dict[str, Any]] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        assert settle(lambda: bool(self.logged("listening")))
+        self.url = self.logged("listening")[0]["url"]
+        assert settle(lambda: self.status("", "/readyz") == 200)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(json.loads(line))
+
+    def logged(self, message: str) -> list[dict[str, Any]]:
+        return [line for line in self.lines if line["message"] == message]
+
+    def rewrite(self, written: str) -> None:
+        self.file.write_text(f"engine = 'fake'\n{written}")
+
+    def hang_up(self, message: str) -> dict[str, Any]:
+        """Send SIGHUP and wait for what the server says to it."""
+        before = len(self.logged(message))
+        self.process.send_signal(signal.SIGHUP)
+        assert settle(lambda: len(self.logged(message)) > before), self.lines
+        return self.logged(message)[-1]
+
+    def status(self, key: str, path: str = "/v1/models") -> int:
+        headers = {"X-API-Key": key} if key else {}
+        return httpx.get(self.url + path, headers=headers, trust_env=False).status_code
+
+    def end(self) -> int:
+        if self.process.poll() is None:
+            self.process.terminate()
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return code
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    live = Server(tmp_path, tables(OWNER, ACME))
+    yield live
+    assert live.end() == 0
+
+
+def test_a_key_that_is_removed_opens_nothing_from_then_on(server: Server) -> None:
+    assert (server.status(OWNER), server.status(ACME)) == (200, 200)
+    url = server.url.replace("http", "ws") + "/v1/audio/speech/ws"
+    with connect(url, proxy=None, additional_headers={"X-API-Key": ACME}) as connection:
+        connection.send('{"input": "Hi you."}')
+        assert hear(connection)[0][-1]["event"] == "done"
+        server.rewrite(tables(OWNER, "a new key"))
+        said = server.hang_up("keys read again")
+        assert (said["keys"], said["new"], said["removed"]) == (2, 1, 1)
+        connection.send('{"input": "Hi you."}')
+        assert hear(connection)[0][-1]["code"] == "invalid_api_key"
+        with pytest.raises(ConnectionClosed):
+            connection.recv(timeout=PATIENCE_S)
+    assert (server.status(OWNER), server.status(ACME)) == (200, 401)
+    assert server.status("a new key") == 200
+
+
+def test_a_broken_file_leaves_the_keys_as_they_are(server: Server) -> None:
+    for broken in ("[[keys]\n", "[[keys]]\nname = 'a'\n", "api_keys = ['']\n"):
+        server.rewrite(broken)
+        said = server.hang_up("the keys stay as they are")
+        assert said["level"] == "ERROR"
+        assert said["why"]
+        assert (server.status(OWNER), server.status(ACME), server.status("")) == (200, 200, 401)
+    server.file.unlink()
+    server.hang_up("the keys stay as they are")
+    assert server.status(ACME) == 200
+    server.rewrite(tables(OWNER))
+    server.hang_up("keys read again")
+    assert server.status(ACME) == 401
+
+
+def test_without_any_key_left_nobody_comes_in(server: Server) -> None:
+    server.rewrite("")
+    server.hang_up("no key is left: nobody can come in until there is one")
+    assert (server.status(OWNER), server.status("")) == (401, 401)
+    assert server.status("", "/livez") == 200
+    server.rewrite(tables(ACME))
+    server.hang_up("keys read again")
+    assert server.status(ACME) == 200
+
+
+def test_other_settings_wait_for_the_next_start_and_are_named(server: Server) -> None:
+    server.rewrite("max_input_chars = 7\ncapacity = 2\n" + tables(OWNER))
+    said = server.hang_up("these settings change at the next start")
+    assert said["settings"] == "capacity, max_input_chars"
+
+
+def test_a_server_that_gets_its_first_key_asks_for_it(tmp_path: Path) -> None:
+    server = Server(tmp_path, "")
+    assert server.status("") == 200
+    server.rewrite(tables(OWNER))
+    server.hang_up("keys read again")
+    assert (server.status(""), server.status(OWNER)) == (401, 200)
+    assert server.end() == 0
