@@ -95,14 +95,15 @@ class EmptyInput(InputError):
 
 
 class InputTooLong(InputError):
-    """The text is longer than the server takes."""
+    """The text is longer than the server takes, as it is written or (``spoken``) spoken."""
 
     code = "input_too_long"
 
-    def __init__(self, length: int, limit: int) -> None:
-        super().__init__(
-            f"The input has {length} characters; at most {limit} are accepted.", param="input"
-        )
+    def __init__(self, length: int, limit: int, *, spoken: bool = False) -> None:
+        have = f"has {length} characters"
+        if spoken:
+            have = f"grows to {length} characters or more where it is spoken"
+        super().__init__(f"The input {have}; at most {limit} are accepted.", param="input")
 
 
 class ContextOverflow(InputError):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,9 +35,11 @@ from vivavoce.errors import (
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
+from vivavoce.text import Lexicon
 from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, SpeechRequest, Timings, Utterance
 
 TEXT = "First comes this. Then there is that. And in the end, a third."
+SAID = SpeechRequest(TEXT)
 
 
 class Witness(SpeechObserver):
@@ -365,3 +370,156 @@ async def test_a_language_may_be_given_in_any_usual_form(language: str | None) -
         assert service.prepare(SpeechRequest("hello", language=language)).language == "en"
         with pytest.raises(Unsupported, match="it speaks en"):
             service.prepare(SpeechRequest("hallo", language="German"))
+
+
+# Remembered speech: slots and places of its own.
+
+
+async def test_remembered_speech_is_let_in_as_everything_else_is() -> None:
+    options = ServiceOptions(capacity=2, max_waiting=1)
+    async with serving(options) as service, AsyncExitStack() as open_:
+        await speak(service)
+        streams = [await open_.enter_async_context(service.open(SAID)) for _ in range(2)]
+        assert all(stream.timings.cached for stream in streams)
+        assert service.remembering.running == 2
+        waiting = asyncio.create_task(speak(service))
+        await until(lambda: service.remembering.waiting == 1)
+        with pytest.raises(Busy) as caught:
+            await speak(service)
+        assert caught.value.retry_after_ms > 0
+        assert service.admission.running == 0, "the engine's slots are for those who need it"
+        assert len(await speak(service, "Somebody live.")) > 0
+        await open_.aclose()
+        assert len(await waiting) > 0
+        assert (service.remembering.running, service.remembering.waiting) == (0, 0)
+        assert outcomes(service).count("rejected") == 1
+
+
+async def test_remembered_speech_leaves_its_slot_however_it_ends() -> None:
+    async with serving(ServiceOptions(capacity=1, max_waiting=0)) as service:
+        await speak(service)
+        for _ in range(3):
+            async with service.open(SAID) as stream:
+                await anext(stream)
+            assert service.remembering.running == 0
+        task = asyncio.create_task(hold(service, SAID))
+        await until(lambda: service.remembering.running == 1)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert service.remembering.running == 0
+        assert outcomes(service)[1:] == ["cancelled"] * 4
+
+
+async def test_waiting_for_remembered_speech_ends_with_the_requests_time() -> None:
+    limits = StreamLimits(request_timeout_s=0.2)
+    async with serving(ServiceOptions(capacity=1, limits=limits)) as service:
+        await speak(service, "Short.")
+        said = SpeechRequest("Short.")
+        async with service.open(said):
+            with pytest.raises(DeadlineExceeded, match="No slot"):
+                await chunks_of(service, said)
+
+
+async def hold(service: SpeechService, request: SpeechRequest) -> None:
+    async with service.open(request) as stream:
+        await anext(stream)
+        await asyncio.Event().wait()
+
+
+async def test_the_wait_for_a_slot_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the admission, which knows it; reading a text and loading are no waiting in a queue."""
+    asked: list[SpeechService] = []
+
+    @asynccontextmanager
+    async def waited(*_: Any) -> AsyncIterator[float]:
+        yield 1.25
+
+    async with serving() as service:
+        await speak(service)
+        for admission, text in ((service.remembering, TEXT), (service.admission, "Not yet.")):
+            monkeypatch.setattr(admission, "slot", waited)
+            async with service.open(SpeechRequest(text)) as stream:
+                assert stream.timings.queue_ms == pytest.approx(1_250, abs=1_000)
+                assert stream.timings.queue_ms >= 1_250
+            asked.append(service)
+    assert len(asked) == 2
+
+
+async def test_who_finds_a_slot_has_not_waited() -> None:
+    async with serving(ServiceOptions(capacity=1, cache_entries=0), step_ms=1) as service:
+        async with service.open(SAID) as first:
+            found_ms = first.timings.queue_ms
+            second = asyncio.create_task(queue_ms_of(service, "The next."))
+            await until(lambda: service.admission.waiting == 1)
+            await asyncio.sleep(0.1)
+        assert await second >= 100 + found_ms
+
+
+async def queue_ms_of(service: SpeechService, text: str) -> float:
+    async with service.open(SpeechRequest(text)) as stream:
+        return stream.timings.queue_ms
+
+
+# What a request brings along costs nobody anything for long.
+
+
+async def test_large_lexicons_leave_memory_flat() -> None:
+    """Half a megabyte each, and a word of sound in the cache."""
+    async with serving(ServiceOptions(cache_bytes=1 << 20)) as service:
+        tracemalloc.start()
+        try:
+            for number in range(12):
+                words = {f"w{number}x{n}": f"{n} spoken " * 40 for n in range(1_000)}
+                await speak(service, "Hi.", lexicon=words)
+            del words
+            gc.collect()
+            left_bytes = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert service.cache.stats.entries == 12
+        assert left_bytes < 3e6, "12 lexicons are 6 MB"
+
+
+async def test_the_servers_lexicon_costs_a_request_nothing() -> None:
+    entries = {f"word{number}": f"spoken {number}" for number in range(100_000)}
+    many = Lexicon(entries, max_entries=len(entries))
+    best_s = []
+    for lexicon in (Lexicon({"one": "won"}), many):
+        async with serving(ServiceOptions(lexicon=lexicon)) as service:
+            await speak(service, "Hi.")
+            taken_s = []
+            for _ in range(30):
+                began_s = time.perf_counter()
+                async with service.open(SpeechRequest("Hi.", lexicon={"a": "b"})) as stream:
+                    taken_s.append(time.perf_counter() - began_s)
+                    async for _ in stream:
+                        pass
+            best_s.append(min(taken_s))
+    assert best_s[1] < 3 * best_s[0] + 2e-3
+
+
+async def test_a_clone_that_takes_too_long_is_not_said_to_be_a_slot_that_did() -> None:
+    reference = ReferenceAudio(tone(0.5, 16_000), 16_000)
+    limits = StreamLimits(request_timeout_s=0.2)
+    async with serving(ServiceOptions(limits=limits)) as service:
+        clone = service.engine.clone
+
+        def slowly(given: ReferenceAudio) -> Any:
+            time.sleep(0.4)
+            return clone(given)
+
+        service.engine.clone = slowly  # type: ignore[method-assign]
+        with pytest.raises(DeadlineExceeded, match="Cloning"):
+            await speak(service, reference=reference)
+
+
+async def test_an_engine_that_loads_too_long_is_not_said_to_be_a_slot_that_does() -> None:
+    options = ServiceOptions(limits=StreamLimits(request_timeout_s=0.1))
+    service = SpeechService(FakeEngine(FakeOptions(load_ms=500)), options, Witness())
+    await service.start(preload=False)
+    try:
+        with pytest.raises(DeadlineExceeded, match="not loaded within"):
+            await speak(service)
+        assert (service.admission.running, outcomes(service)) == (0, ["deadline"])
+    finally:
+        await service.close()

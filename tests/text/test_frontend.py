@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, InputTooLong
 from vivavoce.text.frontend import Frontend, TextOptions, clauses, is_speakable
 from vivavoce.text.lexicon import Lexicon
 from vivavoce.text.neutralise import defuse, neutralise
@@ -280,3 +280,84 @@ def test_ssml_gives_clauses_or_an_input_error(text: str) -> None:
         read(text, SSML)
     except InputError as error:
         assert error.param == "input"
+
+
+def size(clause: Clause) -> int:
+    return sum(max(len(span.text), len(span.ipa or "")) for span in clause.spans)
+
+
+GROWING = {
+    "a lexicon entry": ("a word and a word " * 100, {"lexicon": Lexicon({"a": "grown " * 80})}),
+    "a pronunciation": ("a word and a word " * 100, {"lexicon": Lexicon({"a": f"/{'ə' * 400}/"})}),
+    "numbers": ("777777777777 " * 400, {}),
+    "one number": ("9" * 5_000, {}),
+    "units": ("5°C and 3 km and 7 % " * 100, {}),
+    "say-as": (f'<say-as interpret-as="characters">{"w7!" * 2_000}</say-as>', {"ssml": True}),
+    "many say-as": ('<say-as interpret-as="digits">777777</say-as> ' * 200, {"ssml": True}),
+    "a telephone": (f'<say-as interpret-as="telephone">{"5" * 900}</say-as>', {"ssml": True}),
+    "an alias": (f'<sub alias="{"7 km " * 400}">x</sub>', {"ssml": True}),
+    "phonemes": (f'<phoneme ph="{"ə" * 300}">x</phoneme>' * 50, {"ssml": True}),
+}
+
+
+@pytest.mark.parametrize("what", GROWING)
+def test_no_clause_is_longer_than_a_clause_whatever_it_grows_from(what: str) -> None:
+    text, how = GROWING[what]
+    found = list(clauses(text, TextOptions("en", **how)))
+    assert len(found) > 2
+    assert max(map(size, found)) <= 300
+    assert all(any(is_speakable(span.ipa or span.text) for span in c.spans) for c in found)
+
+
+def test_what_grew_is_spoken_whole_and_keeps_its_source_and_its_end() -> None:
+    options = TextOptions(lexicon=Lexicon({"x": "grown, " * 60 + "end"}))
+    before, *grown, after = read("Before. One x more! Then.", options)
+    assert (before.text, after.text) == ("Before.", "Then.")
+    assert " ".join(c.text for c in grown) == f"One {'grown, ' * 60}end more!"
+    assert [c.source for c in grown] == ["One x more!", *[""] * (len(grown) - 1)]
+    assert [c.end for c in grown] == [*["clause"] * (len(grown) - 1), "sentence"]
+
+
+def test_the_pause_stands_after_the_last_of_what_grew() -> None:
+    text = f'<say-as interpret-as="digits">{"7" * 300}</say-as><break time="2s"/>Next.'
+    found = read(text, SSML)
+    assert [clause.pause_ms for clause in found] == [*[None] * (len(found) - 2), 2_000, None]
+    assert len(found) > 4
+
+
+def test_the_first_clause_of_what_grows_is_made_before_the_rest() -> None:
+    normalised: list[str] = []
+
+    def spy(text: str, language: str | None) -> str:
+        normalised.append(text)
+        return text
+
+    options = TextOptions(lexicon=Lexicon({"a": "grown " * 80}))
+    lazily = clauses("a and a and a and a and a and a", options, normalise=spy)
+    next(lazily)
+    assert sum(map(len, normalised)) < 1_000
+
+
+def test_a_text_that_grows_beyond_its_limit_says_so() -> None:
+    limited = TextOptions(max_spoken_chars=1_000, lexicon=Lexicon({"a": "grown " * 80}))
+    lazily = clauses("Fine. a a a a", limited, normalise=same)
+    assert next(lazily).text == "Fine."
+    with pytest.raises(InputTooLong, match="at most 1000") as caught:
+        list(lazily)
+    assert (caught.value.param, caught.value.code) == ("input", "input_too_long")
+    assert "spoken" in caught.value.message
+
+
+def test_exactly_the_limit_is_let_through() -> None:
+    text = "Fine. Five. "
+    assert len(texts(read(text, TextOptions(max_spoken_chars=10)))) == 2
+    with pytest.raises(InputTooLong):
+        read(text, TextOptions(max_spoken_chars=9))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=400) | WORDS, st.booleans())
+def test_clauses_stay_short(text: str, normalize: bool) -> None:
+    words = Lexicon({"hello": "/həloʊ/", "there": "here and there " * 30, "e": "é" * 400})
+    options = TextOptions("en", normalize=normalize, lexicon=words)
+    assert all(0 < size(clause) <= 300 for clause in clauses(text, options))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from vivavoce.errors import InputError, SettingsError
-from vivavoce.text.lexicon import Lexicon
+from vivavoce.text.lexicon import MAX_FILE_ENTRIES, Lexicon, check_count, entries_digest
 from vivavoce.types import Span
 
 
@@ -146,3 +149,83 @@ def test_a_large_file_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "large.tsv"
     path.write_text("".join(f"word{n}\tspoken {n}\n" for n in range(5_000)), encoding="utf-8")
     assert Lexicon.load(path).apply("word4321")[0].text == "spoken 4321"
+
+
+@cache
+def many(start: str) -> Lexicon:
+    words = {f"{start} {number}": f"spoken {number}" for number in range(MAX_FILE_ENTRIES)}
+    return Lexicon(words, max_entries=MAX_FILE_ENTRIES)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The quickest of some runs."""
+    best = float("inf")
+    for _ in range(20):
+        began_s = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - began_s)
+    return best
+
+
+@pytest.mark.parametrize("start", ["word", ""])
+def test_a_hundred_thousand_entries_cost_a_text_what_one_costs(start: str) -> None:
+    """Also where all of them begin with the same word. A tenth of a millisecond against hours."""
+    large, small = many(start), Lexicon({f"{start} 7": "spoken 7", "other": "one"})
+    text = "word 7 and word 99999 and a word of another kind. " * 5
+    assert "spoken 7 and" in large.apply(text)[0].text
+    assert seconds(lambda: large.apply(text)) < 20 * seconds(lambda: small.apply(text)) + 1e-3
+
+
+def test_merging_copies_nothing() -> None:
+    large, small = many("word"), Lexicon({"word 7": "spoken 7"})
+    own = {"word 9": "mine", "and": "und"}
+    merged = large.merged(own)
+    assert merged["word 9"] == "mine"
+    assert merged["word 10"] == "spoken 10"
+    assert seconds(lambda: large.merged(own)) < 20 * seconds(lambda: small.merged(own)) + 1e-3
+    assert seconds(lambda: merged.digest) < 1e-3
+
+
+def test_a_digest_stands_for_the_entries_and_their_order_of_sources() -> None:
+    one, two = {"a": "b", "c": "d"}, {"a": "x"}
+    assert Lexicon(one).digest == Lexicon(dict(reversed(one.items()))).digest
+    digests = {
+        Lexicon().digest,
+        Lexicon(one).digest,
+        Lexicon(two).digest,
+        Lexicon(one).merged(two).digest,
+        Lexicon(two).merged(one).digest,
+        Lexicon({"a": "b", "c": "e"}).digest,
+        Lexicon({"ab": "c"}).digest,
+        Lexicon({"a": "bc"}).digest,
+    }
+    assert len(digests) == 8
+    assert {len(digest) for digest in digests} == {32}
+    assert Lexicon(one).merged({}).digest == Lexicon(one).digest
+
+
+def test_entries_are_digested_as_they_are_written() -> None:
+    assert entries_digest({"a": "b", "c": "d"}) == entries_digest({"c": "d", "a": "b"})
+    assert entries_digest({"a": "b"}) != entries_digest({"a": "c"})
+    assert entries_digest({"\ud800": "x"}) != entries_digest({"?": "x"})
+    assert entries_digest(Lexicon({"a": "b"})) == Lexicon({"a": "b"}).digest
+    for wrong in ({"a": 5}, {5: "a"}, {"a": ["b"]}):
+        with pytest.raises(InputError) as caught:
+            entries_digest(wrong)  # type: ignore[arg-type]
+        assert caught.value.param == "lexicon"
+
+
+def test_the_growth_is_that_of_the_worst_entry() -> None:
+    assert Lexicon().growth == 1.0
+    assert Lexicon({"ab": "x", "abc": "y" * 12}).growth == 4.0
+    assert Lexicon({"abcd": "x"}).growth == 1.0
+    assert Lexicon({"a": "777"}).growth > 20, "digits are spoken out, too"
+    assert Lexicon({"a": "bb"}).merged({"c": "ddd"}).growth == 3.0
+
+
+def test_too_many_entries_are_refused_before_they_are_read() -> None:
+    check_count({str(number): "x" for number in range(1_000)})
+    with pytest.raises(InputError) as caught:
+        check_count({str(number): "x" for number in range(1_001)})
+    assert caught.value.param == "lexicon"
+    check_count(many("word"))

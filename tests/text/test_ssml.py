@@ -154,3 +154,10 @@ def test_breaks_together_are_bounded() -> None:
     assert len(parse_ssml("a" + one * 12)) == 13
     with pytest.raises(InputError, match="120 s together"):
         parse_ssml("a" + one * 13)
+
+
+@pytest.mark.parametrize("inner, ph", [("x" * 301, "ə"), ("x", "ə" * 301)])
+def test_a_phoneme_is_no_way_to_bring_a_text(inner: str, ph: str) -> None:
+    parse_ssml(f'<phoneme ph="{ph[:300]}">{inner[:300]}</phoneme>')
+    with pytest.raises(InputError, match="longer than 300"):
+        parse_ssml(f'<phoneme ph="{ph}">{inner}</phoneme>')

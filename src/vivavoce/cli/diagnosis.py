@@ -95,9 +95,9 @@ def accelerators() -> list[Finding]:
     """What ONNX Runtime and torch could compute on, where they are installed."""
     found = []
     if find_spec("onnxruntime") is not None:
-        import onnxruntime
+        from vivavoce.runtime.onnx import onnx_runtime
 
-        providers = onnxruntime.get_available_providers()
+        providers = onnx_runtime().get_available_providers()
         facts = {"version": version_of("onnxruntime"), "providers": providers}
         found.append(Finding("ONNX Runtime", "ok", ", ".join(providers), facts))
     if find_spec("torch") is not None:

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from vivavoce.audio.containers import ENCODINGS, find_encoding, wav_header
+from vivavoce.audio.containers import ENCODINGS, find_encoding
 from vivavoce.errors import InputError, MissingExtra, PlaybackError
-from vivavoce.speech.delivery import Delivery, delivered_format
+from vivavoce.speech.delivery import delivered_format
+from vivavoce.speech.sound_file import SoundFile
 from vivavoce.types import AudioChunk, AudioFormat
 
 if TYPE_CHECKING:
     from vivavoce.audio.play import Sink as PlayerSink
 
 STDOUT = "-"
-WAV_HEADER_BYTES = 44
 
 
 class Sink(Protocol):
@@ -32,36 +32,22 @@ class Sink(Protocol):
 
 
 class FileSink:
-    """Encodes into an open file; a WAV file that can be rewound gets its true sizes at the end."""
+    """Encodes into an open file, in the caller's thread: the service's event loop is in another."""
 
     def __init__(self, file: BinaryIO, source_hz: int, target: AudioFormat) -> None:
-        self._file = file
-        self._target = target
-        self._delivery = Delivery(source_hz, target)
-        self._written_bytes = 0
+        self._sound = SoundFile(file, source_hz, target)
 
     def push(self, chunk: AudioChunk) -> None:
-        """Write what the encoder gives; flushed, so that a reader hears it at once."""
-        self._write(self._delivery.push(chunk.samples))
+        """Write what the encoder gives."""
+        self._sound.push(chunk.samples)
 
     def finish(self) -> None:
-        """Write the rest and the sizes."""
-        self._write(self._delivery.finish())
-        if self._target.encoding == "wav" and self._file.seekable():
-            self._file.seek(0)
-            data_bytes = self._written_bytes - WAV_HEADER_BYTES
-            self._file.write(wav_header(self._target.sample_rate_hz, data_bytes))
-            self._file.flush()
+        """Write the rest; a WAV file that can be rewound gets its true sizes."""
+        self._sound.finish()
 
     def close(self) -> None:
         """Give up what is unfinished. Idempotent."""
-        self._delivery.close()
-
-    def _write(self, data: bytes) -> None:
-        if data:
-            self._file.write(data)
-            self._file.flush()
-            self._written_bytes += len(data)
+        self._sound.close()
 
 
 @contextmanager

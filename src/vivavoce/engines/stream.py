@@ -22,8 +22,8 @@ from vivavoce.engines.base import Produced
 from vivavoce.errors import SlowConsumer, VivavoceError
 from vivavoce.types import FinishReason, Utterance
 
-MAX_BUFFERED_BYTES = 16 * 1024 * 1024
-"""Sound that one utterance may have waiting for its consumer: three minutes at 22,050 Hz."""
+MAX_BUFFERED_BYTES = 14 * 1024 * 1024
+"""Sound that one utterance may have waiting for its consumer: 150 s at 24,000 Hz."""
 
 
 class Owner(Protocol):
@@ -58,6 +58,11 @@ class UtteranceStream:
     def finished(self) -> bool:
         """Whether the engine has produced all it will."""
         return self.finish_reason is not None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Sound that was produced and not taken yet."""
+        return self._buffered_bytes
 
     def __aiter__(self) -> UtteranceStream:
         return self

@@ -1,1 +1,1 @@
-"""The machine room: processes that work apart. No engine's name is in it."""
+"""The machine room: libraries set up and processes that work apart. No engine's name is in it."""

@@ -36,9 +36,11 @@ from vivavoce.serving.openapi import install_openapi
 from vivavoce.serving.origins import HostRule, OriginRule
 from vivavoce.serving.playing import make_playing
 from vivavoce.serving.problems import install_problem_handlers
+from vivavoce.serving.rejects import RejectTimes
 from vivavoce.serving.request_ids import RequestIds
 from vivavoce.settings import Settings
 from vivavoce.speech.delivery import delivered_format, delivering
+from vivavoce.speech.encoding import start_threads
 from vivavoce.speech.service import SpeechService
 
 log = logging.getLogger(__name__)
@@ -99,6 +101,7 @@ def _add_middleware(app: FastAPI, context: ServerContext) -> None:
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
         )
+    app.add_middleware(RejectTimes, observer=context.service.observer)
     app.add_middleware(RequestIds, in_flight=context.in_flight)
 
 
@@ -133,7 +136,8 @@ def _stay_and_say_so(error: Exception) -> None:
 
 
 def _warm_up() -> None:
-    """Load the codecs and the resampler now, so that the first request need not."""
+    """Load the codecs and the resampler and begin their threads; the first request need not."""
+    start_threads()
     sound = np.zeros(WARM_UP_HZ // 10, np.float32)
     for encoding in ("mp3", "opus", "pcm"):
         target = delivered_format(encoding, WARM_UP_HZ // 2, WARM_UP_HZ)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 import logging
 import math
+import time
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,7 @@ from vivavoce.serving.connections import (
     reset,
 )
 from vivavoce.serving.problems import problem_bytes
+from vivavoce.serving.rejects import BODY_ENDED
 
 log = logging.getLogger(__name__)
 
@@ -209,7 +211,8 @@ class HttpConnection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is whole; how long it takes to be refused counts from now."""
+        self.scope["extensions"][BODY_ENDED] = time.monotonic()  # type: ignore[assignment]
         answered = self.cycle is None or self.cycle.response_complete
         self._begin(Stage.IDLE if answered else Stage.ANSWER)
         super().on_message_complete()

@@ -83,6 +83,11 @@ class PrometheusObserver(SpeechObserver):
         self._running.set(running)
         self._waiting.set(waiting)
 
+    def remembering(self, running: int, waiting: int) -> None:
+        """Slots and queue of remembered speech."""
+        self._remembered_running.set(running)
+        self._remembered_waiting.set(waiting)
+
     def first_audio(self, timings: Timings) -> None:
         """Queue and first sound."""
         self._queue.observe(timings.queue_ms / 1000)
@@ -96,6 +101,10 @@ class PrometheusObserver(SpeechObserver):
     def underrun(self) -> None:
         """A chunk that came too late."""
         self._underruns.inc()
+
+    def rejected(self, spent_s: float) -> None:
+        """A request that was turned away."""
+        self._rejects.observe(spent_s)
 
     def finished(self, outcome: Outcome, timings: Timings, transport: str) -> None:
         """The sums of one request, also for its caller's key."""
@@ -130,6 +139,12 @@ class PrometheusObserver(SpeechObserver):
         )
         self._running = Gauge("tts_requests_running", "Requests in slots.", registry=own)
         self._waiting = Gauge("tts_requests_waiting", "Requests in the queue.", registry=own)
+        self._remembered_running = Gauge(
+            "tts_remembered_running", "Remembered speech on its way.", registry=own
+        )
+        self._remembered_waiting = Gauge(
+            "tts_remembered_waiting", "Remembered speech in its queue.", registry=own
+        )
         self._buffer = Gauge(
             "tts_stream_buffer_bytes", "Sound that waits for its consumers.", registry=own
         )
@@ -149,6 +164,9 @@ class PrometheusObserver(SpeechObserver):
         self._gap = self._histogram("tts_chunk_gap_seconds", "Between two chunks.", SHORT_S)
         self._release = self._histogram(
             "tts_cancel_to_release_seconds", "Hang-up to the engine's slot being free.", SHORT_S
+        )
+        self._rejects = self._histogram(
+            "tts_reject_seconds", "End of a body to the end of its 429.", SHORT_S
         )
         self._factor = self._histogram(
             "tts_realtime_factor", "Time spent per second of sound.", FACTORS

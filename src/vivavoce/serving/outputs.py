@@ -5,13 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO
 from unicodedata import category
 
-from vivavoce.audio.containers import ENCODINGS
+from vivavoce.audio.containers import ENCODINGS, Encoder
 from vivavoce.errors import InputError, SettingsError, SetupError
+from vivavoce.speech.delivery import delivered_format
+from vivavoce.speech.sound_file import SoundFile
+from vivavoce.types import Samples
 
 MAX_NAME_BYTES = 255
+SPOOL_BYTES = 8 * 1024 * 1024
 _DECEIVING = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 """Unicode's categories of controls, format characters (the bidirectional ones are among them), line
 and paragraph separators, halves of pairs."""
@@ -74,22 +83,60 @@ def encoding_of(path: Path) -> str:
     return ending
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Put a file under its name when it is whole; a link there is replaced, never followed.
+class OutputFile(Encoder):
+    """One stream's sound on its way into a file, which stands under its name once it is whole.
 
-    Raises SetupError where it cannot be written.
+    A link there is replaced, never followed. What is encoded waits in memory up to ``SPOOL_BYTES``
+    and then in a temporary file without a name. Use it in threads. Raises SetupError where it
+    cannot be written; ``wanted`` is asked last, and where it says no nothing is.
     """
-    part = path.with_name(f".{os.getpid()}-{next(_COUNT)}.part")
-    try:
+
+    def __init__(
+        self, path: Path, source_hz: int, encoding: str, wanted: Callable[[], bool]
+    ) -> None:
+        self._path = path
+        self._wanted = wanted
+        self._spool: IO[bytes] = SpooledTemporaryFile(SPOOL_BYTES)  # noqa: SIM115 - close() does
+        target = delivered_format(encoding, None, source_hz)
+        self._sound = SoundFile(self._spool, source_hz, target)
+
+    def push(self, samples: Samples) -> bytes:
+        """Take sound; returns nothing."""
+        with self._said():
+            return self._sound.push(samples)
+
+    def finish(self) -> bytes:
+        """Put the file under its name."""
+        with self._said():
+            self._sound.finish()
+            if self._wanted():
+                self._spool.seek(0)
+                self._put()
+        self.close()
+        return b""
+
+    def close(self) -> None:
+        """Give it up. Idempotent."""
+        self._sound.close()
+        self._spool.close()
+
+    def _put(self) -> None:
+        part = self._path.with_name(f".{os.getpid()}-{next(_COUNT)}.part")
         try:
             with part.open("xb") as file:
-                file.write(data)
-            part.replace(path)
+                shutil.copyfileobj(self._spool, file)
+            part.replace(self._path)
         finally:
             part.unlink(missing_ok=True)
-    except OSError as error:
-        why = error.strerror or type(error).__name__
-        raise SetupError(f"{path.name} cannot be written: {why}.", param="output") from error
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            name = self._path.name
+            raise SetupError(f"{name} cannot be written: {why}.", param="output") from error
 
 
 def _check_parts(name: str) -> None:

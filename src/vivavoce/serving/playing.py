@@ -6,23 +6,22 @@ import asyncio
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
-
-import numpy as np
 
 from vivavoce.audio.play import NullSink, Player, Sink
 from vivavoce.audio.play_queue import PlaybackQueue, Turn
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.serving.callers import opened
 from vivavoce.serving.drain import InFlight
-from vivavoce.serving.outputs import OutputFolder, write_whole
+from vivavoce.serving.outputs import OutputFile, OutputFolder
 from vivavoce.settings import Settings
-from vivavoce.speech.delivery import encode_whole
+from vivavoce.speech.encoding import ThreadedEncoder, threads_for
 from vivavoce.speech.service import SpeechService
 from vivavoce.speech.stream import SpeechStream
-from vivavoce.types import Samples, SpeechRequest, Timings
+from vivavoce.types import SpeechRequest, Timings
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +68,6 @@ class Play:
     task: asyncio.Task[None] | None = None
     playback_ms: float | None = None
     answered: bool = False
-    spoken: list[Samples] = field(default_factory=list)
 
     @property
     def state(self) -> State:
@@ -146,22 +144,26 @@ class Playing:
 
     async def _speak(self, play: Play) -> None:
         order, turn = play.order, play.turn
+        file: ThreadedEncoder | None = None
         with self._in_flight.one():
             try:
                 async with opened(self._service, order.request, "play") as stream:
                     play.stream = stream
+                    file = _file_of(play, stream)
                     async for chunk in stream:
                         turn.push(chunk)
-                        if order.output is not None:
-                            play.spoken.append(chunk.samples)
+                        if file is not None:
+                            await file.push(chunk.samples)
                         if not play.started.done():
                             play.started.set_result(None)
                         await asyncio.sleep(0)  # remembered sound never waits for anything
+                turn.finish()
+                if file is not None:
+                    await file.finish()
             finally:
                 turn.finish()
-            if order.output is not None:
-                rate_hz = stream.sample_rate_hz
-                await asyncio.to_thread(_write, play, rate_hz)
+                if file is not None:
+                    file.close()
 
     async def _wait(self, play: Play) -> None:
         """Raises what its synthesis raised, and PlaybackError."""
@@ -182,7 +184,6 @@ class Playing:
     def _spoken(self, play: Play, task: asyncio.Task[None]) -> None:
         """Its synthesis ended; somebody may no longer wait for it."""
         self._plays.pop(play.turn, None)
-        play.spoken.clear()
         error = None if task.cancelled() else task.exception()
         if isinstance(error, VivavoceError):
             log.warning("not spoken whole", extra={"code": error.code, "why": error.message})
@@ -225,11 +226,16 @@ def check_playback(settings: Settings) -> None:
         sink.stop()
 
 
-def _write(play: Play, sample_rate_hz: int) -> None:
-    """In a thread, which goes on where the play is ended meanwhile."""
-    order = play.order
-    assert order.output is not None
-    samples = np.concatenate([np.zeros(0, np.float32), *play.spoken])
-    data = encode_whole(samples, sample_rate_hz, order.encoding)
-    if not play.turn.dropped:
-        write_whole(order.output, data)
+def _file_of(play: Play, stream: SpeechStream) -> ThreadedEncoder | None:
+    """The file that the order wants, written in threads as its sound comes."""
+    order, turn = play.order, play.turn
+    if order.output is None:
+        return None
+    make = partial(
+        OutputFile,
+        order.output,
+        stream.sample_rate_hz,
+        order.encoding,
+        lambda: not turn.dropped,
+    )
+    return ThreadedEncoder(make, threads_for(remembered=stream.timings.cached))

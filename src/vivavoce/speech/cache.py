@@ -1,28 +1,38 @@
 """Speech that was spoken before: the least recently used of it is forgotten first.
 
-The key is everything that alters the sound. What is kept is int16 at the engine's rate, before
-resampling and encoding, so one entry serves every format.
+The key is a digest of everything that alters the sound. What is kept is int16 at the engine's
+rate, before resampling and encoding, so one entry serves every format.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from vivavoce.types import SpeechRequest, Voice
 
-from vivavoce.types import Samples, SpeechRequest, Voice
+if TYPE_CHECKING:
+    from vivavoce.audio.pcm import Int16Samples
 
-Key = Hashable
+Key: TypeAlias = bytes
+
+ENTRY_BYTES = 512
+"""What an entry takes besides its sound: its key, the array's own, its place in the dictionary."""
+
+LARGEST_SHARE = 4
+"""One entry takes at most this part of the cache: it may not push out all the others."""
 
 
 def cache_key(
-    request: SpeechRequest, voice: Voice, language: str | None, lexicon: frozenset[tuple[str, str]]
+    request: SpeechRequest, voice: Voice, language: str | None, lexicon_digest: bytes
 ) -> Key:
-    """Everything that alters the sound; format, rate and chunking do not."""
-    return (
+    """32 bytes for everything that alters the sound; format, rate and chunking do not.
+
+    ``lexicon_digest`` stands for every entry that applies, the server's and the request's own.
+    """
+    alters = (
         voice.engine,
         voice.id,
         voice.created_at_s,
@@ -34,14 +44,15 @@ def cache_key(
         request.sampling,
         request.normalize,
         request.ssml,
-        lexicon,
-        frozenset(request.options.items()),
+        lexicon_digest,
+        sorted((name, repr(value)) for name, value in request.options.items()),
     )
+    return hashlib.sha256(repr(alters).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """How full the cache is and how often it helped."""
+    """How full the cache is, all included, and how often it helped."""
 
     entries: int
     size_bytes: int
@@ -49,12 +60,12 @@ class CacheStats:
 
 
 class AudioCache:
-    """Bounded in entries and in bytes; 0 entries switches it off."""
+    """Bounded in entries and in bytes, keys and overhead included; 0 entries switches it off."""
 
     def __init__(self, max_entries: int, max_bytes: int) -> None:
         self.max_entries = max_entries
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[Key, NDArray[np.int16]] = OrderedDict()
+        self._entries: OrderedDict[Key, Int16Samples] = OrderedDict()
         self._size_bytes = 0
         self._hits = 0
 
@@ -63,22 +74,30 @@ class AudioCache:
         """A snapshot."""
         return CacheStats(len(self._entries), self._size_bytes, self._hits)
 
-    def get(self, key: Key) -> Samples | None:
-        """The sound kept under a key, float32, or None."""
+    @property
+    def max_sound_bytes(self) -> int:
+        """The longest sound that is kept, in bytes of int16; 0 where nothing is."""
+        if self.max_entries == 0:
+            return 0
+        return max(self._max_bytes // LARGEST_SHARE - ENTRY_BYTES, 0)
+
+    def get(self, key: Key) -> Int16Samples | None:
+        """The sound kept under a key, int16 (n,), or None. It must not be written to."""
         pcm = self._entries.get(key)
         if pcm is None:
             return None
         self._entries.move_to_end(key)
         self._hits += 1
-        return pcm.astype(np.float32) / np.float32(32768.0)
+        return pcm
 
-    def put(self, key: Key, pcm: NDArray[np.int16]) -> None:
-        """Keep sound, forgetting older entries; too large a piece is not kept at all."""
-        if self.max_entries == 0 or pcm.nbytes > self._max_bytes // 4:
+    def put(self, key: Key, pcm: Int16Samples) -> None:
+        """Keep sound, int16 (n,), forgetting older entries; too large a piece is not kept."""
+        if self.max_entries == 0 or pcm.nbytes > self.max_sound_bytes:
             return
         self._drop(key)
+        pcm.flags.writeable = False
         self._entries[key] = pcm
-        self._size_bytes += pcm.nbytes
+        self._size_bytes += pcm.nbytes + ENTRY_BYTES
         while len(self._entries) > self.max_entries or self._size_bytes > self._max_bytes:
             self._drop(next(iter(self._entries)))
 
@@ -92,4 +111,4 @@ class AudioCache:
     def _drop(self, key: Key) -> None:
         pcm = self._entries.pop(key, None)
         if pcm is not None:
-            self._size_bytes -= pcm.nbytes
+            self._size_bytes -= pcm.nbytes + ENTRY_BYTES

@@ -23,6 +23,9 @@ class SpeechObserver:
     def waiting(self, running: int, waiting: int) -> None:
         """Requests in slots and in the queue changed."""
 
+    def remembering(self, running: int, waiting: int) -> None:
+        """The same for those whose speech is remembered."""
+
     def first_audio(self, timings: Timings) -> None:
         """A request's first sound left the service."""
 
@@ -31,6 +34,9 @@ class SpeechObserver:
 
     def underrun(self) -> None:
         """A chunk came after the caller's playback had run dry."""
+
+    def rejected(self, spent_s: float) -> None:
+        """A request was turned away, its whole answer ``spent_s`` after the end of its body."""
 
     def finished(self, outcome: Outcome, timings: Timings, transport: str) -> None:
         """A request ended."""

@@ -23,6 +23,10 @@ from vivavoce.types import Clause, Samples, Timings, Utterance
 LOOK_AHEAD = 2
 """Clauses open at once: the one being delivered and the next."""
 
+LOOK_AHEAD_BYTES = 2 * 1024 * 1024
+"""While more sound than this waits, the next clause does too: 20 s at 24,000 Hz are ahead enough,
+and what one stream holds is bounded."""
+
 OWN_LIMITS = frozenset({"max_frames", "max_codes"})
 """Options of an utterance that say how long it may be: reaching it is no failure."""
 
@@ -118,6 +122,7 @@ class ClausePipeline:
             raise EngineError("The engine produced sound that is not a number.")
         opened.made += len(produced.samples)
         self._check_length(opened)
+        self._advance()  # less waits now
         samples = self._joiner.push(produced.samples)
         self._plays_until_s = max(self._plays_until_s, time.monotonic())
         self._plays_until_s += len(samples) / self._sample_rate_hz
@@ -161,6 +166,8 @@ class ClausePipeline:
         while not self._exhausted and len(self._opened) < LOOK_AHEAD:
             newest = self._opened[-1].stream if self._opened else None
             if newest is not None and not newest.finished:
+                return
+            if newest is not None and newest.waiting_bytes > LOOK_AHEAD_BYTES:
                 return
             try:
                 self._open_next()

@@ -10,17 +10,32 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vivavoce.audio.pcm import concatenate, empty, from_int16, to_int16
 from vivavoce.audio.stretch import TimeStretch
-from vivavoce.errors import DeadlineExceeded, SlowConsumer, VivavoceError
+from vivavoce.errors import (
+    Busy,
+    DeadlineExceeded,
+    InputError,
+    SlowConsumer,
+    Unavailable,
+    VivavoceError,
+)
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline, Piece
 from vivavoce.types import AudioChunk, Samples, Timings, Voice
 
-MAX_KEPT_S = 120.0
-"""Longer speech is not kept for the cache: what one stream may hold is bounded."""
+if TYPE_CHECKING:
+    from vivavoce.audio.pcm import Int16Samples
+
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""Speech that is longer as int16 is not kept for the cache: what one stream holds is bounded."""
+
+MAX_HELD_BYTES = 4 * 1024 * 1024
+"""A clause that is longer as float32 does not wait until it is whole, but leaves in parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +63,42 @@ def pipeline_source(
     return Source(pipeline, finish, pipeline.close, sample_rate_hz)
 
 
-def cached_source(samples: Samples, sample_rate_hz: int) -> Source:
-    """Sound that was made before, in pieces of a second."""
-    silence = np.zeros(0, np.float32)
-    return Source(_Slices(samples, sample_rate_hz), lambda: silence, _nothing, sample_rate_hz)
+def cached_source(pcm: Int16Samples, sample_rate_hz: int) -> Source:
+    """Sound that was made before, int16 (n,), in pieces of a second."""
+    return Source(_Slices(pcm, sample_rate_hz), empty, _nothing, sample_rate_hz)
 
 
 class _Slices:
-    def __init__(self, samples: Samples, length: int) -> None:
-        self._starts = iter(range(0, len(samples), length))
-        self._samples, self._length = samples, length
+    def __init__(self, pcm: Int16Samples, length: int) -> None:
+        self._starts = iter(range(0, len(pcm), length))
+        self._pcm, self._length = pcm, length
 
     def __aiter__(self) -> _Slices:
         return self
 
     async def __anext__(self) -> Piece:
         for start in self._starts:
-            return Piece(self._samples[start : start + self._length], 0, clause_ended=False)
+            samples = from_int16(self._pcm[start : start + self._length])
+            return Piece(samples, 0, clause_ended=False)
         raise StopAsyncIteration
 
 
 def _nothing() -> None:
     pass
+
+
+def outcome_of(error: VivavoceError) -> Outcome:
+    """How a request is counted that ended with an error."""
+    match error:
+        case InputError():
+            return "invalid"
+        case DeadlineExceeded():
+            return "deadline"
+        case Busy() | Unavailable():
+            return "rejected"
+        case SlowConsumer():
+            return "backpressure"
+    return "engine_error"
 
 
 class SpeechStream:
@@ -95,7 +124,6 @@ class SpeechStream:
         self.outcome: Outcome | None = None
         self.voice: Voice | None = None
         self.by_clause = False
-        self.on_complete: Callable[[Samples], None] | None = None
         self._source = source
         self._limits = limits
         self._observer = observer
@@ -103,8 +131,11 @@ class SpeechStream:
         self.began_s = time.monotonic()
         self._last_chunk_s: float | None = None
         self._plays_until_s = 0.0
-        self._spoken: list[Samples] = []
+        self._remember: Callable[[Int16Samples], None] | None = None
+        self._kept: list[Int16Samples] = []
+        self._kept_bytes = self._max_kept_bytes = 0
         self._held: list[Samples] = []
+        self._held_bytes = 0
         self._error: VivavoceError | None = None
         self._stall: asyncio.TimerHandle | None = None
 
@@ -126,10 +157,24 @@ class SpeechStream:
             error = DeadlineExceeded(f"Not finished within {timeout_s:g} s.")
             raise self._fail(error, "deadline") from None
         except VivavoceError as error:
-            raise self._fail(error, "engine_error") from None
+            raise self._fail(error, outcome_of(error)) from None
         self._account(chunk)
         self._watch()
         return chunk
+
+    def remember(self, put: Callable[[Int16Samples], None], max_bytes: int) -> None:
+        """Give all of the sound to ``put``, int16 (n,), once it was spoken whole.
+
+        Not where it has more than ``max_bytes`` or ``MAX_KEPT_BYTES``.
+        """
+        self._remember = put
+        self._max_kept_bytes = min(max_bytes, MAX_KEPT_BYTES)
+
+    def taken(self) -> None:
+        """The consumer has taken some of the chunk it got: its time to stall begins anew."""
+        if self._stall is not None:
+            self._unwatch()
+            self._watch()
 
     def close(self) -> None:
         """End it; frees the engine's slot. Idempotent."""
@@ -147,21 +192,26 @@ class SpeechStream:
             samples = self._stretched(piece.samples)
             if self.by_clause:
                 self._held.append(samples)
-                if not piece.clause_ended:
+                self._held_bytes += samples.nbytes
+                if not piece.clause_ended and self._held_bytes <= MAX_HELD_BYTES:
                     continue
-                samples = np.concatenate(self._held)
-                self._held.clear()
+                samples = self._take_held()
             if len(samples):
                 return AudioChunk(samples, self.sample_rate_hz, piece.clause)
         return self._last_chunk()
 
     def _last_chunk(self) -> AudioChunk:
-        tail = [*self._held, self._stretched(self._source.finish())]
-        self._held.clear()
+        tail = [self._take_held(), self._stretched(self._source.finish())]
         if self._stretch is not None:
             tail.append(self._stretch.finish())
         samples = np.concatenate(tail)
         return AudioChunk(samples, self.sample_rate_hz, max(self.timings.clauses - 1, 0), last=True)
+
+    def _take_held(self) -> Samples:
+        held = concatenate(self._held)
+        self._held = []
+        self._held_bytes = 0
+        return held
 
     def _stretched(self, samples: Samples) -> Samples:
         return samples if self._stretch is None else self._stretch.push(samples)
@@ -179,22 +229,27 @@ class SpeechStream:
         self._last_chunk_s = now_s
         self._plays_until_s = max(self._plays_until_s, now_s) + chunk.duration_s
         self.timings.audio_s += chunk.duration_s
-        if self.on_complete is not None:
-            self._collect(chunk.samples)
+        self._keep(chunk.samples)
         if chunk.last:
             self._complete()
 
-    def _collect(self, samples: Samples) -> None:
-        """Keep what was spoken for ``on_complete``, unless it grows too long to be kept."""
-        self._spoken.append(samples)
-        if self.timings.audio_s > MAX_KEPT_S:
-            self._spoken.clear()
-            self.on_complete = None
+    def _keep(self, samples: Samples) -> None:
+        """Collect what was spoken, unless it is not wanted or grows too long."""
+        if self._remember is None:
+            return
+        self._kept.append(to_int16(samples))
+        self._kept_bytes += self._kept[-1].nbytes
+        if self._kept_bytes > self._max_kept_bytes:
+            self._forget()
+
+    def _forget(self) -> None:
+        self._remember = None
+        self._kept = []
 
     def _complete(self) -> None:
         self._source.close()
-        if self.on_complete is not None:
-            self.on_complete(np.concatenate(self._spoken))
+        if self._remember is not None:
+            self._remember(np.concatenate(self._kept))
         self._end("ok")
 
     def _fail(self, error: VivavoceError, outcome: Outcome) -> VivavoceError:
@@ -206,7 +261,8 @@ class SpeechStream:
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
         self.timings.total_ms = (time.monotonic() - self.began_s) * 1000
-        self._spoken.clear()
+        self._forget()
+        self._held = []
 
     def _watch(self) -> None:
         if self.outcome is None:

@@ -8,6 +8,7 @@ when the window grows. Whitespace in a window is one space, one newline, or two 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from vivavoce.text.abbreviations import (
     AFTER_CLOCK,
@@ -46,6 +47,7 @@ _SUFFIXES = frozenset(("jr", "sr", "inc", "ltd", "llc", "phd", "md", "esq", "iii
 _ARTICLES = frozenset(("the", "a", "an", "my", "your", "his", "her", "its", "our", "their", "not"))
 
 _MAX_HEADING_CHARS = 48
+_MAX_MARKS = 16
 _REST_AFTER_MARK_CHARS = 16
 _REST_AFTER_SPACE_CHARS = 16
 _CONJUNCTION_FROM_CHARS = 40
@@ -64,6 +66,21 @@ def mark_end(window: str, index: int) -> int:
     """The same for clause marks."""
     match = _MARK_RUN.match(window, index)
     return match.end() if match else index + 1
+
+
+def before_character(text: str, index: int) -> int:
+    """``index``, or a little before it where it would part a character from its marks."""
+    cut = index
+    while cut > max(index - _MAX_MARKS, 1) and _continues(text[cut]):
+        cut -= 1
+    return cut
+
+
+def _continues(character: str) -> bool:
+    """Whether a character belongs to the one before it."""
+    return unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or (
+        "\U0001f3fb" <= character <= "\U0001f3ff"
+    )
 
 
 def sentence_ends(window: str, index: int, closed: bool, table: Abbreviations) -> bool | None:

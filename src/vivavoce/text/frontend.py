@@ -1,8 +1,8 @@
 """From what was written to clauses that can be spoken, lazily and piece by piece.
 
-Order of work: segment the raw text, then for each piece neutralise, lexicon, normalise. Nothing
-is done for a piece before it is asked for, so the first clause costs the same in a text of any
-length.
+Order of work: segment the raw text, then for each piece neutralise, lexicon, normalise; what has
+grown beyond the length of a clause is cut again, before it is normalised and after. Nothing is done
+for a piece before it is asked for, so the first clause costs the same in a text of any length.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, InputTooLong
 from vivavoce.text.boundaries import ENDS
+from vivavoce.text.fit import Part, fitted
 from vivavoce.text.lexicon import Lexicon
 from vivavoce.text.neutralise import defuse, neutralise
 from vivavoce.text.segment import Piece, Segmenter
@@ -36,13 +37,17 @@ _STRENGTH: dict[ClauseEnd, int] = {"clause": 0, "sentence": 1, "paragraph": 2}
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How to read a text. ``start_soon``: the first clause may be a part of a sentence."""
+    """How to read a text. ``start_soon``: the first clause may be a part of a sentence.
+
+    ``max_spoken_chars`` bounds what all of it may grow to, as it is spoken; None: no bound.
+    """
 
     language: str | None = None
     normalize: bool = True
     ssml: bool = False
     lexicon: Lexicon = field(default_factory=Lexicon)
     start_soon: bool = True
+    max_spoken_chars: int | None = None
 
 
 def is_speakable(text: str) -> bool:
@@ -55,8 +60,10 @@ def clauses(
 ) -> Iterator[Clause]:
     """The clauses of a whole text, each made when it is asked for.
 
-    ``normalise`` replaces the project's own normaliser. Plain text never raises; with
-    ``options.ssml`` the first ``next`` raises InputError for SSML that cannot be spoken.
+    No clause has more than ``fit.MAX_SPOKEN_CHARS`` characters as it is spoken. ``normalise``
+    replaces the project's own normaliser. With ``options.ssml`` the first ``next`` raises
+    InputError for SSML that cannot be spoken. Plain text raises nothing but InputTooLong, once it
+    has grown beyond ``options.max_spoken_chars``.
     """
     renderer = _Renderer(options, normalise)
     if options.ssml:
@@ -100,37 +107,63 @@ class _Renderer:
     def __init__(self, options: TextOptions, normalise: Normalise | None) -> None:
         self._options = options
         self._normalise = normalise
+        self._spoken_chars = 0
 
     def clauses(self, pieces: Iterable[Piece], fixed: Sequence[Fixed] = ()) -> Iterator[Clause]:
-        """One clause a piece; pieces that hold nothing speakable are left out."""
+        """The clauses of pieces; pieces that hold nothing speakable are left out."""
         for piece in pieces:
-            clause = self.clause(piece, fixed)
-            if clause.spans:
-                yield clause
+            for clause in self.clauses_of(piece, fixed):
+                if clause.spans:
+                    yield clause
 
-    def clause(
+    def clauses_of(
         self, piece: Piece, fixed: Sequence[Fixed] = (), pause_ms: float | None = None
-    ) -> Clause:
-        """The clause of a piece, without spans if nothing in it can be spoken.
+    ) -> Iterator[Clause]:
+        """The clauses of a piece: one, or several where it grows too long for one.
 
-        ``fixed`` are the parts that marks in the piece stand for; such a piece is neutral already.
+        The first has the piece's source, the last its end and pause; it is without spans if
+        nothing in the piece can be spoken. ``fixed`` are the parts that marks in the piece stand
+        for; such a piece is neutral already.
         """
         text = piece.text if fixed else neutralise(piece.text)
         text = " ".join(text.split())
-        spans = _joined(self._spans(text, fixed))
-        if not any(is_speakable(span.ipa or span.text) for span in spans):
-            spans = ()
         source = _MARK.sub(lambda mark: _fixed_at(fixed, mark[0]).source, text) if fixed else text
-        return Clause(spans, source, piece.end, pause_ms)
+        spans: tuple[Span, ...] = ()
+        for following in self._runs(text, fixed):
+            if spans:
+                yield Clause(spans, source, "clause")
+                source = ""
+            spans = following
+        yield Clause(spans, source, piece.end, pause_ms)
 
-    def _spans(self, text: str, fixed: Sequence[Fixed]) -> Iterator[Span]:
-        for part in _MARK.split(text) if fixed else (text,):
-            if fixed and _MARK.fullmatch(part):
-                found = _fixed_at(fixed, part)
-                yield Span(found.spoken, found.ipa)
+    def _runs(self, text: str, fixed: Sequence[Fixed]) -> Iterator[tuple[Span, ...]]:
+        """What can be spoken of a piece, in runs that are no longer than a clause."""
+        for written in fitted(list(self._written(text, fixed))):
+            spoken = _joined(map(self._span, written))
+            for run in fitted([Part(span.text, span.ipa) for span in spoken]):
+                spans = _joined(Span(part.text, part.ipa) for part in run)
+                if any(is_speakable(span.ipa or span.text) for span in spans):
+                    self._count(spans)
+                    yield spans
+
+    def _written(self, text: str, fixed: Sequence[Fixed]) -> Iterator[Part]:
+        """The text with fixed parts in the place of their marks, and with the lexicon's words."""
+        for piece in _MARK.split(text) if fixed else (text,):
+            if fixed and _MARK.fullmatch(piece):
+                found = _fixed_at(fixed, piece)
+                yield Part(found.spoken, found.ipa, settled=True)
                 continue
-            for span in self._options.lexicon.apply(part):
-                yield span if span.ipa else Span(self._spoken(span.text))
+            for span in self._options.lexicon.apply(piece):
+                yield Part(span.text, span.ipa, settled=bool(span.ipa))
+
+    def _span(self, part: Part) -> Span:
+        return Span(part.text if part.settled else self._spoken(part.text), part.ipa)
+
+    def _count(self, spans: Sequence[Span]) -> None:
+        self._spoken_chars += sum(Part(span.text, span.ipa).size for span in spans)
+        limit = self._options.max_spoken_chars
+        if limit is not None and self._spoken_chars > limit:
+            raise InputTooLong(self._spoken_chars, limit, spoken=True)
 
     def _spoken(self, text: str) -> str:
         """Normalise, keeping what parts this span from its neighbours: spaces and punctuation."""
@@ -196,9 +229,9 @@ def _ssml_clauses(text: str, options: TextOptions, renderer: _Renderer) -> Itera
         *pieces, last = segmenter.close() or [Piece("", run.end)]
         yield from renderer.clauses(pieces, fixed)
         end: ClauseEnd = _end_of(last, run) if run.ended else last.end
-        clause = renderer.clause(Piece(last.text, end), fixed, run.pause_ms)
-        if clause.spans or clause.pause_ms is not None:
-            yield clause
+        for clause in renderer.clauses_of(Piece(last.text, end), fixed, run.pause_ms):
+            if clause.spans or clause.pause_ms is not None:
+                yield clause
 
 
 def _end_of(last: Piece, run: _Run) -> ClauseEnd:

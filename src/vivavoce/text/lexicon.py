@@ -2,19 +2,26 @@
 
 An entry maps a word or phrase to a respelling ("nginx" → "engine x") or to IPA between slashes
 ("Siobhán" → "/ʃɪˈvɔːn/"). Matching ignores case and finds whole words only, longest entry first.
+What a text costs depends on its own length alone, however many entries there are and however much
+they have in common: words are looked up token by token in a tree of dictionaries.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 from vivavoce.errors import InputError, SettingsError
 from vivavoce.text.boundaries import CJK
+from vivavoce.text.growth import most_spoken_chars
 from vivavoce.text.neutralise import neutralise
 from vivavoce.types import Span
 
@@ -24,11 +31,46 @@ MAX_WORD_CHARS = 100
 MAX_SPOKEN_CHARS = 500
 
 # A CJK character is a word of its own: nothing parts words there.
-_TOKEN = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
+_WORD = re.compile(rf"[{CJK}]|[^\W{CJK}]+|[^\w\s]")
 _POSSESSIVE = re.compile(r"['’]s\b")
 
-_Key = tuple[str, ...]
-_Index = Mapping[str, tuple[tuple[_Key, str], ...]]
+_Token: TypeAlias = tuple[int, int, str]
+"""Where a word or mark of a text begins and ends, and what it is, case folded."""
+
+_Found: TypeAlias = tuple[int, str]
+"""The token after an entry that was found, and how the entry is spoken."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """What follows a run of tokens: how that run is spoken, if it is an entry, and longer runs.
+
+    ``longer`` has the next token as its key, after a space where one parts the two.
+    """
+
+    spoken: str | None = None
+    longer: dict[str, _Node] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """The entries of one source; layers are shared by the lexicons that are merged of them."""
+
+    entries: Mapping[str, str]
+    tree: _Node
+    digest: bytes
+    growth: float
+
+    @classmethod
+    def of(cls, entries: dict[str, str]) -> _Layer:
+        tree = _Node()
+        for word, spoken in entries.items():
+            node = tree
+            for step in _steps(word):
+                node = node.longer.setdefault(step, _Node())
+            node.spoken = spoken
+        grown = (most_spoken_chars(said) / len(word) for word, said in entries.items())
+        return cls(MappingProxyType(entries), tree, entries_digest(entries), max(grown))
 
 
 class Lexicon(Mapping[str, str]):
@@ -41,21 +83,30 @@ class Lexicon(Mapping[str, str]):
         self, entries: Mapping[str, str] | None = None, *, max_entries: int = MAX_REQUEST_ENTRIES
     ) -> None:
         own = _checked(entries or {}, max_entries)
-        self._layers: tuple[Mapping[str, str], ...] = (MappingProxyType(own),)
-        self._indexes: tuple[_Index, ...] = (_index(own),)
+        self._layers: tuple[_Layer, ...] = (_Layer.of(own),) if own else ()
 
     def __getitem__(self, word: str) -> str:
         key = _normal(word)
         for layer in self._layers:
-            if key in layer:
-                return layer[key]
+            if key in layer.entries:
+                return layer.entries[key]
         raise KeyError(word)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(word for layer in self._layers for word in layer))
+        return iter(dict.fromkeys(word for layer in self._layers for word in layer.entries))
 
     def __len__(self) -> int:
-        return len(set().union(*self._layers))
+        return len(set().union(*(layer.entries for layer in self._layers)))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Of constant size; lexicons that have it in common speak every text alike."""
+        return hashlib.sha256(b"".join(layer.digest for layer in self._layers)).digest()
+
+    @property
+    def growth(self) -> float:
+        """How many times longer a text can become at most, as it is spoken; at least 1."""
+        return max([1.0, *(layer.growth for layer in self._layers)])
 
     @classmethod
     def load(cls, path: str | Path) -> Lexicon:
@@ -76,18 +127,20 @@ class Lexicon(Mapping[str, str]):
             raise SettingsError(f"The lexicon {path}: {error.message}") from error
 
     def merged(self, other: Mapping[str, str]) -> Lexicon:
-        """A lexicon in which the entries of ``other`` come before these. Raises InputError."""
+        """A lexicon in which the entries of ``other`` come before these. Raises InputError.
+
+        Nothing is copied: its cost depends on ``other`` alone.
+        """
         if not other:
             return self
         top = other if isinstance(other, Lexicon) else Lexicon(other)
         both = Lexicon()
         both._layers = top._layers + self._layers
-        both._indexes = top._indexes + self._indexes
         return both
 
     def apply(self, text: str) -> tuple[Span, ...]:
         """Split ``text`` into spans: respellings replaced, IPA entries as spans of their own."""
-        if not any(self._indexes):
+        if not self._layers:
             return (Span(text),) if text else ()
         spans: list[Span] = []
         plain: list[str] = []
@@ -106,68 +159,77 @@ class Lexicon(Mapping[str, str]):
         return tuple(spans)
 
     def _matches(self, text: str) -> Iterator[tuple[int, int, str]]:
-        tokens = [(found.start(), found.end(), found[0]) for found in _TOKEN.finditer(text)]
+        tokens = [(*found.span(), found[0].casefold()) for found in _WORD.finditer(text)]
         at = 0
         while at < len(tokens):
             found = self._longest(text, tokens, at)
             if found is None:
                 at += 1
                 continue
-            count, spoken = found
-            yield tokens[at][0], tokens[at + count - 1][1], spoken
-            at += count
+            after, spoken = found
+            yield tokens[at][0], tokens[after - 1][1], spoken
+            at = after
 
-    def _longest(
-        self, text: str, tokens: list[tuple[int, int, str]], at: int
-    ) -> tuple[int, str] | None:
-        best: tuple[int, str] | None = None
-        first = tokens[at][2].casefold()
-        for index in self._indexes:
-            for key, spoken in index.get(first, ()):
-                count = (len(key) + 1) // 2
-                if best is not None and count <= best[0]:
-                    break
-                if _fits(text, tokens[at : at + count], key):
-                    best = (count, spoken)
-                    break
+    def _longest(self, text: str, tokens: Sequence[_Token], at: int) -> _Found | None:
+        """The longest entry that begins with a token, of the first layer that has one so long."""
+        best: _Found | None = None
+        for layer in self._layers:
+            found = _longest_in(layer.tree, text, tokens, at)
+            if found is not None and (best is None or found[0] > best[0]):
+                best = found
         return best
 
 
-def _fits(text: str, tokens: list[tuple[int, int, str]], key: _Key) -> bool:
-    """Whether tokens equal a key: words at even places, "" or " " between them at odd ones."""
-    if len(tokens) * 2 - 1 != len(key):
-        return False
-    end = tokens[-1][1]
-    if end < len(text) and unicodedata.category(text[end])[0] == "M":
-        return False
-    for place, (start, _, word) in enumerate(tokens):
-        if word.casefold() != key[2 * place]:
-            return False
-        if place and (start > tokens[place - 1][1]) != bool(key[2 * place - 1]):
-            return False
-    return True
+def check_count(entries: Mapping[str, str], max_entries: int = MAX_REQUEST_ENTRIES) -> None:
+    """Raise InputError for too many entries. A lexicon that was made already is accepted."""
+    if not isinstance(entries, Lexicon) and len(entries) > max_entries:
+        raise _bad(f"{len(entries)} entries; at most {max_entries} are accepted")
 
 
-def _key(word: str) -> _Key:
-    parts: list[str] = []
-    end = 0
-    for found in _TOKEN.finditer(word):
-        if parts:
-            parts.append(" " if found.start() > end else "")
-        parts.append(found[0].casefold())
+def entries_digest(entries: Mapping[str, str]) -> bytes:
+    """Of entries as written, in any order; 32 bytes. Raises InputError for other than text.
+
+    Takes a millisecond for the largest lexicon that a request may bring.
+    """
+    if isinstance(entries, Lexicon):
+        return entries.digest
+    digest = hashlib.sha256()
+    if not all(isinstance(each, str) for pair in entries.items() for each in pair):
+        raise _bad("every entry must map text to text")
+    for word, spoken in sorted(entries.items()):
+        whole = f"{len(word)},{len(spoken)},{word}{spoken}"
+        digest.update(whole.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+def _longest_in(tree: _Node, text: str, tokens: Sequence[_Token], at: int) -> _Found | None:
+    """The longest entry from the token ``at`` on."""
+    best: _Found | None = None
+    node = tree.longer.get(tokens[at][2])
+    while node is not None:
+        end = tokens[at][1]
+        if node.spoken is not None and not _continues(text, end):
+            best = (at + 1, node.spoken)
+        at += 1
+        if at == len(tokens) or not node.longer:
+            break
+        start, _, word = tokens[at]
+        node = node.longer.get(" " + word if start > end else word)
+    return best
+
+
+def _continues(text: str, end: int) -> bool:
+    """Whether a combining mark goes on with what ends there."""
+    return end < len(text) and unicodedata.category(text[end])[0] == "M"
+
+
+def _steps(word: str) -> Iterator[str]:
+    """The tokens of an entry, each after a space where one parts it from the one before."""
+    end: int | None = None
+    for found in _WORD.finditer(word):
+        gap = " " if end is not None and found.start() > end else ""
         end = found.end()
-    return tuple(parts)
-
-
-def _index(entries: Mapping[str, str]) -> _Index:
-    index: dict[str, list[tuple[_Key, str]]] = {}
-    for word, spoken in entries.items():
-        key = _key(word)
-        index.setdefault(key[0], []).append((key, spoken))
-    return {
-        first: tuple(sorted(keys, key=lambda entry: -len(entry[0])))
-        for first, keys in index.items()
-    }
+        yield gap + found[0].casefold()
 
 
 def _normal(word: str) -> str:
@@ -175,8 +237,7 @@ def _normal(word: str) -> str:
 
 
 def _checked(entries: Mapping[str, str], max_entries: int) -> dict[str, str]:
-    if len(entries) > max_entries:
-        raise _bad(f"{len(entries)} entries; at most {max_entries} are accepted")
+    check_count(entries, max_entries)
     checked: dict[str, str] = {}
     for word, spoken in entries.items():
         if not isinstance(word, str) or not isinstance(spoken, str):

@@ -8,7 +8,6 @@ clause mark of the first piece sixteen. So any splitting of a text gives the sam
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
 from vivavoce.text import boundaries
@@ -194,14 +193,4 @@ def _forced_cut(window: str, limit: int) -> _Cut:
     space = max(window.rfind(" ", 1, limit), window.rfind("\n", 1, limit))
     if space > 0:
         return _Cut(space, "clause")
-    cut = limit
-    while cut > limit - 16 and _continues(window[cut]):
-        cut -= 1
-    return _Cut(cut, "clause")
-
-
-def _continues(character: str) -> bool:
-    """Whether a character belongs to the one before it."""
-    return unicodedata.category(character) in ("Mn", "Mc", "Me", "Cf") or (
-        "\U0001f3fb" <= character <= "\U0001f3ff"
-    )
+    return _Cut(boundaries.before_character(window, limit), "clause")

@@ -19,6 +19,8 @@ from vivavoce.types import ClauseEnd
 
 MAX_BREAK_MS = 10_000.0
 MAX_DEPTH = 64
+MAX_PHONEME_CHARS = 300
+"""What one <phoneme> may hold, and its attribute ph: a word or a few."""
 MAX_SILENCE_MS = 120_000.0
 """All breaks of one text together: silence must not be a way to hold a slot."""
 
@@ -152,6 +154,8 @@ class _Reader:
             self.items.append(TextRun(neutralise(attributes["alias"])))
         elif name == "phoneme":
             ipa = neutralise(attributes["ph"]).strip().strip("/")
+            if max(len(inner), len(ipa)) > MAX_PHONEME_CHARS:
+                raise _bad(f"a <phoneme> is longer than {MAX_PHONEME_CHARS} characters")
             self.items.append(Fixed(inner, inner, ipa))
         elif name == "say-as" and inner:
             self.items.append(_said_as(attributes["interpret-as"].strip(), inner, self._language))

@@ -30,7 +30,7 @@ class FakeHub:
         if self.token and request.headers.get("authorization") != f"Bearer {self.token}":
             return httpx.Response(401)
         if request.url.path == f"/api/models/{REPO}":
-            siblings = [{"rfilename": name} for name in FILES]
+            siblings = [{"rfilename": name, "size": len(FILES[name])} for name in FILES]
             return httpx.Response(200, json={"sha": "abc", "siblings": siblings})
         name = request.url.path.removeprefix(f"/{REPO}/resolve/main/")
         if name not in FILES:
@@ -83,6 +83,29 @@ def test_a_repository_is_downloaded_once(serve: Callable[[Answer], None], tmp_pa
     assert hub.locate(REPO, tmp_path, hub.BACKBONE) == folder
     assert len(fake.asked) == asked
     assert hub.find_gguf(folder) == folder / "model-Q4_0.gguf"
+
+
+def test_a_download_names_what_it_fetches_and_its_bytes_before_it_begins(
+    serve: Callable[[Answer], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake = FakeHub()
+    told_after: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/resolve/" in request.url.path:
+            told_after.append(len(caplog.records))
+        return fake(request)
+
+    serve(answer)
+    hub.locate(REPO, tmp_path, hub.BACKBONE)
+    size_bytes = sum(len(FILES[name]) for name in hub.BACKBONE.of(list(FILES)))
+    assert f"{REPO} from {hub.HUB}" in caplog.records[0].message
+    assert f"{size_bytes:,} bytes" in caplog.records[0].message
+    assert caplog.records[0].levelname == "WARNING", "shown at a terminal, too"
+    assert told_after[0] >= 1
+    caplog.clear()
+    hub.locate(REPO, tmp_path, hub.BACKBONE)
+    assert not caplog.records
 
 
 def test_a_broken_download_goes_on(serve: Callable[[Answer], None], tmp_path: Path) -> None:

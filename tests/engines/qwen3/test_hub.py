@@ -113,6 +113,19 @@ def test_a_download_is_whole_pinned_and_verified(fake_hub: FakeHub, tmp_path: Pa
     assert listed[OTHER].folder is None
 
 
+def test_a_download_names_what_it_fetches_and_its_bytes_before_it_begins(
+    fake_hub: FakeHub, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake_hub.faults = {"config.json": OSError("no network")}
+    with pytest.raises(ModelFileError):
+        download_model(NAME, tmp_path)
+    told = caplog.records[0]
+    assert told.levelname == "WARNING", "shown at a terminal, too"
+    assert f"Qwen/{NAME}" in told.message
+    assert f"{published(NAME).download_bytes / 1e9:.1f} GB" in told.message
+    assert not fake_hub.fetched
+
+
 def test_what_is_here_is_not_asked_for_again(fake_hub: FakeHub, tmp_path: Path) -> None:
     download_model(NAME, tmp_path)
     fake_hub.faults = {"config.json": httpx.ConnectError("no network")}

@@ -21,7 +21,7 @@ class Encoding:
 
     ``rates_hz`` are the rates its codec can carry, in rising order; empty means any.
     ``native_hz`` is what it is mostly used at, where there is such a rate. With ``streams``,
-    bytes leave as sound comes in.
+    bytes leave as sound comes in. ``compressed``: a codec works for it.
     """
 
     name: str
@@ -30,15 +30,16 @@ class Encoding:
     rates_hz: tuple[int, ...] = ()
     native_hz: int | None = None
     streams: bool = True
+    compressed: bool = False
 
 
 _ALL = (
-    Encoding("mp3", "audio/mpeg", "mp3", _MPEG_RATES_HZ),
+    Encoding("mp3", "audio/mpeg", "mp3", _MPEG_RATES_HZ, compressed=True),
     # Both are Opus in Ogg: that is what callers of either name play, and Vorbis adds nothing.
-    Encoding("opus", "audio/ogg", "opus", _OPUS_RATES_HZ, 48_000),
-    Encoding("ogg", "audio/ogg", "ogg", _OPUS_RATES_HZ, 48_000),
-    Encoding("aac", "audio/aac", "aac", _MPEG_RATES_HZ),
-    Encoding("flac", "audio/flac", "flac"),
+    Encoding("opus", "audio/ogg", "opus", _OPUS_RATES_HZ, 48_000, compressed=True),
+    Encoding("ogg", "audio/ogg", "ogg", _OPUS_RATES_HZ, 48_000, compressed=True),
+    Encoding("aac", "audio/aac", "aac", _MPEG_RATES_HZ, compressed=True),
+    Encoding("flac", "audio/flac", "flac", compressed=True),
     Encoding("wav", "audio/wav", "wav"),
     Encoding("pcm", "audio/pcm", "pcm"),
     # RFC 3551 names; audio/basic would promise 8,000 Hz.

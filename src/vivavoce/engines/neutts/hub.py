@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -134,6 +134,7 @@ def download(repo: str, root: Path, wanted: Wanted, base_url: str = HUB) -> Path
             names = wanted.of([str(each["rfilename"]) for each in told["siblings"]])
             if not names:
                 raise ModelFileError(f"{repo} holds no {wanted.what}.")
+            _announce(repo, told["siblings"], names, folder)
             for name in names:
                 _fetch(client, repo, name, folder)
         record = {"repo": repo, "revision": told.get("sha", ""), "files": names}
@@ -144,6 +145,19 @@ def download(repo: str, root: Path, wanted: Wanted, base_url: str = HUB) -> Path
         what = "the disk is full" if error.errno in FULL_DISK else error.strerror or str(error)
         raise _failed(repo, what) from error
     return folder
+
+
+def _announce(
+    repo: str, siblings: Sequence[Mapping[str, Any]], names: Sequence[str], folder: Path
+) -> None:
+    """Say what will be fetched before any of it is: a warning, so that it is seen everywhere."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    sizes = [each.get("size") for each in siblings if each["rfilename"] in missing]
+    known = [size for size in sizes if isinstance(size, int)]
+    whole = len(known) == len(missing)
+    size = f"{sum(known):,} bytes" if whole else "of a size that the hub does not tell"
+    told = (repo, HUB, len(missing), size, folder)
+    log.warning("Downloading %s from %s (%d files, %s) into %s", *told)
 
 
 def _whole(folder: Path) -> bool:
@@ -168,7 +182,7 @@ def _token() -> str:
 
 
 def _listing(client: httpx.Client, repo: str, *, has_token: bool) -> dict[str, Any]:
-    answer = client.get(f"/api/models/{repo}")
+    answer = client.get(f"/api/models/{repo}", params={"blobs": "true"})  # with sizes
     _permitted(answer, repo, has_token=has_token)
     try:
         told = answer.json()

@@ -16,6 +16,7 @@ from typing import Any
 
 from vivavoce.engines.espeak import ESPEAK_LOCK
 from vivavoce.errors import InputError, ModelFileError
+from vivavoce.runtime.onnx import switch_telemetry_off
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
     {"en": "en-us", "de": "de", "fr": "fr", "es": "es"}
@@ -90,6 +91,7 @@ def _espeak(text: str, voice: str) -> str:
 
 @cache
 def _bridge() -> Any:
+    switch_telemetry_off()  # piper imports ONNX Runtime
     from piper import espeakbridge
     from piper.phonemize_espeak import ESPEAK_DATA_DIR
 

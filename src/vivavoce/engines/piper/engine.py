@@ -25,6 +25,7 @@ from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
 from vivavoce.engines.piper.voices import VoiceShelf
 from vivavoce.engines.piper.windows import WindowPlan
 from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.runtime.onnx import onnx_runtime
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
@@ -267,8 +268,7 @@ class PiperEngine(Engine):
         )
 
     def _details(self, model: VoiceModel) -> dict[str, Any]:
-        import onnxruntime as ort
-
+        ort = onnx_runtime()
         return {
             "onnxruntime": ort.__version__,
             "providers": tuple(ort.get_available_providers()),

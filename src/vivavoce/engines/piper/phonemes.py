@@ -15,6 +15,7 @@ from typing import Any
 from vivavoce.engines.espeak import ESPEAK_LOCK
 from vivavoce.engines.piper.voice_config import VoiceConfig
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.onnx import switch_telemetry_off
 from vivavoce.types import Span
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,7 @@ def _espeak(text: str, config: VoiceConfig) -> list[list[str]]:
 
 @cache
 def _phonemizer() -> Any:
+    switch_telemetry_off()  # piper imports ONNX Runtime
     from piper.phonemize_espeak import EspeakPhonemizer
 
     return EspeakPhonemizer()

@@ -6,9 +6,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import onnxruntime as ort
-
 from vivavoce.errors import ModelFileError, SettingsError
+from vivavoce.runtime.onnx import onnx_runtime
+
+ort = onnx_runtime()
 
 Device = Literal["cpu", "cuda"]
 ARENA_START_BYTES = 1 << 20

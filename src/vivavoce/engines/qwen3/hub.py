@@ -107,6 +107,7 @@ def download_model(name: str, root: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _require_space(model, root)
+        _announce(model, folder)
         for file in (*SMALL_FILES, *EXTRA_FILES):
             hub.fetch(file)
         sums = {CODEC_WEIGHTS: _codec(hub, root / SHARED), WEIGHTS: _checked(hub, WEIGHTS)}
@@ -278,6 +279,13 @@ def _require_space(model: PublishedModel, root: Path) -> None:
             f"{model.name} needs {_gigabytes(needed)} more in {root}, where {_gigabytes(free)} "
             "are free."
         )
+
+
+def _announce(model: PublishedModel, folder: Path) -> None:
+    """Say what will be fetched before any of it is: a warning, so that it is seen everywhere."""
+    size = f"about {_gigabytes(model.download_bytes)}"
+    where = "https://huggingface.co"
+    log.warning("Downloading %s from %s (%s) into %s", model.repo, where, size, folder)
 
 
 def _record(folder: Path) -> Download | None:

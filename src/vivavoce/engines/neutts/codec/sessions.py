@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from vivavoce.errors import MissingExtra, ModelFileError, SettingsError
+from vivavoce.runtime.onnx import onnx_runtime
 
 OnnxDevice: TypeAlias = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -15,7 +16,7 @@ def open_session(path: Path, device: OnnxDevice, threads: int) -> Any:
     """Open a graph. Raises ModelFileError, MissingExtra, and SettingsError where the device is not
     there: nothing falls back."""
     try:
-        import onnxruntime as ort
+        ort = onnx_runtime()
     except ImportError as error:
         raise MissingExtra("The NeuCodec decoder", "neutts") from error
 

@@ -1,0 +1,1 @@
+"""A server whose event loop is watched, and light callers, for the scripts beside this folder."""
