@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from faults.inprocess import InnerServer, serving_here
-from faults.rawcalls import CALLERS, TEXTS, Call, hang_up_all, random_calls
+from faults.rawcalls import CALLERS, TEXTS, Call, Kind, Phase, Transport, hang_up_all, random_calls
 from faults.residue import Residue, normal_call, process_residue
 from quality.live import serving, settled
 
@@ -21,7 +21,8 @@ SLOW_STEPS = {"step_ms": 4.0}
 def soak(url: str, port: int, look: Callable[[], Residue], calls: list[Call]) -> None:
     before_sound = normal_call(url)
     # Pools grow to their size with the first calls; what counts is what the others leave.
-    asyncio.run(hang_up_all(port, random_calls(2 * CALLERS, TEXTS, seed=0)))
+    clones = [Call(Transport.HTTP, Phase.AT_END, False, "Hi.", kind=Kind.CLONE)] * 2 * CALLERS
+    asyncio.run(hang_up_all(port, random_calls(2 * CALLERS, TEXTS, seed=0) + clones))
     settled(look, lambda seen: seen.running == 0)
     before = look()
     answered = asyncio.run(hang_up_all(port, calls))

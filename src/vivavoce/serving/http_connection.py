@@ -330,10 +330,13 @@ class HttpConnection(HttpToolsProtocol):
 
     def _half_close(self) -> None:
         """Closing while a client sends is a reset, and the answer may be lost with it."""
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
-        else:
-            self.transport.close()
+        try:
+            if self.transport.can_write_eof() and not self.transport.is_closing():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+        except (OSError, RuntimeError):  # the other side has gone, and nobody was told yet
+            self.transport.abort()
 
     def _refuse_parsing(self, error: VivavoceError) -> None:
         """Stop the parser, which tells ``data_received`` that it was stopped."""

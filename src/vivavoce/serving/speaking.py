@@ -102,6 +102,7 @@ class SpeechResponse(Response):
             async with asyncio.timeout(patience_s):
                 async for piece in file.pieces():
                     await body.send(piece)
+                    await asyncio.sleep(0)  # memory never waits for anything
         except TimeoutError:
             raise SlowConsumer(f"Not read within {patience_s:.0f} s.") from None
         await body.end(b"")
