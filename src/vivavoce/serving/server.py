@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 CUT_OFF_S = 1
 """What uvicorn gives connections that are left when the drain is over."""
 
+LAST_CALLERS_S = 0.1
+"""Connections that were just accepted are given time to ask, and are told 503: uvicorn would close
+them without a word."""
+
 GRACE_S = 4.5
 """After ``drain_timeout_s``, how long the rest of the way out may take."""
 
@@ -200,13 +204,16 @@ class DrainingServer(uvicorn.Server):
             self._draining = asyncio.create_task(self._drain())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, cut what is left, end the service."""
+        """Take no more connections, answer who came last, cut what is left, end the service."""
         if self._tls_listener is not None:
             self._tls_listener.close()
-        if self._supervisor is not None:
-            self._supervisor.closing()
         if self._watchdog is not None:
             self._watchdog.rest()
+        for server in self.servers:
+            server.close()
+        if self._supervisor is not None:
+            self._supervisor.closing()
+        await asyncio.sleep(LAST_CALLERS_S)
         await super().shutdown(sockets)
 
     def _give_up(self, error: Exception) -> None:

@@ -17,7 +17,7 @@ from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.espeak import espeak_version
 from vivavoce.engines.piper.lanes import Lanes
-from vivavoce.engines.piper.manner import check_manner, manner_of
+from vivavoce.engines.piper.manner import check_manner, longest_audio_s, manner_of
 from vivavoce.engines.piper.model import VoiceModel
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.sessions import require_device
@@ -151,6 +151,11 @@ class PiperEngine(Engine):
         """Raise InputError for what these voices cannot speak."""
         name, _ = self._shelf.speaker(utterance.voice.id)
         check_manner(utterance, self._shelf.config(name))
+
+    def longest_audio_s(self, utterance: Utterance) -> float | None:
+        """More than usual where the noise scales or ``length_scale`` stretch speech."""
+        name, _ = self._shelf.speaker(utterance.voice.id)
+        return longest_audio_s(utterance, self._shelf.config(name), self.options)
 
     def admit(self, utterance: Utterance) -> int:
         """Take a slot. Raises InputError as ``validate`` does."""

@@ -64,9 +64,19 @@ def _check_language(language: str | None, config: VoiceConfig) -> None:
 def manner_of(
     utterance: Utterance, config: VoiceConfig, speaker: int | None, options: PiperOptions
 ) -> Manner:
-    """The numbers for an utterance: its own options, then the engine's, then the voice's.
+    """The numbers for an utterance: its own options, then the engine's, then the voice's."""
+    limit_s = utterance.max_audio_s
+    return Manner(
+        scales_of(utterance, config, options),
+        speaker,
+        utterance.sampling.seed,
+        None if limit_s is None else math.ceil(limit_s * config.sample_rate_hz),
+    )
 
-    ``temperature`` multiplies both noise scales; ``speed`` divides the length of every phoneme.
+
+def scales_of(utterance: Utterance, config: VoiceConfig, options: PiperOptions) -> Scales:
+    """Noise and length. ``speed`` divides the length of every phoneme; ``temperature`` multiplies
+    both noise scales, as far as ``MAX_NOISE_SCALE``: beyond it there is no speech any more.
     """
     heat = 1.0 if utterance.sampling.temperature is None else utterance.sampling.temperature
     noise = _first(utterance.options, "noise_scale", options.noise_scale, config.noise_scale)
@@ -74,13 +84,25 @@ def manner_of(
         utterance.options, "noise_w_scale", options.noise_w_scale, config.noise_w_scale
     )
     length = config.length_scale if options.length_scale is None else options.length_scale
-    limit_s = utterance.max_audio_s
-    return Manner(
-        Scales(noise * heat, noise_w * heat, length / utterance.speed),
-        speaker,
-        utterance.sampling.seed,
-        None if limit_s is None else math.ceil(limit_s * config.sample_rate_hz),
-    )
+    noise, noise_w = (min(scale * heat, MAX_NOISE_SCALE) for scale in (noise, noise_w))
+    return Scales(noise, noise_w, length / utterance.speed)
+
+
+def longest_audio_s(
+    utterance: Utterance, config: VoiceConfig, options: PiperOptions
+) -> float | None:
+    """How much sound an utterance can mean at most: what its text can, lengthened by its scales.
+
+    Noise in the durations makes speech longer and its length more uncertain. Of 20,000 short
+    clauses and 1,200 of up to 170 characters at ``noise_w_scale`` 2, with ``MAX_PHONEME_S``, the
+    longest had 1.6 times the sound that the text can mean at usual settings (en_US-joe-medium;
+    0.42 times at the voice's own 0.8, 1.05 times at 1.75). The scale itself leaves room above that.
+    """
+    if utterance.max_audio_s is None:
+        return None
+    scales = scales_of(utterance, config, options)
+    length = scales.length * utterance.speed  # speed is in the limit already
+    return utterance.max_audio_s * max(1.0, scales.noise_w) * max(1.0, length)
 
 
 def _first(given: Mapping[str, Any], name: str, ours: float | None, voice: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,10 @@ from vivavoce.types import FinishReason, Samples, Span
 
 FLOW_CHUNK_FRAMES = 192
 """How far the flow runs at once at most: what is done doubles until then."""
+MAX_PHONEME_S = 1.5
+"""The longest any phoneme or pause may be held, at length 1. At a voice's own scales none comes
+near it (0.33 s at most of 150,000); with much noise in the durations one in 250 would be held for
+seconds, up to minutes, where the model's duration predictor is beyond what it has learned."""
 SILENCE: Samples = np.zeros(0, np.float32)
 
 
@@ -109,13 +114,19 @@ class Synthesis:
         noise = self._rng.standard_normal((2, len(ids)), np.float32)
         manner = self.manner
         encoded = self.model.encode(ids, manner.scales, manner.speaker, noise)
-        mean = np.repeat(encoded.mean, encoded.durations, axis=1)[:, : self._frames_left()]
+        durations = np.minimum(encoded.durations, self._longest_frames())
+        mean = np.repeat(encoded.mean, durations, axis=1)[:, : self._frames_left()]
         if manner.scales.noise > 0:
-            spread = np.repeat(encoded.log_std, encoded.durations, axis=1)[:, : mean.shape[1]]
+            spread = np.repeat(encoded.log_std, durations, axis=1)[:, : mean.shape[1]]
             # Frame by frame, so that a text cut short by a limit sounds like the whole one.
             drawn = self._rng.standard_normal(mean.shape[::-1], np.float32).T
             mean = mean + drawn * np.exp(spread) * np.float32(manner.scales.noise)
         return _Part(mean, np.empty(mean.shape, np.float32))
+
+    def _longest_frames(self) -> int:
+        """How many frames one phoneme may have."""
+        seconds = MAX_PHONEME_S * self.manner.scales.length
+        return math.ceil(seconds * self.model.config.sample_rate_hz / self.model.hop_samples)
 
     def _frames_left(self) -> int | None:
         """How many frames can still be heard, with context; None for all."""
