@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import Iterator
 
 import pytest
 
 from faults.inprocess import InnerServer, serving_here
-from faults.wire import Answer, ask, dialled, hang_up, head, post, read_head
+from faults.wire import Answer, ask, dialled, hang_up, head, post, read_all, read_head
 from quality.live import settled
+from vivavoce.serving import speaking
 
 SPEECH = "/v1/audio/speech/stream/pcm"
 WHOLE = "/v1/audio/speech"
@@ -63,6 +66,49 @@ def test_requests_one_after_the_other_are_all_answered(server: InnerServer) -> N
             raw.sendall(NEXT.replace(b"close", b"keep-alive"))
             assert read_head(raw).startswith(b"HTTP/1.1 200 ")
             raw.recv(65_536)
+
+
+def answered(raw: socket.socket) -> bytes:
+    """One answer whose length is known, and not a byte more."""
+    received = read_head(raw)
+    length = int(Answer(received).headers["content-length"])
+    while length > 0:
+        data = raw.recv(length)
+        received, length = received + data, length - len(data)
+    return received
+
+
+@pytest.mark.parametrize("encoding", ["wav", "pcm"])
+def test_whole_files_one_after_the_other_are_all_answered(
+    server: InnerServer, encoding: str
+) -> None:
+    """The next request is there as soon as the last byte is, before the server has looked up."""
+    body = json.dumps({"input": "Hi.", "response_format": encoding, "stream": False}).encode()
+    with dialled(server.port) as raw:
+        for _ in range(60):
+            raw.sendall(post(WHOLE, body))
+            assert answered(raw).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_request_may_come_while_the_application_still_ends_the_last_answer(
+    server: InnerServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes were sent; only that these were the last is not said yet."""
+    ends = speaking._Body.end
+
+    async def end_later(self: speaking._Body, data: bytes) -> None:
+        await self.send(data)
+        await asyncio.sleep(0.05)
+        await ends(self, b"")
+
+    monkeypatch.setattr(speaking._Body, "end", end_later)
+    body = json.dumps({"input": "Hi.", "response_format": "wav", "stream": False}).encode()
+    with dialled(server.port) as raw:
+        for _ in range(5):
+            raw.sendall(post(WHOLE, body))
+            assert answered(raw).startswith(b"HTTP/1.1 200 ")
+        raw.sendall(head("/livez"))
+        assert read_all(raw).status == 200
 
 
 def test_line_ends_behind_a_body_are_no_request(server: InnerServer) -> None:

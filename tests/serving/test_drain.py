@@ -231,7 +231,7 @@ def test_what_is_written_but_not_read_yet_is_delivered(launch) -> None:
         assert settle(lambda: '"spoken"' in server.log)
         server.process.send_signal(signal.SIGTERM)
         assert settle(lambda: "draining" in server.log)
-        time.sleep(2)  # longer than what is left is given when the drain is over
+        time.sleep(6)  # longer than what is left is given when the drain is over
         received = b""
         while data := raw.recv(65_536):
             received += data

@@ -19,7 +19,7 @@ from typing import Any
 import httptools
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from vivavoce.errors import (
@@ -168,7 +168,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a request, unless the one before it is still being answered."""
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self.cycle is not None and not _is_written(self.cycle):
             self._pipelined = True
             raise httptools.HttpParserError("pipelined")
         if self.stage is not Stage.HEAD:
@@ -221,7 +221,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The answer is written, if not sent."""
-        if self.stage is Stage.ANSWER:
+        if self.stage is Stage.ANSWER and not self.pipeline:
             self._begin(Stage.IDLE)
         if self._pipelined and not self.transport.is_closing():
             self.refuse(Pipelined("Send the next request when the last one was answered."))
@@ -373,6 +373,16 @@ class _Closing:
         self.write = connection.transport.write
         self.is_closing = connection.transport.is_closing
         self.close = connection.close
+
+
+def _is_written(cycle: RequestResponseCycle) -> bool:
+    """Whether its client has, or will have, all of an answer, and may send the next request.
+
+    The application may still be about to say so: uvicorn lets the next request wait until then.
+    """
+    counted = cycle.chunked_encoding is False and cycle.expected_content_length == 0
+    headless = cycle.scope["method"] == "HEAD"
+    return cycle.response_complete or (cycle.response_started and (counted or headless))
 
 
 def _too_large() -> HeadTooLarge:

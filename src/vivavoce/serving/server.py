@@ -228,8 +228,8 @@ class DrainingServer(uvicorn.Server):
         end_s = time.monotonic() + self._context.settings.drain_timeout_s
         if not await in_flight.none(self._context.settings.drain_timeout_s):
             log.warning("cut off after the drain timeout", extra={"in_flight": in_flight.count})
-        self._end_within(GRACE_S, WELL if self.failed is None else SOFTWARE_FAILURE)
         await self.connections.flushed(end_s - time.monotonic())
+        self._end_within(GRACE_S, WELL if self.failed is None else SOFTWARE_FAILURE)
         self.should_exit = True
 
     def _end_within(self, seconds: float, status: int) -> None:

@@ -96,16 +96,17 @@ class SpeechResponse(Response):
             opening = wav_header(target.sample_rate_hz, file.size)
         length = {"Content-Length": str(len(opening) + file.size)}
         await body.begin(self._response_headers(stream, target) | length)
-        await body.send(opening)
         patience_s = service.options.limits.request_timeout_s + stream.timings.audio_s
         try:
             async with asyncio.timeout(patience_s):
+                last = opening
                 async for piece in file.pieces():
-                    await body.send(piece)
+                    await body.send(last)
+                    last = piece
                     await asyncio.sleep(0)  # memory never waits for anything
+                await body.end(last)
         except TimeoutError:
             raise SlowConsumer(f"Not read within {patience_s:.0f} s.") from None
-        await body.end(b"")
         log_speech(stream, order)
 
     async def _deliver(self, stream: SpeechStream, target: AudioFormat, body: _Body) -> None:
