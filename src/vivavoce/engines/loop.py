@@ -331,14 +331,13 @@ class EngineLoop:
         self, piece: Produced, ended: set[int]
     ) -> Iterator[tuple[UtteranceStream, Produced]]:
         """A piece with the stream it is for. Raises _NobodysSlot: it might be anybody's."""
-        slot = piece.slot
+        slot, last = piece.slot, piece.last or piece.error is not None
         if slot in self._unreleased or slot in ended:
-            if piece.last:
+            if last:
                 self._unreleased.discard(slot)
             return
         if slot not in self._slots:
             raise _NobodysSlot
-        last = piece.last or piece.error is not None
         if piece.error is not None:
             error = self.guarded.for_caller("step", piece.error)
             yield self._forget(slot), failed(error)
