@@ -320,10 +320,10 @@ async def test_stopping_does_not_wait_for_a_thread_that_hangs() -> None:
         await error_of(stream, Cancelled)
 
 
-async def test_stopping_unloads_the_engine_in_its_own_thread() -> None:
+async def test_an_engine_that_is_unloaded_last_is_so_in_its_own_thread() -> None:
     async with running() as loop:
         assert fake(loop).loaded
-        assert await asyncio.to_thread(loop.stop)
+        assert await asyncio.to_thread(loop.stop, unload=True)
         assert not fake(loop).loaded
         with pytest.raises(Cancelled):
             loop.open(utterance("after"))
@@ -331,5 +331,11 @@ async def test_stopping_unloads_the_engine_in_its_own_thread() -> None:
 
 async def test_an_unload_that_fails_does_not_keep_the_thread_from_ending() -> None:
     async with running(fault="unload:raise") as loop:
-        assert await asyncio.to_thread(loop.stop)
+        assert await asyncio.to_thread(loop.stop, unload=True)
         assert not loop.running
+
+
+async def test_stopping_alone_leaves_the_engine_to_its_owner() -> None:
+    async with running() as loop:
+        assert await asyncio.to_thread(loop.stop)
+        assert fake(loop).loaded

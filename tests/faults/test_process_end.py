@@ -107,7 +107,7 @@ def test_while_callers_wait_in_the_queue_and_for_their_first_sound(tmp_path: Pat
     ("path", "ends"),
     [
         ("/v1/audio/speech/stream", "event: done"),
-        ("/v1/audio/speech/stream/pcm", ""),
+        pytest.param("/v1/audio/speech/stream/pcm", "", marks=pytest.mark.slow),
         ("/v1/audio/speech", ""),
     ],
 )
@@ -138,6 +138,7 @@ def test_in_the_middle_of_a_socket(tmp_path: Path) -> None:
         assert gone_in_time(server, since_s) == 0
 
 
+@pytest.mark.slow
 def test_in_the_middle_of_an_upload(tmp_path: Path) -> None:
     with server_process(tmp_path, drain_timeout_s=1) as server:
         server.ready()
@@ -183,6 +184,7 @@ def assert_told(ended: list[Any]) -> None:
     assert json.loads(body)["error"]["code"] == "draining"
 
 
+@pytest.mark.slow
 def test_a_release_that_hangs(tmp_path: Path) -> None:
     settings = {"fake.fault": "release:hang~hangword", "drain_timeout_s": 1}
     with server_process(tmp_path, **settings, **PACED) as server:
@@ -215,6 +217,7 @@ def test_a_load_that_hangs(tmp_path: Path) -> None:
         assert gone_in_time(server, server.send_signal()) == 0
 
 
+@pytest.mark.slow
 def test_a_reload_that_hangs(tmp_path: Path) -> None:
     settings = {"fake.fault": "load:hang", "drain_timeout_s": 1, "preload_model": "false"}
     with server_process(tmp_path, **settings) as server:
@@ -225,6 +228,7 @@ def test_a_reload_that_hangs(tmp_path: Path) -> None:
         assert_told(ended)
 
 
+@pytest.mark.slow
 def test_an_unload_that_hangs(tmp_path: Path) -> None:
     settings = {"fake.fault": "unload:hang", "drain_timeout_s": 1, "idle_timeout_s": 0.05}
     with server_process(tmp_path, **settings) as server:
@@ -279,6 +283,7 @@ def test_a_step_that_raises_ends_the_process_where_that_was_asked_for(
         assert "Traceback" not in server.log
 
 
+@pytest.mark.slow
 def test_a_device_error_that_sticks_ends_the_process(tmp_path: Path) -> None:
     fault = {"fake.fault": "admit:device@2+", "exit_on_failure": "true"}
     with server_process(tmp_path, **fault) as server:
@@ -321,6 +326,7 @@ def test_it_stays_where_that_was_not_asked_for(tmp_path: Path) -> None:
         assert gone_in_time(server, server.send_signal()) == 0
 
 
+@pytest.mark.slow
 def test_an_engine_that_fails_at_the_start_ends_the_process(tmp_path: Path) -> None:
     with server_process(tmp_path, **{"fake.fault": "step:raise"}) as server:
         assert server.wait() == 70

@@ -86,7 +86,7 @@ class EngineLoop:
         self._observer = observer or _Silent()
         self._commands: collections.deque[_Command] = collections.deque()
         self._wake = threading.Event()
-        self._stopping = False
+        self._stopping = self._unload_last = False
         self._slots: dict[int, UtteranceStream] = {}
         self._slot_of: dict[int, int] = {}
         self._unreleased: set[int] = set()
@@ -99,12 +99,12 @@ class EngineLoop:
         """Start the thread. The engine is not loaded by this."""
         self._thread.start()
 
-    def stop(self, timeout_s: float = 10.0) -> bool:
-        """End the thread, unloading the engine in it; live streams fail with Cancelled.
+    def stop(self, timeout_s: float = 10.0, *, unload: bool = False) -> bool:
+        """End the thread; live streams fail with Cancelled. ``unload`` is the last it does.
 
         False where the thread hangs and had to be left behind.
         """
-        self._stopping = True
+        self._stopping, self._unload_last = True, unload
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
@@ -183,11 +183,12 @@ class EngineLoop:
             while self._turn():
                 pass
         self._abandon(Cancelled(STOPPING))
-        try:
-            with self._timed("unloading the model", self.limits.unload_s):
-                self.engine.unload()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - nobody is left to be told
-            report_fault("unload", error)
+        if self._unload_last:
+            try:
+                with self._timed("unloading the model", self.limits.unload_s):
+                    self.engine.unload()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - nobody is left to be told
+                report_fault("unload", error)
         self.activity = None
 
     def _turn(self) -> bool:
@@ -330,14 +331,13 @@ class EngineLoop:
         self, piece: Produced, ended: set[int]
     ) -> Iterator[tuple[UtteranceStream, Produced]]:
         """A piece with the stream it is for. Raises _NobodysSlot: it might be anybody's."""
-        slot = piece.slot
+        slot, last = piece.slot, piece.last or piece.error is not None
         if slot in self._unreleased or slot in ended:
-            if piece.last:
+            if last:
                 self._unreleased.discard(slot)
             return
         if slot not in self._slots:
             raise _NobodysSlot
-        last = piece.last or piece.error is not None
         if piece.error is not None:
             error = self.guarded.for_caller("step", piece.error)
             yield self._forget(slot), failed(error)

@@ -182,7 +182,7 @@ class Lifecycle:
             self._watching.cancel()
         busy = self._loading or self._unloading or self.late()
         timeout_s = CLOSE_BUSY_S if busy else CLOSE_S
-        await asyncio.to_thread(self.loop.stop, timeout_s)
+        await asyncio.to_thread(self.loop.stop, timeout_s, unload=True)
         ending = [each for each in (self._watching, self._loading, self._unloading) if each]
         await asyncio.gather(*ending, return_exceptions=True)
 
