@@ -12,6 +12,7 @@ import httpx
 import pytest
 from tests.serving.conftest import LiveServer, Serve, settle
 
+from vivavoce.engines.watch import Activity
 from vivavoce.errors import ModelFileError
 from vivavoce.serving.server import DrainingServer
 
@@ -72,6 +73,20 @@ def test_a_hang_in_a_call_is_seen_by_both_and_ready_fails_first(
         assert settle(lambda: tells(server, "/livez", doing))
     server.engine.faults.let_go()
     assert settle(lambda: probe(server, "/livez")[0] == probe(server, "/readyz")[0] == 200)
+
+
+@pytest.mark.parametrize(
+    ("lasted_s", "ready", "alive"), [(49.0, 200, 200), (60.0, 503, 200), (130.0, 503, 503)]
+)
+def test_ready_fails_at_half_of_a_limit_and_alive_at_the_whole(
+    serve, lasted_s: float, ready: int, alive: int
+) -> None:
+    server = serve()
+    began_s = time.monotonic() - lasted_s
+    server.service.lifecycle.watch(lambda: Activity("at it", 100.0, began_s))
+    assert probe(server, "/readyz")[0] == ready
+    assert probe(server, "/livez")[0] == alive
+    assert server.client.get("/health").status_code == ready
 
 
 def test_a_release_that_hangs_is_seen_by_both(hanging) -> None:
