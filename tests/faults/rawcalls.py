@@ -179,7 +179,8 @@ async def connection(
     finally:
         if reset:
             raw = writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
+            with contextlib.suppress(OSError):  # the server was quicker
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
             writer.transport.abort()
         writer.close()
         with contextlib.suppress(ConnectionError):
