@@ -31,6 +31,7 @@ from vivavoce.bench.process import ServerProcess, vivavoce_server
 from vivavoce.bench.report import QUANTILES, SCHEMA, write_json
 from vivavoce.bench.stats import Distribution, spread
 from vivavoce.bench.tables import distribution_row, figure_table
+from vivavoce.serving.stand_in import MESSAGE
 
 RESULTS = Path(__file__).parent / "results" / "supervise.json"
 CALLS, EVERY_S, LIMIT_S, PATIENCE_S = 4, 0.02, 1.0, 60.0
@@ -100,15 +101,19 @@ async def call(port: int, came_s: float, since_s: float, *, socket: bool = False
                 answer.retry_after = b"\r\nretry-after:" in head
                 body = b"" if answer.status == 101 else await reader.read()
                 if answer.status == 503:
-                    answer.code = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])[
-                        "error"
-                    ]["code"]
+                    answer.code = refused_by(body)
             finally:
                 writer.close()
     except (OSError, asyncio.IncompleteReadError, TimeoutError):
         pass  # the status stays 0: nobody answered
     answer.took_s = time.monotonic() - began_s
     return answer
+
+
+def refused_by(body: bytes) -> str:
+    """The code of a refusal; "supervisor" where it came from there."""
+    error = json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["error"]
+    return "supervisor" if error["message"] == MESSAGE else str(error["code"])
 
 
 async def stay(port: int, since: asyncio.Future[float]) -> float:
@@ -171,8 +176,10 @@ def told(found: Sequence[Round]) -> dict[str, Any]:
     """The figures of all rounds of one fault, in milliseconds."""
     callers = [each for one in found for each in one.callers]
     refused = [each for each in callers if each.status == 503]
-    at_once = [each for each in refused if each.code != "engine_failed"]
-    supervisor = [each for each in at_once if each.code == "starting"]
+    by = {
+        code: spread([each.took_s * 1000 for each in refused if each.code == code])
+        for code in ("supervisor", "starting")
+    }
     return {
         "callers": len(callers),
         "statuses": {
@@ -181,7 +188,8 @@ def told(found: Sequence[Round]) -> dict[str, Any]:
         },
         "refused_without_retry_after": sum(not each.retry_after for each in refused),
         "sockets_refused": sum(each.socket for each in refused),
-        "refused_ms": spread([each.took_s * 1000 for each in supervisor]),
+        "refused_by_the_supervisor_ms": by["supervisor"],
+        "refused_by_the_new_server_ms": by["starting"],
         "longest_wait_ms": round(max(each.took_s for each in callers) * 1000, 1),
         "calls_in_progress_ended_ms": spread([s * 1000 for one in found for s in one.ended_s]),
         "next_served_ms": spread([(one.served_s or PATIENCE_S) * 1000 for one in found]),
@@ -191,7 +199,12 @@ def told(found: Sequence[Round]) -> dict[str, Any]:
 
 def show(console: Console, results: Sequence[dict[str, Any]]) -> None:
     """One row for each fault and figure."""
-    names = ("refused_ms", "calls_in_progress_ended_ms", "next_served_ms")
+    names = (
+        "refused_by_the_supervisor_ms",
+        "refused_by_the_new_server_ms",
+        "calls_in_progress_ended_ms",
+        "next_served_ms",
+    )
     rows = [
         distribution_row(f"{result['fault']} {name}", Distribution(**result[name]))
         for result in results
