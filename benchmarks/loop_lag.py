@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loaded.server import Heard, Watched, ask, probe, ratio, rounded
+from loaded.server import Heard, Watched, ask, probe, ratio, rounded, scheduling
 from rich.console import Console
 
 from vivavoce.bench.device import provenance
@@ -209,7 +209,8 @@ def main() -> None:
             results["first"] = first(trees, asked.pairs, folder)
     Console().print_json(data=results)
     report = {"schema": SCHEMA, "kind": "loop_lag", **provenance(), "targets": TARGETS}
-    write_json(asked.json, {**report, "before": commit_of(asked.before), "results": results})
+    report |= {"scheduling": scheduling(), "before": commit_of(asked.before)}
+    write_json(asked.json, {**report, "results": results})
 
 
 def commit_of(tree: Path | None) -> str | None:

@@ -5,8 +5,9 @@
 ``rate``: the most calls a second that the server speaks with as many callers as it has slots (its
 peak), then callers who come at twice that rate: what is spoken of it (goodput), how quickly the
 others are turned away (timed in the server), live callers before batches, and what is left.
-``long``: first sound of short turns alone, beside somebody who speaks short turns all the time,
-and beside somebody who has one text of 5,000 characters spoken. With ``--before`` another checkout
+``long``: first sound of one caller and of four who take short turns, beside nobody else, beside
+somebody who speaks short turns all the time, and beside somebody who has one text of 5,000
+characters spoken. With ``--before`` another checkout
 is measured beside this one. Writes benchmarks/results/overload.json.
 """
 
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from loaded.server import Heard, Watched, ask, ratio, rounded
+from loaded.server import Heard, Watched, ask, ratio, rounded, scheduling
 from loop_lag import Trees, commit_of, servers_running
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
@@ -39,6 +40,8 @@ ENGINES: dict[str, dict[str, Any]] = {
 }
 TURN = "says that the table for two is booked."
 LONG_CHARS = 5_000
+OTHERS = (1, 4)
+COMPANY = ("nobody", "short", "long")
 BATCH_SHARE = 0.5
 TARGETS = {
     "rate": "goodput at least 95 % of the peak; rejects p99 at most 10 ms; nothing left",
@@ -97,7 +100,8 @@ async def closed_loop(port: int, callers: int, seconds: float) -> float:
     async def caller() -> None:
         nonlocal done
         while loop.time() < began_s + seconds:
-            done += (await ask(port, body(turn()))).status == 200
+            heard = await ask(port, body(turn()))
+            done += heard.status == 200
 
     await asyncio.gather(*(caller() for _ in range(callers)))
     return done / (loop.time() - began_s)
@@ -155,22 +159,25 @@ def overloaded(port: int, seconds: float) -> dict[str, Any]:
     }
 
 
-async def beside(port: int, company: str | None, count: int) -> list[float]:
-    """First sounds of short turns, one after the other, while somebody else speaks on."""
+async def beside(port: int, others: int, company: str | None, count: int) -> list[float]:
+    """First sounds of ``others`` who take short turns with pauses, while somebody speaks on."""
     long_text = (f"{turn()} " * 200)[:LONG_CHARS]
+    found: list[float] = []
 
-    async def other() -> None:
+    async def company_of() -> None:
         while True:
             await ask(port, body(long_text if company == "long" else turn()))
 
-    talking = asyncio.create_task(other()) if company else None
-    found = []
+    async def other() -> None:
+        for _ in range(count):
+            heard = await ask(port, body(turn()))
+            if heard.first_ms is not None:
+                found.append(heard.first_ms)
+            await asyncio.sleep(random.uniform(0.0, 0.1) if others == 1 else random.uniform(0.3, 1))
+
+    talking = asyncio.create_task(company_of()) if company else None
     await asyncio.sleep(0.3)
-    for _ in range(count):
-        heard = await ask(port, body(turn()))
-        if heard.first_ms is not None:
-            found.append(heard.first_ms)
-        await asyncio.sleep(random.uniform(0.0, 0.1))
+    await asyncio.gather(*(other() for _ in range(others)))
     if talking is not None:
         talking.cancel()
         await asyncio.wait({talking})
@@ -180,22 +187,29 @@ async def beside(port: int, company: str | None, count: int) -> list[float]:
 
 
 def long_among_short(ports: dict[str, int], rounds: int) -> dict[str, Any]:
-    """The three companies in turn, in every checkout, again and again."""
-    times: dict[str, dict[str, list[float]]] = {
-        name: {"alone": [], "short": [], "long": []} for name in ports
+    """The companies in turn, in every checkout, again and again; beside one caller and four."""
+    times: dict[str, dict[tuple[int, str], list[float]]] = {
+        name: {case: [] for case in itertools.product(OTHERS, COMPANY)} for name in ports
     }
-    for _, (name, port), company in itertools.product(
-        range(rounds), ports.items(), ("alone", "short", "long")
-    ):
-        asked = None if company == "alone" else company
-        times[name][company] += asyncio.run(beside(port, asked, 10))
+    cases = itertools.product(range(rounds), ports.items(), OTHERS, COMPANY)
+    for _, (name, port), others, company in cases:
+        asked = None if company == "nobody" else company
+        times[name][others, company] += asyncio.run(
+            beside(port, others, asked, 10 if others == 1 else 5)
+        )
     return {
-        name: {
-            **{f"{company}_ms": rounded(values) for company, values in found.items()},
-            "long_over_alone_p50": ratio(p50(found["long"]), p50(found["alone"])),
-            "long_over_short_p50": ratio(p50(found["long"]), p50(found["short"])),
-        }
+        name: {str(others): told(found, others) for others in OTHERS}
         for name, found in times.items()
+    }
+
+
+def told(found: dict[tuple[int, str], list[float]], others: int) -> dict[str, Any]:
+    """First sounds of so many others by who speaks beside them, and how much later a long text
+    makes them than nobody, and than short turns."""
+    return {
+        **{f"beside_{each}_ms": rounded(found[others, each]) for each in COMPANY},
+        "long_over_nobody_p50": ratio(p50(found[others, "long"]), p50(found[others, "nobody"])),
+        "long_over_short_p50": ratio(p50(found[others, "long"]), p50(found[others, "short"])),
     }
 
 
@@ -230,7 +244,8 @@ def main() -> None:
                     found["long"] = long_among_short(ports, asked.rounds)
     Console().print_json(data=results)
     report = {"schema": SCHEMA, "kind": "overload", **provenance(), "targets": TARGETS}
-    write_json(asked.json, {**report, "before": commit_of(asked.before), "results": results})
+    report |= {"scheduling": scheduling(), "before": commit_of(asked.before)}
+    write_json(asked.json, {**report, "results": results})
 
 
 if __name__ == "__main__":

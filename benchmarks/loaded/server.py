@@ -153,6 +153,12 @@ def rounded(values: Iterable[float | None]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in spread(values).items()}
 
 
+def scheduling() -> str:
+    """How the system lets this and what it starts run; worth telling of a shared machine."""
+    names = {os.SCHED_OTHER: "other", os.SCHED_RR: "real time (SCHED_RR)"}
+    return f"{names.get(os.sched_getscheduler(0), 'unusual')}, nice {os.nice(0)}"
+
+
 def ratio(after: float, before: float) -> float | None:
     """How many times; None for nothing."""
     return round(after / before, 3) if before and math.isfinite(before) else None

@@ -92,6 +92,15 @@ def test_bytes_are_bounded_keys_and_overhead_included() -> None:
     assert cache.get(bytes([0])) is None
 
 
+def test_it_may_be_filled_to_the_last_byte() -> None:
+    room = 8 * (1_000 + ENTRY_BYTES)
+    for less, kept in ((0, 8), (1, 7)):
+        cache = AudioCache(max_entries=100, max_bytes=room - less)
+        for number in range(8):
+            cache.put(bytes([number]), pcm(500))
+        assert cache.stats.entries == kept
+
+
 def test_many_short_entries_fill_it_as_few_long_ones_do() -> None:
     """What an entry takes besides its sound is no less than it is counted as."""
     cache = AudioCache(max_entries=1_000_000, max_bytes=1_000_000)

@@ -284,6 +284,37 @@ async def test_closing_closes_all_that_is_open_and_opens_nothing_more() -> None:
         await bench.next()
 
 
+async def test_a_pause_that_is_open_can_be_closed() -> None:
+    bench = Bench([Clause((), pause_ms=300.0), clause("one")])
+    bench.pipeline.start()
+    bench.pipeline.close()
+    assert [stream.closed for stream in bench.opened] == [1]
+
+
+async def test_after_an_error_nothing_more_is_asked_of_the_text() -> None:
+    class Failing:
+        asked = 0
+
+        def __iter__(self) -> Iterator[Clause]:
+            return self
+
+        def __next__(self) -> Clause:
+            self.asked += 1
+            if self.asked == 2:
+                raise InputTooLong(5, 4, spoken=True)
+            return clause("one")
+
+    text = Failing()
+    bench = Bench(iter(text))
+    bench.pipeline.start()
+    bench.opened[0].make(50)
+    bench.opened[0].end()
+    await bench.next(2)
+    with pytest.raises(InputTooLong):
+        await bench.next()
+    assert text.asked == 2
+
+
 async def test_what_the_engine_tells_is_summed() -> None:
     bench = Bench([clause("one")])
     bench.pipeline.start()

@@ -312,24 +312,52 @@ async def test_a_consumer_that_stays_away_ends_it() -> None:
         await anext(made.stream)
 
 
-async def test_a_consumer_that_takes_a_chunk_bit_by_bit_does_not_stay_away() -> None:
-    timers = 0
+class Timers:
+    """Stand for the event loop's timers, and know which are running."""
 
-    def count(*_: object) -> SimpleNamespace:
-        nonlocal timers
-        timers += 1
-        return SimpleNamespace(cancel=lambda: None)
+    def __init__(self) -> None:
+        self.running: list[SimpleNamespace] = []
+        self.begun = 0
 
-    made = Making([piece(3)], stall_timeout_s=0.05)
-    await anext(made.stream)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(asyncio.get_running_loop(), "call_later", count)
-        for _ in range(3):
-            made.stream.taken()
-    assert timers == 3
-    made.stream.close()
+    def call_later(self, *_: object) -> SimpleNamespace:
+        self.begun += 1
+        timer = SimpleNamespace()
+        timer.cancel = lambda: self.running.remove(timer)
+        self.running.append(timer)
+        return timer
+
+
+@pytest.fixture
+async def timers(monkeypatch: pytest.MonkeyPatch) -> Timers:
+    made = Timers()
+    monkeypatch.setattr(asyncio.get_running_loop(), "call_later", made.call_later)
+    return made
+
+
+async def test_one_watch_runs_while_a_chunk_is_out_and_none_after_the_end(timers: Timers) -> None:
+    made = Making([piece(3), piece(3)])
     made.stream.taken()
-    assert made.stream._stall is None, "an ended stream has no watch"
+    assert timers.begun == 0, "nothing was given yet"
+    for _ in range(2):
+        await anext(made.stream)
+        assert len(timers.running) == 1
+    assert (await anext(made.stream)).last
+    assert timers.running == []
+    cut = Making([piece(3), piece(3)])
+    await anext(cut.stream)
+    cut.stream.close()
+    assert timers.running == []
+    cut.stream.taken()
+    assert timers.running == [], "an ended stream has no watch"
+
+
+async def test_a_consumer_that_takes_a_chunk_bit_by_bit_does_not_stay_away(timers: Timers) -> None:
+    made = Making([piece(3)])
+    await anext(made.stream)
+    for count in range(2, 5):
+        made.stream.taken()
+        assert (timers.begun, len(timers.running)) == (count, 1)
+    made.stream.close()
 
 
 async def test_remembered_sound_comes_in_pieces_of_a_second() -> None:

@@ -75,7 +75,6 @@ class ClausePipeline:
         self._exhausted = False
         self._error: Exception | None = None
         self._index = 0
-        self._begun = False
         self._plays_until_s = time.monotonic()
 
     def start(self) -> None:
@@ -100,9 +99,6 @@ class ClausePipeline:
                 raise self._error
             raise StopAsyncIteration
         opened = self._opened[0]
-        if not self._begun:
-            self._begun = True
-            self._joiner.begin_clause()
         produced = await self._next_of(opened)
         if produced is None:
             return self._end_clause(opened)
@@ -155,7 +151,7 @@ class ClausePipeline:
 
     def _end_clause(self, opened: _Opened) -> Piece:
         self._opened.popleft()
-        index, self._index, self._begun = self._index, self._index + 1, False
+        index, self._index = self._index, self._index + 1
         samples = self._joiner.end_clause(opened.clause.end, opened.clause.pause_ms)
         self._timings.clauses += 1
         self._advance()
