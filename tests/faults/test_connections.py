@@ -56,11 +56,6 @@ def held(server: LiveServer, sent: list[bytes], count: int = MANY) -> Iterator[l
         yield raws
 
 
-def log_lines(server: LiveServer, words: str) -> list[dict[str, Any]]:
-    lines = [line for line in server.log.read_text().splitlines() if line.startswith("{")]
-    return [entry for entry in map(json.loads, lines) if words in entry["message"]]
-
-
 def calm_residue(server: LiveServer) -> Residue:
     """What is left once no request is served any more."""
     settled(lambda: server.metric("tts_requests_running"), lambda running: running == 0)
@@ -81,7 +76,7 @@ def test_hundreds_of_connections_keep_nobody_out(server: LiveServer, kind: str) 
     with held(server, KINDS[kind]):
         for _ in range(10):
             assert settled(lambda: alive(server), bool)
-        bound = settled(lambda: log_lines(server, "as many connections"), bool)
+        bound = settled(lambda: server.logged("as many connections"), bool)
         assert bound, "the bound was met without a word"
         assert len(bound) < 10
     after = settled(lambda: calm_residue(server), lambda seen: seen.within(before))
@@ -107,7 +102,7 @@ def test_the_bound_leaves_files_for_everything_else(server: LiveServer) -> None:
         assert settled(lambda: alive(server), bool)
         descriptors = process_residue(server).descriptors
     assert descriptors < OPEN_FILES - 64
-    assert log_lines(server, "fewer connections")[0]["max_connections"] < OPEN_FILES
+    assert server.logged("fewer connections")[0]["max_connections"] < OPEN_FILES
 
 
 def speak(socket: ClientConnection, text: str) -> str:
@@ -155,4 +150,4 @@ def test_a_server_whose_every_connection_is_in_use_says_so() -> None:
             refusal = read_head(third)
         assert refusal.startswith(b"HTTP/1.1 503 ")
         assert b"retry-after: 1\r\n" in refusal
-        assert settled(lambda: log_lines(live, "as many connections"), bool)[0]["refused"] == 1
+        assert settled(lambda: live.logged("as many connections"), bool)[0]["refused"] == 1

@@ -262,7 +262,7 @@ def test_refused_heads_are_one_line_each_in_the_log(tmp_path: Path) -> None:
         for _ in range(5):
             ask(live.port, with_fields(200))
         lines = settled(
-            lambda: [line for line in live.log.read_text().splitlines() if "refused" in line],
+            lambda: [line for line in live.log_lines() if "refused" in line],
             lambda found: len(found) >= 5,
         )
     assert len(lines) == 5

@@ -9,7 +9,6 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import httpx
 import pytest
@@ -79,11 +78,6 @@ def close_code(raw: socket.socket) -> int:
     return int(struct.unpack("!H", received[1][:2])[0])
 
 
-def broken_off(server: LiveServer) -> list[dict[str, Any]]:
-    lines = [line for line in server.log.read_text().splitlines() if line.startswith("{")]
-    return [entry for entry in map(json.loads, lines) if "broken off" in entry["message"]]
-
-
 BROKEN = {
     "text that is not UTF-8": (frame(TEXT, b"\xff\xfe"), 1007),
     "half a character": (frame(TEXT, b"\xe2\x82"), 1007),
@@ -103,12 +97,12 @@ BROKEN = {
 
 @pytest.mark.parametrize(("sent", "code"), BROKEN.values(), ids=BROKEN)
 def test_a_broken_frame_is_one_line_in_the_log(server: LiveServer, sent: bytes, code: int) -> None:
-    before = len(broken_off(server))
+    before = len(server.logged("broken off"))
     with opened(server) as raw:
         raw.sendall(sent * 3)  # what follows the first one is not looked at
         assert close_code(raw) == code
         read_all(raw)
-    lines = settled(lambda: broken_off(server)[before:], bool)
+    lines = settled(lambda: server.logged("broken off")[before:], bool)
     assert [line["close_code"] for line in lines] == [code]
     assert "Traceback" not in server.log.read_text()
 

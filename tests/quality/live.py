@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -46,6 +47,19 @@ class LiveServer:
         """The sum of a metric's samples that carry these labels."""
         with self.client() as client:
             return metric(client.get("/metrics").text, name, **labels)
+
+    def log_lines(self) -> list[str]:
+        """The lines of its log so far; one that is still being written is not among them."""
+        if not self.log.exists():
+            return []
+        return [
+            line for line in self.log.read_text().splitlines(keepends=True) if line.endswith("\n")
+        ]
+
+    def logged(self, words: str = "") -> list[dict[str, Any]]:
+        """The records of its JSON log whose message has these words in it."""
+        records = [json.loads(line) for line in self.log_lines() if line.startswith("{")]
+        return [record for record in records if words in record["message"]]
 
 
 def metric(exposition: str, name: str, **labels: str) -> float:
