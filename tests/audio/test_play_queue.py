@@ -15,7 +15,7 @@ from vivavoce.errors import Busy, PlaybackError
 from vivavoce.types import AudioChunk
 
 HZ = 8_000
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 class Heard(Sink):

@@ -18,7 +18,7 @@ from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
 
-START_LIMIT_S = 30.0
+START_LIMIT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ import httpx
 from quality.live import clean_environment, settled
 
 COMMAND = (sys.executable, "-c", "from vivavoce.cli.main import main; main()", "serve")
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class ServerProcess:

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 

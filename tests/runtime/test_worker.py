@@ -25,7 +25,7 @@ MODULE = "runtime.faulty_child"
 BOUNDS = Bounds(
     memory_bytes=256 * 1024**2, cpu_s=5, wall_s=20, request_bytes=4_000_000, answer_bytes=4_000_000
 )
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
 
-PATIENCE_S = 10.0
+PATIENCE_S = 60.0
 
 
 def settle(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:

@@ -90,7 +90,7 @@ def upgraded(server: LiveServer, host: str) -> bytes:
     lines = ["GET /v1/audio/speech/ws HTTP/1.1", f"Host: {host}", f"Origin: http://{host}"]
     lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
     lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
         raw.sendall("\r\n".join(lines).encode())
         return raw.recv(4_096)
 
@@ -118,7 +118,7 @@ def test_names_of_this_machine_and_configured_ones_are_answered(serve: Serve) ->
 
 
 def test_a_client_without_a_host_is_no_browser(server: LiveServer) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
         raw.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
         assert raw.recv(4_096).startswith(b"HTTP/1.1 200")
 

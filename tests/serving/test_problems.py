@@ -157,7 +157,7 @@ def test_http_1_0_has_a_reset_for_what_was_cut(server) -> None:
         "POST /v1/audio/speech HTTP/1.0\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
         raw.sendall(head.encode() + body)
         with pytest.raises(ConnectionResetError):
             while raw.recv(65_536):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from websockets.sync.client import connect
 from vivavoce.key_table import digest_of
 
 OWNER, ACME = "the key of the owner", "the key of acme"
+START_LIMIT_S = 60.0
 COMMAND = (sys.executable, "-c", "from vivavoce.cli.main import main; main()", "serve")
 
 
@@ -47,9 +49,12 @@ class Server:
         self.lines: list[dict[str, Any]] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        assert settle(lambda: bool(self.logged("listening")))
+        self.url = ""
+
+    def await_ready(self) -> None:
+        assert settle(lambda: bool(self.logged("listening")), START_LIMIT_S), self.lines
         self.url = self.logged("listening")[0]["url"]
-        assert settle(lambda: self.status("", "/readyz") == 200)
+        assert settle(lambda: self.status("", "/readyz") == 200, START_LIMIT_S), self.lines
 
     def _read(self) -> None:
         assert self.process.stderr is not None
@@ -83,11 +88,22 @@ class Server:
         return code
 
 
+@contextmanager
+def running(folder: Path, written: str) -> Iterator[Server]:
+    """A server that is ready; it must end with status 0, and ends whatever happens."""
+    live = Server(folder, written)
+    try:
+        live.await_ready()
+        yield live
+    finally:
+        code = live.end()
+    assert code == 0
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    live = Server(tmp_path, tables(OWNER, ACME))
-    yield live
-    assert live.end() == 0
+    with running(tmp_path, tables(OWNER, ACME)) as live:
+        yield live
 
 
 def test_a_key_that_is_removed_opens_nothing_from_then_on(server: Server) -> None:
@@ -139,9 +155,8 @@ def test_other_settings_wait_for_the_next_start_and_are_named(server: Server) ->
 
 
 def test_a_server_that_gets_its_first_key_asks_for_it(tmp_path: Path) -> None:
-    server = Server(tmp_path, "")
-    assert server.status("") == 200
-    server.rewrite(tables(OWNER))
-    server.hang_up("keys read again")
-    assert (server.status(""), server.status(OWNER)) == (401, 200)
-    assert server.end() == 0
+    with running(tmp_path, "") as server:
+        assert server.status("") == 200
+        server.rewrite(tables(OWNER))
+        server.hang_up("keys read again")
+        assert (server.status(""), server.status(OWNER)) == (401, 200)

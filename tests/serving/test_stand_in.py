@@ -40,7 +40,7 @@ async def connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asy
 
 
 async def ask(port: int, method: str = "GET", **how: object) -> httpx.Response:
-    async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
         return await client.request(method, f"http://127.0.0.1:{port}/v1/audio/speech", **how)  # type: ignore[arg-type]
 
 

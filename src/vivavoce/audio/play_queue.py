@@ -174,10 +174,11 @@ class PlaybackQueue:
                 raise Busy("Playback has ended.", retry_after_ms=_MIN_RETRY_MS)
             queued_s, live = self._queued_s(), self._live()
             if len(live) >= self._max_turns or queued_s > MAX_QUEUED_S:
-                first_s = live[0].queued_s if live else 0.0
+                # Rounded first: a sum of many pieces is a hair above or below what it means.
+                first_ms = round(live[0].queued_s * 1000, 3) if live else 0.0
                 raise Busy(
                     f"{len(live)} utterances ({queued_s:.0f} s) wait to be played.",
-                    retry_after_ms=max(_MIN_RETRY_MS, math.ceil(first_s * 1000)),
+                    retry_after_ms=max(_MIN_RETRY_MS, math.ceil(first_ms)),
                 )
             self._let_dropped_go()
             turn = Turn(self._all_queued_s)
