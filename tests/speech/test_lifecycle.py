@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -328,3 +329,17 @@ async def test_a_stop_at_any_moment_leaves_no_task_behind() -> None:
         await lifecycle.close()
         assert len(asyncio.all_tasks()) == before
         assert not lifecycle.loop.running
+
+
+async def test_collections_pass_over_what_a_loaded_engine_holds() -> None:
+    """A collection of everything would hold up every call that is being spoken."""
+    before = len(gc.get_objects())
+    lifecycle = Lifecycle(FakeEngine(), SpeechObserver(), 0.01, own_process=True)
+    try:
+        await lifecycle.start()
+        assert len(gc.get_objects()) < before / 2
+        await until(lambda: lifecycle.state == "unloaded")
+        assert len(gc.get_objects()) > before / 2
+    finally:
+        await lifecycle.close()
+        gc.unfreeze()

@@ -72,7 +72,7 @@ def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
     check_bind(settings)
     check_playback(settings)
     configure_logging(settings)
-    service = build_service(settings)
+    service = build_service(settings, own_process=True)
     limit_s = settings.max_step_s if settings.exit_on_failure else None
     watchdog = Watchdog(limit_s, supervisor)
     with listen(settings) if supervisor is None else supervisor.listener as listener:
@@ -91,8 +91,11 @@ def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
         raise error
 
 
-def build_service(settings: Settings) -> SpeechService:
-    """The engine and the service around it, not started. Raises SetupError."""
+def build_service(settings: Settings, *, own_process: bool = False) -> SpeechService:
+    """The engine and the service around it, not started. Raises SetupError.
+
+    ``own_process``: this process serves and does nothing else (see ``Lifecycle``).
+    """
     engine = create_engine(settings.engine, settings.engine_options)
     options = ServiceOptions(
         capacity=settings.capacity,
@@ -110,6 +113,7 @@ def build_service(settings: Settings) -> SpeechService:
         engine_limits=TimeLimits(
             settings.max_step_s, settings.max_load_s, settings.max_unload_s, settings.max_clone_s
         ),
+        own_process=own_process,
     )
     return SpeechService(engine, options, PrometheusObserver())
 

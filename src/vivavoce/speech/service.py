@@ -54,7 +54,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ServiceOptions:
-    """Bounds and defaults of a service. ``capacity`` None takes the engine's."""
+    """Bounds and defaults of a service. ``capacity`` None takes the engine's.
+
+    ``own_process``: this process speaks and does nothing else (see ``Lifecycle``).
+    """
 
     capacity: int | None = None
     max_waiting: int | None = 32
@@ -69,6 +72,7 @@ class ServiceOptions:
     lexicon: Lexicon = field(default_factory=Lexicon)
     limits: StreamLimits = field(default_factory=StreamLimits)
     engine_limits: TimeLimits = field(default_factory=TimeLimits)
+    own_process: bool = False
 
 
 class SpeechService:
@@ -84,7 +88,11 @@ class SpeechService:
         self.engine = engine
         self.observer = observer or SpeechObserver()
         self.lifecycle = Lifecycle(
-            engine, self.observer, self.options.idle_timeout_s, self.options.engine_limits
+            engine,
+            self.observer,
+            self.options.idle_timeout_s,
+            self.options.engine_limits,
+            own_process=self.options.own_process,
         )
         self.lifecycle.watch(self._clone_in_progress)
         self.cache = AudioCache(self.options.cache_entries, self.options.cache_bytes)
