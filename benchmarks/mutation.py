@@ -1,11 +1,12 @@
 """Do the tests notice when a line of the service's core is wrong?
 
     pip install cosmic-ray==8.7.0        # in an environment of its own
-    python benchmarks/mutation.py --python .venv/bin/python [--only admission]
+    python benchmarks/mutation.py --python .venv/bin/python [--only admission] [--share 0.5]
 
 Cosmic Ray changes one operator, number, condition or loop at a time, in a copy of the commit, and
 runs the tests of that file; a mutant lives if they all pass. Type annotations are left alone: they
-are never executed. Writes benchmarks/results/mutation.json, with every survivor's line and, from
+are never executed. ``--share`` tries a part of the mutants of each file, drawn with a fixed seed.
+Writes benchmarks/results/mutation.json, with every survivor's line and, from
 benchmarks/mutation_judged.json, why it may live.
 """
 
@@ -15,6 +16,7 @@ import argparse
 import ast
 import json
 import multiprocessing
+import random
 import subprocess
 import sys
 import tempfile
@@ -74,6 +76,7 @@ class Work:
     python: str
     commit: str
     timeout_s: float
+    share: float
 
 
 def main() -> None:
@@ -83,11 +86,13 @@ def main() -> None:
     parser.add_argument("--only", action="append", choices=list(TARGETS))
     parser.add_argument("--commit", default="HEAD")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds for one mutant")
+    parser.add_argument("--share", type=float, default=1.0, help="of each file's mutants")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "mutation.json")
     asked = parser.parse_args()
     python = str(Path(asked.python).absolute())
     works = [
-        Work(name, python, asked.commit, asked.timeout) for name in asked.only or list(TARGETS)
+        Work(name, python, asked.commit, asked.timeout, asked.share)
+        for name in asked.only or list(TARGETS)
     ]
     with multiprocessing.Pool(2) as pool:
         found = dict(pool.imap_unordered(measure, works))
@@ -136,8 +141,15 @@ def measure(work: Work) -> tuple[str, dict[str, Any]]:
         subprocess.run([*tool, "baseline", str(config)], cwd=room, check=True)
         source = (Path(room) / "src" / "vivavoce" / module).read_text()
         skipped = skip_annotations(session, source)
+        skip_all_but(session, work.share)
         subprocess.run([*tool, "exec", str(config), str(session)], cwd=room, check=True)
-        return work.name, {"module": module, "annotations": skipped, **results(session, source)}
+        found = results(session, source)
+        return work.name, {
+            "module": module,
+            "annotations": skipped,
+            "tried_share": work.share,
+            **found,
+        }
 
 
 def skip_annotations(session: Path, source: str) -> int:
@@ -154,6 +166,24 @@ def skip_annotations(session: Path, source: str) -> int:
                 db.set_result(item.job_id, WorkResult(WorkerOutcome.SKIPPED, output="annotation"))
                 skipped += 1
     return skipped
+
+
+def skip_all_but(session: Path, share: float) -> None:
+    """Take mutants out of a session at random, always the same, until that share is left."""
+    from cosmic_ray.work_db import WorkDB, use_db
+    from cosmic_ray.work_item import WorkerOutcome, WorkResult
+
+    drawn = random.Random(1)
+    with use_db(str(session), WorkDB.Mode.open) as db:
+        for item in sorted(db.pending_work_items, key=_place):
+            if drawn.random() >= share:
+                db.set_result(item.job_id, WorkResult(WorkerOutcome.SKIPPED, output="not drawn"))
+
+
+def _place(item: Any) -> tuple[Any, ...]:
+    """What tells one mutant from another, the same in every run."""
+    mutation = item.mutations[0]
+    return mutation.start_pos, mutation.operator_name, mutation.occurrence
 
 
 def annotation_spans(source: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
