@@ -30,9 +30,5 @@ def test_onnx_runtime_is_imported_where_its_telemetry_is_switched_off_and_nowher
     assert text.index(SWITCH) < text.index("import onnxruntime\n")
 
 
-def test_who_imports_piper_which_imports_it_switches_it_off_before() -> None:
-    found = importers("piper")
-    assert found
-    for file, text in found.items():
-        assert SWITCH in text, f"{file} imports piper, and that ONNX Runtime"
-        assert text.index(SWITCH) < text.index("from piper"), file
+def test_piper_which_imports_it_is_not_imported() -> None:
+    assert importers("piper") == {}

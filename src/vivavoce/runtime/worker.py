@@ -11,15 +11,18 @@ and end when there was none for a while.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import IO
 
 from vivavoce.errors import Draining, SetupError, Unavailable, WorkerDied
 from vivavoce.runtime.worker_child import HEADER_BYTES, OUT_OF_MEMORY, Bounds
@@ -259,6 +262,110 @@ def ask_once(module: str, bounds: Bounds, request: bytes) -> bytes:
     if len(answer) < HEADER_BYTES or answer[:HEADER_BYTES] != _header(answer[HEADER_BYTES:]):
         raise WorkerDied(cause_of_death(done.returncode, hung=False))
     return answer[HEADER_BYTES:]
+
+
+class ResidentWorker:
+    """One process that runs ``module`` until this one ends; for short requests, from any thread.
+
+    It is started with the first request, or before by ``start``, and again after it died.
+    ``started`` counts processes since the beginning.
+    """
+
+    def __init__(self, module: str, bounds: Bounds) -> None:
+        self.started = 0
+        self._module = module
+        self._bounds = bounds
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._greeted = False
+        atexit.register(self.close)
+
+    def start(self) -> None:
+        """Begin to start the process, and do not wait for it. Raises SetupError."""
+        with self._lock:
+            self._running()
+
+    def ask(self, request: bytes) -> bytes:
+        """The answer; blocks, while others ask, too.
+
+        Raises WorkerDied where the process crashed or took too long over it, SetupError where none
+        can be started.
+        """
+        with self._lock:
+            process = self._running()
+            assert process.stdin is not None and process.stdout is not None
+            self._hear_greeting(process.stdout)
+            try:
+                process.stdin.write(_header(request) + request)
+                process.stdin.flush()
+                size = int.from_bytes(_exactly(process.stdout, HEADER_BYTES), "big")
+                if size > self._bounds.answer_bytes:
+                    process.kill()
+                    raise EOFError
+                return _exactly(process.stdout, size)
+            except (OSError, EOFError) as error:
+                raise WorkerDied(self._bury()) from error
+            except BaseException:
+                process.kill()  # its next answer would be the one to this request
+                self._bury()
+                raise
+
+    def close(self) -> None:
+        """End the process; a later request starts another."""
+        with self._lock:
+            if self._process is not None:
+                self._bury()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is None:
+            return self._process
+        if self._process is not None:
+            self._bury()
+        try:
+            self._process = process = subprocess.Popen(
+                _command(self._module, self._bounds),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=_environment(),
+            )
+        except OSError as error:
+            raise SetupError(f"A process that is needed cannot be started: {error}.") from error
+        self.started += 1
+        self._greeted = False
+        return process
+
+    def _hear_greeting(self, stdout: IO[bytes]) -> None:
+        if self._greeted:
+            return
+        try:
+            _exactly(stdout, HEADER_BYTES)
+        except EOFError as error:
+            self._bury()
+            raise SetupError(f"The process {self._module} does not start.") from error
+        self._greeted = True
+
+    def _bury(self) -> str:
+        """End the process, if it lives, and say what ended it."""
+        process, self._process = self._process, None
+        assert process is not None and process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+        process.stdout.close()
+        try:
+            status = process.wait(END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            status = process.wait()
+        return cause_of_death(status, hung=False)
+
+
+def _exactly(stream: IO[bytes], size: int) -> bytes:
+    """Raises EOFError where there is less."""
+    found = stream.read(size)
+    if len(found) < size:
+        raise EOFError
+    return found
 
 
 def cause_of_death(status: int, *, hung: bool) -> str:

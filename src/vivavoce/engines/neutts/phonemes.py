@@ -3,20 +3,17 @@
 The training data was made with the ``phonemizer`` package's conventions: the text is cut at
 punctuation marks, each stretch is phonemised by itself, the marks go back between them, and
 whitespace is collapsed. Languages that espeak-ng switches to inside a stretch are not marked.
-espeak-ng keeps global state, so every call holds one lock.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 
-from vivavoce.engines.espeak import ESPEAK_LOCK
-from vivavoce.errors import InputError, ModelFileError
-from vivavoce.runtime.onnx import switch_telemetry_off
+from vivavoce.engines.espeak import speakable, spoken_clauses
+from vivavoce.errors import InputError
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
     {"en": "en-us", "de": "de", "fr": "fr", "es": "es"}
@@ -28,10 +25,6 @@ MARKS = ';:,.!?¡¿—…"«»“”(){}[]'
 
 _STRETCH = re.compile(rf"[^{re.escape(MARKS)}]+|[{re.escape(MARKS)}]+")
 _SWITCH = re.compile(r"\([a-z-]+\)")
-_UNSPEAKABLE: dict[int, str | None] = {
-    **dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000))),
-    **dict.fromkeys(map(ord, "\n\r\t\v\f\x85"), " "),
-}
 _NEWER: dict[int, str | None] = {ord("ʲ"): None}
 _GERMAN_R = re.compile("(?<=[pbtdkɡ])r")
 """What espeak-ng after 1.52 writes otherwise than 1.52, which the models were trained with: a
@@ -43,11 +36,11 @@ def phonemes(text: str, language: str) -> str:
     """Phonemes of a normalised ``text``; empty where nothing in it is spoken.
 
     ``language`` is an ISO 639-1 code. E.g. "My name is Andy. I'm 25" in "en" is
-    "maɪ nˈeɪm ɪz ˈændi. aɪm twˈɛnti fˈaɪv". Raises InputError for a language without a voice,
-    ModelFileError where espeak-ng lacks it.
+    "maɪ nˈeɪm ɪz ˈændi. aɪm twˈɛnti fˈaɪv". Raises InputError for a language without a voice
+    and for a text that espeak-ng dies of, ModelFileError where espeak-ng lacks it.
     """
     voice = espeak_voice(language)
-    text = text.translate(_UNSPEAKABLE)
+    text = speakable(text)
     parts = [_stretch(found[0], voice) for found in _STRETCH.finditer(text)]
     joined = " ".join("".join(parts).split())
     if language == "fr":
@@ -77,23 +70,6 @@ def _stretch(text: str, voice: str) -> str:
 
 
 def _espeak(text: str, voice: str) -> str:
-    bridge = _bridge()
-    with ESPEAK_LOCK:
-        try:
-            bridge.set_voice(voice)
-            clauses = bridge.get_phonemes(text)
-        except RuntimeError as error:
-            raise ModelFileError(f"espeak-ng cannot speak {voice!r}: {error}") from error
-    joined = " ".join(spoken for spoken, _, _ in clauses)
+    joined = " ".join(clause.phonemes for clause in spoken_clauses(text, voice))
     joined = _SWITCH.sub("", joined).replace("_", "").translate(_NEWER)
     return _GERMAN_R.sub("ɾ", joined) if voice == "de" else joined
-
-
-@cache
-def _bridge() -> Any:
-    switch_telemetry_off()  # piper imports ONNX Runtime
-    from piper import espeakbridge
-    from piper.phonemize_espeak import ESPEAK_DATA_DIR
-
-    espeakbridge.initialize(str(ESPEAK_DATA_DIR))
-    return espeakbridge

@@ -15,7 +15,7 @@ import numpy as np
 from vivavoce.audio.level import amplify
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
-from vivavoce.engines.espeak import espeak_version
+from vivavoce.engines.espeak import espeak_version, start_espeak
 from vivavoce.engines.piper.lanes import Lanes
 from vivavoce.engines.piper.manner import check_manner, longest_audio_s, manner_of
 from vivavoce.engines.piper.model import VoiceModel
@@ -126,6 +126,7 @@ class PiperEngine(Engine):
     def load(self) -> None:
         """Find the voices, load the default one, speak a sentence to warm up. Raises SetupError."""
         require_device(self.options.device)
+        start_espeak()
         self._shelf.find()
         name, _ = self._shelf.speaker(self._shelf.listed()[0].id)
         self._info = self._describe(self._shelf.model(name))

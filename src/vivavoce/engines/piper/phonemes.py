@@ -1,21 +1,14 @@
-"""Text to phoneme numbers: espeak-ng through piper's bridge, or plain letters.
-
-espeak-ng keeps global state, so every call holds one lock for the whole process.
-"""
+"""Text to phoneme numbers: espeak-ng's, or plain letters."""
 
 from __future__ import annotations
 
 import logging
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vivavoce.engines.espeak import ESPEAK_LOCK
+from vivavoce.engines.espeak import speakable, spoken_clauses
 from vivavoce.engines.piper.voice_config import VoiceConfig
-from vivavoce.errors import ModelFileError
-from vivavoce.runtime.onnx import switch_telemetry_off
 from vivavoce.types import Span
 
 log = logging.getLogger(__name__)
@@ -27,11 +20,8 @@ BOS, EOS, PAD = "^", "$", "_"
 SENTENCE_ENDS = ".?!"
 MARKS = ",;:" + SENTENCE_ENDS
 LEADING_MARKS = re.compile(rf"\s*([{re.escape(MARKS)}]+)\s*")
-UNSPOKEN: dict[int, str | None] = {
-    **dict.fromkeys((*range(32), *range(127, 160), *range(0xD800, 0xE000))),
-    **dict.fromkeys(map(ord, "\n\r\t\v\f"), " "),
-}
-"""Control characters and lone surrogates, which espeak-ng's bridge cannot take."""
+_SWITCH = re.compile(r"\([^)]+\)")
+"""Where espeak-ng goes over to another language, and back."""
 
 _reported: set[str] = set()
 
@@ -41,7 +31,7 @@ def phonemize(spans: Sequence[Span], config: VoiceConfig) -> list[list[str]]:
 
     Code points in NFD as Piper's voices were trained on; ``ipa`` of a span is spliced in as it
     is. Nothing speakable gives an empty list. Raises ModelFileError where espeak-ng lacks the
-    voice's language.
+    voice's language, InputError for a text that it dies of.
     """
     sentences: list[list[str]] = [[]]
     for span in spans:
@@ -79,7 +69,7 @@ def _ipa(span: Span, inside: bool) -> list[str]:
 
 def _add_text(sentences: list[list[str]], text: str, config: VoiceConfig) -> None:
     """Append a span of text, going on with the sentence a pronunciation left open."""
-    text = text.translate(UNSPOKEN)
+    text = speakable(text)
     if config.phoneme_type == "text":
         sentences[-1].extend(unicodedata.normalize("NFD", text))
         return
@@ -127,23 +117,33 @@ def _voiced(phoneme: str) -> bool:
 
 
 def _espeak(text: str, config: VoiceConfig) -> list[list[str]]:
-    clusters = set(config.vowel_clusters) or None
-    with ESPEAK_LOCK:
-        try:
-            found = _phonemizer().phonemize(config.espeak_voice, text, clusters)
-        except RuntimeError as error:
-            raise ModelFileError(
-                f"espeak-ng cannot speak {config.espeak_voice!r}: {error}"
-            ) from error
-    return [list(sentence) for sentence in found]
+    """Sentences as Piper's voices were trained on them: marks kept, a space after one inside."""
+    sentences: list[list[str]] = []
+    sentence: list[str] = []
+    for clause in spoken_clauses(text, config.espeak_voice):
+        spoken = _SWITCH.sub("", clause.phonemes) + clause.mark
+        if clause.mark in (",", ":", ";"):
+            spoken += " "
+        sentence.extend(unicodedata.normalize("NFD", spoken))
+        if clause.ends_sentence:
+            sentences.append(sentence)
+            sentence = []
+    if sentence:
+        sentences.append(sentence)
+    return [_clustered(each, config.vowel_clusters) for each in sentences]
 
 
-@cache
-def _phonemizer() -> Any:
-    switch_telemetry_off()  # piper imports ONNX Runtime
-    from piper.phonemize_espeak import EspeakPhonemizer
-
-    return EspeakPhonemizer()
+def _clustered(phonemes: list[str], clusters: Collection[tuple[str, ...]]) -> list[str]:
+    """Join neighbors that are one symbol of the voice, the longest first."""
+    longest = max(map(len, clusters), default=0)
+    joined: list[str] = []
+    at = 0
+    while at < len(phonemes):
+        lengths = range(min(longest, len(phonemes) - at), 1, -1)
+        length = next((n for n in lengths if tuple(phonemes[at : at + n]) in clusters), 1)
+        joined.append("".join(phonemes[at : at + length]))
+        at += length
+    return joined
 
 
 def _bounded(sentence: list[str]) -> Iterator[list[str]]:
