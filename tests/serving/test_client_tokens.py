@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Route
 from tests.serving.conftest import PATIENCE_S, LiveServer, Serve, hear
 from tests.serving.test_keys import ACME, BOSS, SPEECH, HandClock, call, held, refused, table
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from vivavoce.errors import RateLimited
+from vivavoce.serving.app import ROUTERS
 from vivavoce.serving.callers import Caller
 from vivavoce.serving.client_tokens import ClientToken
 from vivavoce.serving.keys import KeyRing
@@ -342,3 +346,37 @@ class TestSignature:
 
         with pytest.raises(SettingsError, match="token_secret"):
             load_settings(token_secret="fifteen letters")
+
+    def test_no_request_waits_for_the_slow_part(
+        self, server: LiveServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Neither an honest token nor a forged one holds up the event loop for it."""
+        slow: list[object] = []
+        monkeypatch.setattr(hashlib, "pbkdf2_hmac", lambda *said: slow.append(said) or b"")
+        payload = base64.urlsafe_b64encode(json.dumps({"key": _hint_of("plain")}).encode())
+        forged = f"vvt_{payload.decode().rstrip('=')}.AAAA"
+        assert call(server, forged, input="Hi you.").status_code == 401
+        assert call(server, token(server), input="Hi you.").status_code == 200
+        assert slow == []
+
+
+def _hint_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("ending", ["%0A", "%0D", "%00", "%C2%85", "%E2%80%A8"])
+def test_no_ending_of_a_path_goes_around_its_rules(server: LiveServer, ending: str) -> None:
+    """A pattern that ends in ``$`` matches before a last line feed."""
+    asked = {
+        (method, re.sub(r"\{[^}]*\}", "x", route.path))
+        for module in ROUTERS
+        for route in module.router.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+    }
+    assert len(asked) > 20
+    for sent in (token(server), BOSS, ACME):
+        headers = {"Authorization": f"Bearer {sent}"}
+        for method, path in sorted(asked):
+            answer = server.client.request(method, path + ending, headers=headers)
+            assert answer.status_code == 404, (method, path)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
-from vivavoce.errors import Forbidden
+from vivavoce.errors import Forbidden, NotFound
 from vivavoce.serving.callers import Caller
 from vivavoce.serving.origins import SAFE_METHODS
 
@@ -50,6 +51,16 @@ RULES = (
     Rule("/v1/audio/play/"),
     Rule("/", safe=False),
 )
+
+
+def check_path(path: str) -> None:
+    """Raise NotFound for a path with control characters, which these rules do not name.
+
+    The patterns of Starlette's routes end in ``$``, which also matches before a last line feed:
+    behind ``/v1/usage%0A`` there is ``/v1/usage``.
+    """
+    if any(unicodedata.category(char) in ("Cc", "Zl", "Zp") for char in path):
+        raise NotFound("There is nothing at a path with control characters.")
 
 
 def is_open(path: str, method: str) -> bool:

@@ -27,6 +27,7 @@ from vivavoce.serving import (
     ws,
 )
 from vivavoce.serving.auth import Doors
+from vivavoce.serving.client_tokens import derive_signing_keys
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.head_requests import HeadRequests
@@ -63,6 +64,7 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     """
     in_flight = InFlight()
     playing = make_playing(service, settings, in_flight)
+    derive_signing_keys(settings)
     context = ServerContext(service, settings, in_flight, playing, KeyRing.of(settings))
     app = FastAPI(
         title="vivavoce",

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vivavoce.errors import ForeignOrigin, Unauthorized, VivavoceError
 from vivavoce.serving import docs_page
-from vivavoce.serving.access import check_access, is_open
+from vivavoce.serving.access import check_access, check_path, is_open
 from vivavoce.serving.callers import Caller, caller
 from vivavoce.serving.client_tokens import PREFIX, verify
 from vivavoce.serving.keys import KeyRing
@@ -27,7 +27,7 @@ MAX_OFFERED = 4
 
 
 class Doors:
-    """Lets a request in or says why not: host, preflight, key, origin, access, in this order."""
+    """Lets a request in or says why not: host, preflight, path, key, origin, access, in order."""
 
     def __init__(self, app: ASGIApp, ring: KeyRing, hosts: HostRule, origins: OriginRule) -> None:
         self._app = app
@@ -60,6 +60,7 @@ class Doors:
             headers.getlist("host"), None if local is None else local[0], keyed=self._ring.locked
         )
         _refuse_preflight(headers, method)
+        check_path(scope["path"])
         who = self._identify(scope, is_open(scope["path"], method) and scope["type"] == "http")
         token_origin = who.token.origin if who is not None and who.token is not None else None
         self._origins.check(_ask(scope, headers, method), token_origin)

@@ -18,7 +18,8 @@ from typing import Any
 
 from vivavoce.errors import TokenExpired, Unauthorized
 from vivavoce.key_table import MAX_KEYS
-from vivavoce.serving.keys import ApiKey, KeyRing
+from vivavoce.serving.keys import ApiKey, KeyRing, keys_of
+from vivavoce.settings import Settings
 
 PREFIX = b"vvt_"
 MAX_TOKEN_BYTES = 1_024
@@ -78,6 +79,15 @@ def verify(ring: KeyRing, text: bytes) -> tuple[ApiKey, ClientToken]:
             token.check_time(ring)
             return key, token
     raise Unauthorized("The client token is not good here: no key of this server has signed it.")
+
+
+def derive_signing_keys(settings: Settings) -> None:
+    """Do the slow part for every key of the settings, before the first token of any of them.
+
+    It takes 16 ms a key, which an event loop does not have.
+    """
+    for key in keys_of(settings):
+        _signing_key(settings.token_secret, key.digest)
 
 
 def _signature(ring: KeyRing, key: ApiKey, payload: bytes) -> bytes:

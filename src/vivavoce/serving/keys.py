@@ -125,7 +125,7 @@ class KeyRing:
 
         A server that had keys and is left with none lets nobody in, rather than everybody.
         """
-        self.keys = _keys_of(settings)
+        self.keys = keys_of(settings)
         self.token_secret = settings.token_secret
         self.locked = self.locked or bool(self.keys)
         kept = {key.digest for key in self.keys}
@@ -156,7 +156,7 @@ class KeyRing:
         return self._allowances.setdefault(key.digest, Allowance())
 
 
-def _keys_of(settings: Settings) -> tuple[ApiKey, ...]:
+def keys_of(settings: Settings) -> tuple[ApiKey, ...]:
     """Plain keys may do everything, and are named by their place."""
     plain = dict.fromkeys(settings.api_keys)
     named = [

@@ -8,6 +8,7 @@ import signal
 import threading
 
 from vivavoce.errors import SettingsError
+from vivavoce.serving.client_tokens import derive_signing_keys
 from vivavoce.serving.keys import KeyRing
 from vivavoce.settings import Settings
 
@@ -37,7 +38,7 @@ def reread_keys_on_hangup(ring: KeyRing, settings: Settings) -> None:
 async def _reread(ring: KeyRing, started_with: Settings) -> None:
     """A file that cannot be used leaves the keys as they are."""
     try:
-        settings = await asyncio.to_thread(started_with.reread)
+        settings = await asyncio.to_thread(_read, started_with)
     except SettingsError as error:
         log.error("the keys stay as they are", extra={"why": error.message})
         return
@@ -50,6 +51,13 @@ async def _reread(ring: KeyRing, started_with: Settings) -> None:
         log.warning("no key is left: nobody can come in until there is one")
     if changed := _changed(started_with, settings):
         log.warning("these settings change at the next start", extra={"settings": changed})
+
+
+def _read(started_with: Settings) -> Settings:
+    """The file as it is now, with all that is slow about it done. Raises SettingsError."""
+    settings = started_with.reread()
+    derive_signing_keys(settings)
+    return settings
 
 
 def _changed(before: Settings, after: Settings) -> str:
