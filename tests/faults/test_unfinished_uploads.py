@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from starlette.types import Message, Receive, Scope, Send
 from audio import recordings
 from faults.inprocess import InnerServer, serving_here
 from faults.uploads import CLONE, VOICES, upload
-from faults.wire import dialled, read_all
+from faults.wire import dialled, read_all, resident_bytes
 from quality.live import LiveServer, serving, settled
 from vivavoce.serving.bodies import UPLOAD_BYTES, UPLOADS_AT_ONCE
 from vivavoce.serving.limits import BodyLimits
@@ -43,8 +42,7 @@ def inner(tmp_path: Path) -> Iterator[InnerServer]:
 
 
 def rss_mb(server: LiveServer) -> float:
-    pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / MB
+    return resident_bytes(server.process.pid) / MB
 
 
 def form_head(path: str, length: int) -> bytes:
