@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,6 +46,7 @@ def serve(
     supervised: Annotated[str | None, typer.Option("--supervised", hidden=True)] = None,
 ) -> None:
     """Run the speech server until SIGTERM or Ctrl-C."""
+    _hold_hangups_back(config)
     settings = settings_from(
         config,
         sets,
@@ -67,6 +72,19 @@ def serve(
         run(settings, SupervisorLink.inherited(supervised))
     else:
         run(settings)
+
+
+def _hold_hangups_back(config: Path | None) -> None:
+    """Let SIGHUP wait until there is somebody to read keys again, where a file has them.
+
+    Blocked, it stays pending: it neither ends a server that is about to start, nor is it lost.
+    """
+    if config is None and not os.environ.get("VIVAVOCE_CONFIG"):
+        return
+    if hasattr(signal, "pthread_sigmask") and (
+        threading.current_thread() is threading.main_thread()
+    ):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def own_command() -> list[str]:
