@@ -23,6 +23,7 @@ from tests.serving.conftest import PATIENCE_S, hear, settle
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from vivavoce.cli.hangups import serves_with_a_file
 from vivavoce.key_table import digest_of
 from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.rereading import Rereading
@@ -30,7 +31,7 @@ from vivavoce.settings import Settings
 
 OWNER, ACME = "the key of the owner", "the key of acme"
 START_LIMIT_S = 60.0
-COMMAND = (sys.executable, "-c", "from vivavoce.cli.main import main; main()", "serve")
+COMMAND = (sys.executable, "-c", "from vivavoce.cli.hangups import main; main()", "serve")
 
 
 def tables(*keys: str) -> str:
@@ -166,6 +167,24 @@ def test_a_hang_up_before_the_server_listens_ends_nothing_and_is_not_lost(tmp_pa
         server.hang_up("keys read again")
     finally:
         assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "around", "held"),
+    [
+        (["serve", "--config", "keys.toml"], "", True),
+        (["serve", "--port", "1", "--config=keys.toml"], "", True),
+        (["serve"], "keys.toml", True),
+        (["serve"], "", False),
+        (["say", "--config", "keys.toml"], "keys.toml", False),
+        ([], "keys.toml", False),
+    ],
+)
+def test_hang_ups_are_held_back_for_servers_that_have_keys_in_a_file(
+    words: list[str], around: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIVAVOCE_CONFIG", around)
+    assert serves_with_a_file(words) == held
 
 
 class SlowFile:

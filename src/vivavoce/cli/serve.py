@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-import threading
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from vivavoce.cli.hangups import has_file_around, hold_hangups_back
 from vivavoce.cli.options import (
     ConfigOption,
     EngineOption,
@@ -46,7 +43,8 @@ def serve(
     supervised: Annotated[str | None, typer.Option("--supervised", hidden=True)] = None,
 ) -> None:
     """Run the speech server until SIGTERM or Ctrl-C."""
-    _hold_hangups_back(config)
+    if config is not None or has_file_around():
+        hold_hangups_back()
     settings = settings_from(
         config,
         sets,
@@ -72,19 +70,6 @@ def serve(
         run(settings, SupervisorLink.inherited(supervised))
     else:
         run(settings)
-
-
-def _hold_hangups_back(config: Path | None) -> None:
-    """Let SIGHUP wait until there is somebody to read keys again, where a file has them.
-
-    Blocked, it stays pending: it neither ends a server that is about to start, nor is it lost.
-    """
-    if config is None and not os.environ.get("VIVAVOCE_CONFIG"):
-        return
-    if hasattr(signal, "pthread_sigmask") and (
-        threading.current_thread() is threading.main_thread()
-    ):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def own_command() -> list[str]:

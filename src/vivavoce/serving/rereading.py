@@ -26,7 +26,7 @@ def reread_keys_on_hangup(ring: KeyRing, settings: Settings) -> None:
         return
     rereading = Rereading(ring, settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rereading.ask)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see ``cli/serve.py``
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see ``cli/hangups.py``
 
 
 class Rereading:

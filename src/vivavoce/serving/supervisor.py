@@ -125,7 +125,7 @@ class Supervisor:
             loop.add_signal_handler(signal.SIGHUP, self._end, signal.SIGHUP)
         else:
             loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)  # see ``cli/serve.py``
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)  # see ``cli/hangups.py``
         starts = failures = 0
         while True:
             await self._stand_in.open(START_S)
