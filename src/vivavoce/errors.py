@@ -40,6 +40,7 @@
     │   ├── Draining               503
     │   ├── EngineFailed           503  the engine as a whole broke
     │   ├── TooManyConnections     503  no connection can be given up for this one
+    │   ├── TooManyBodies          503  no room for another request's body
     │   └── SpoolFull              503  no room for another whole file
     ├── DeadlineExceeded           504  longer than REQUEST_TIMEOUT
     └── SetupError                 500  something on this machine is missing or wrong
@@ -363,6 +364,12 @@ class TooManyConnections(Unavailable):
     """The server has as many connections as it may, and all of them are in use."""
 
     code = "too_many_connections"
+
+
+class TooManyBodies(Unavailable):
+    """The bodies of other requests, together, leave no room for this one."""
+
+    code = "too_many_bodies"
 
 
 class SpoolFull(Unavailable):

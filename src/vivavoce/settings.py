@@ -378,6 +378,12 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
         raise SettingsError(f"The configuration file {path} is not TOML: {error}") from error
     except (ValidationError, PydanticSettingsError) as error:
         raise SettingsError(explain(error, Settings.model_fields)) from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"The configuration file {path} is not UTF-8: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"The configuration file {path} is nested too deeply.") from error
+    except (OSError, ValueError) as error:  # no rights; a number of 5,000 digits
+        raise SettingsError(f"The configuration file {path} cannot be read: {error}") from error
     settings._source = (path, overrides)
     return settings
 

@@ -140,6 +140,38 @@ def test_a_signal_before_the_server_listens_ends_both(tmp_path: Path) -> None:
         assert gone(child)
 
 
+def test_without_a_configuration_file_a_hang_up_ends_both_as_it_ends_a_server_alone(
+    tmp_path: Path,
+) -> None:
+    with server_process(tmp_path, SUPERVISE) as server, server_process(tmp_path) as alone:
+        server.ready()
+        alone.ready()
+        child = child_of(server)
+        server.send_signal(signal.SIGHUP)
+        alone.send_signal(signal.SIGHUP)
+        assert server.wait() == 128 + signal.SIGHUP
+        assert alone.wait() == -signal.SIGHUP
+        assert gone(child)
+
+
+def test_with_a_configuration_file_a_hang_up_reads_keys_again_whenever_it_comes(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text('engine = "fake"\n')
+    with server_process(tmp_path, SUPERVISE, "--config", str(file)) as server:
+        server.until(lambda: child_of(server))
+        first = child_of(server)
+        server.send_signal(signal.SIGHUP)  # at the very beginning of the server's process
+        server.ready()
+        server.until(lambda: server.logged("keys read again"))
+        server.send_signal(signal.SIGHUP)
+        server.until(lambda: len(server.logged("keys read again")) == 2)
+        assert child_of(server) == first
+        server.send_signal()
+        assert server.wait() == 0
+
+
 @pytest.mark.slow
 def test_a_frozen_server_does_not_keep_the_supervisor(tmp_path: Path) -> None:
     with server_process(tmp_path, SUPERVISE, drain_timeout_s=0) as server:

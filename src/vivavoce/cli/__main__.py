@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivavoce.cli.main import main
+from vivavoce.cli.hangups import main
 
 if __name__ == "__main__":
     main()

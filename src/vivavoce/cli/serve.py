@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from vivavoce.cli.hangups import has_file_around, hold_hangups_back
 from vivavoce.cli.options import (
     ConfigOption,
     EngineOption,
@@ -42,6 +43,8 @@ def serve(
     supervised: Annotated[str | None, typer.Option("--supervised", hidden=True)] = None,
 ) -> None:
     """Run the speech server until SIGTERM or Ctrl-C."""
+    if config is not None or has_file_around():
+        hold_hangups_back()
     settings = settings_from(
         config,
         sets,

@@ -30,6 +30,7 @@ from vivavoce.engines.stream import (
     failed,
     hand_off,
 )
+from vivavoce.engines.verdict import Verdict
 from vivavoce.engines.watch import Activity, TimeLimits, starting_now
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, VivavoceError
 from vivavoce.types import Utterance
@@ -80,7 +81,7 @@ class EngineLoop:
         self.engine = engine
         self.guarded = GuardedEngine(engine, lambda: self.condemn(DEVICE_LOST))
         self.limits = limits or TimeLimits()
-        self.failure: EngineFailed | None = None
+        self.verdict = Verdict()
         self.activity: Activity | None = None  # of the engine's thread; None while it waits
         self.buffered_bytes = 0  # of all streams; kept in their event loop
         self._observer = observer or _Silent()
@@ -114,6 +115,11 @@ class EngineLoop:
         return not self._thread.is_alive()
 
     @property
+    def failure(self) -> EngineFailed | None:
+        """Why the engine was given up; None while it works."""
+        return self.verdict.failure
+
+    @property
     def live(self) -> int:
         """Utterances in slots or waiting for one."""
         return len(self._slots) + len(self._queued)
@@ -131,8 +137,9 @@ class EngineLoop:
         if self.failure is not None:
             return
         log.error("the engine is given up: %s", sentence)
-        self.failure = EngineFailed(sentence)
-        self._fail_everybody(self.failure)
+        failure = EngineFailed(sentence)
+        self.verdict.pronounce(failure)
+        self._fail_everybody(failure)
         self._wake.set()
 
     def check_files(self) -> Future[None]:

@@ -12,8 +12,8 @@ from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
 from vivavoce.errors import InputError
 from vivavoce.serving.callers import check_within_limits
 from vivavoce.serving.context import ServerContext, context_of
+from vivavoce.serving.forms import form_fields, read_form
 from vivavoce.serving.framing import Framing
-from vivavoce.serving.reading import form_fields, read_form
 from vivavoce.serving.recordings import check_cloning, check_consent, uploaded_recording
 from vivavoce.serving.speaking import SpeechOrder, SpeechResponse
 from vivavoce.serving.speech_answers import (

@@ -42,7 +42,8 @@ NO_LINGER = struct.pack("ii", 1, 0)
 class ConnectionLimits:
     """What connections are bounded by; times in seconds.
 
-    ``min_body_rate_bytes_s`` counts on average, once ``head_timeout_s`` has passed since the head.
+    ``min_body_rate_bytes_s`` counts on average, once ``head_timeout_s`` has passed since the head;
+    ``body_timeout_s`` is for a whole body, at whatever rate.
     ``stall_timeout_s`` is how long a client may take nothing of what was written for it.
     """
 
@@ -50,6 +51,7 @@ class ConnectionLimits:
     head_timeout_s: float = 10.0
     min_body_rate_bytes_s: float = 1_000.0
     stall_timeout_s: float = 30.0
+    body_timeout_s: float = 300.0
 
 
 class Rank(enum.IntEnum):

@@ -300,6 +300,8 @@ class HttpConnection(HttpToolsProtocol):
         ):
             rate = limits.min_body_rate_bytes_s
             self.refuse(SlowRequest(f"The body came more slowly than {rate:g} bytes a second."))
+        elif waited_s > limits.body_timeout_s:
+            self.refuse(SlowRequest(f"No whole body came within {limits.body_timeout_s:g} s."))
 
     # The end.
 

@@ -1,4 +1,4 @@
-"""Request bodies read with care: JSON and forms become checked models, or an InputError.
+"""Request bodies read with care: JSON becomes checked models, or an InputError.
 
 A JSON body of 256 KiB costs the event loop less than 10 ms, whatever is in it: fields, lists and
 objects are counted, and what is slow to make (an object for each of 100,000 brackets, a report of
@@ -10,22 +10,17 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData
 from starlette.requests import Request
 
 from vivavoce.errors import InputError
 from vivavoce.serving.problems import from_validation
-from vivavoce.speech.folder_files import storage_errors
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MAX_FORM_FIELDS = 50
-MAX_FORM_FILES = 4
 MAX_FIELDS = 100
 MAX_CONTAINERS = 1_000
 """Lists and objects in a JSON body, at any depth."""
@@ -76,29 +71,6 @@ def parse_object(raw: bytes | str) -> dict[str, Any]:
     if _SURROGATE.search(text) and not _ONLY_PAIRS.fullmatch(text):
         raise _lone_surrogate(fields)
     return fields
-
-
-@asynccontextmanager
-async def read_form(request: Request) -> AsyncIterator[FormData]:
-    """A multipart body; its files are closed at the end.
-
-    Raises InputError, BodyTooLarge, and StorageFull where there is no room for its files.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
-        raise InputError("Content-Type must be multipart/form-data.")
-    # Of large files the form keeps a part on disk.
-    with storage_errors("received"):
-        form = await request.form(max_files=MAX_FORM_FILES, max_fields=MAX_FORM_FIELDS)
-    try:
-        yield form
-    finally:
-        await form.close()
-
-
-def form_fields(form: FormData, model: type[Model]) -> Model:
-    """The form's text fields as a model. Raises InputError."""
-    return checked({name: value for name, value in form.items() if isinstance(value, str)}, model)
 
 
 def checked(fields: Mapping[str, Any], model: type[Model]) -> Model:

@@ -18,21 +18,44 @@ REREAD = ("api_keys", "keys", "token_secret")
 
 
 def reread_keys_on_hangup(ring: KeyRing, settings: Settings) -> None:
-    """From now on; call from the event loop.
+    """From now on, and for a signal that was held back until now; call from the event loop.
 
     Without a configuration file SIGHUP stays what it is: the end of the process. Only the main
     thread hears signals, so a server in another one is left as it is.
     """
     if settings.config_file is None or threading.current_thread() is not threading.main_thread():
         return
-    under_way: set[asyncio.Task[None]] = set()
+    rereading = Rereading(ring, settings)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rereading.ask)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # see ``cli/hangups.py``
 
-    def begin() -> None:
-        task = asyncio.create_task(_reread(ring, settings))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, begin)
+class Rereading:
+    """Reads the keys again, one time after the other; use it from one event loop.
+
+    Files are read in threads. Two at once could end in either order, and put a key in force again
+    that the newer file has removed.
+    """
+
+    def __init__(self, ring: KeyRing, settings: Settings) -> None:
+        self._ring = ring
+        self._settings = settings
+        self._asked = False
+        self._reading: asyncio.Task[None] | None = None
+
+    def ask(self) -> None:
+        """Read them, once more where that is under way: the file may have changed since."""
+        self._asked = True
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read_while_asked())
+
+    async def _read_while_asked(self) -> None:
+        try:
+            while self._asked:
+                self._asked = False
+                await _reread(self._ring, self._settings)
+        finally:
+            self._reading = None
 
 
 async def _reread(ring: KeyRing, started_with: Settings) -> None:
@@ -41,6 +64,9 @@ async def _reread(ring: KeyRing, started_with: Settings) -> None:
         settings = await asyncio.to_thread(_read, started_with)
     except SettingsError as error:
         log.error("the keys stay as they are", extra={"why": error.message})
+        return
+    except Exception as error:  # boundary: whatever a file may set off
+        log.exception("the keys stay as they are", extra={"why": type(error).__name__})
         return
     before = {key.digest for key in ring.keys}
     ring.replace(settings)

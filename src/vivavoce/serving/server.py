@@ -247,6 +247,7 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
         settings.head_timeout_s,
         settings.min_body_rate_bytes_s,
         settings.stall_timeout_s,
+        settings.request_timeout_s,
     )
 
 

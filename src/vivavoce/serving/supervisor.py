@@ -17,7 +17,8 @@ import signal
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vivavoce.errors import SettingsError, SetupError
@@ -27,6 +28,8 @@ from vivavoce.serving.stand_in import StandIn
 from vivavoce.settings import Settings
 
 log = logging.getLogger(__name__)
+
+HANGUP = (signal.SIGHUP,)
 
 ACCEPTING, ALIVE, CLOSING = b"+", b".", b"-"
 
@@ -118,14 +121,19 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, number)
-        loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
+        if self._settings.config_file is None:
+            loop.add_signal_handler(signal.SIGHUP, self._end, signal.SIGHUP)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, self._pass_on, signal.SIGHUP)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HANGUP)  # see ``cli/hangups.py``
         starts = failures = 0
         while True:
             await self._stand_in.open(START_S)
             status, child = await self._run_child()
             starts += 1
             if self._stop is not None:
-                return 0 if status == -self._stop else _shell(status)
+                ended_by_it = status == -self._stop and self._stop is not signal.SIGHUP
+                return 0 if ended_by_it else _shell(status)
             if status == 0 or (starts == 1 and status == SetupError.exit_status):
                 return status  # it was told to end; or it can never speak, and has said why
             failures = 1 if child.stable else failures + 1
@@ -150,13 +158,14 @@ class Supervisor:
         reading, writing = os.pipe()
         descriptors = (self._listener.fileno(), writing)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                "--supervised",
-                ",".join(map(str, descriptors)),
-                pass_fds=descriptors,
-                process_group=0,  # Ctrl-C is for the supervisor, which passes it on
-            )
+            with self._hangups_held_back():
+                process = await asyncio.create_subprocess_exec(
+                    *self._command,
+                    "--supervised",
+                    ",".join(map(str, descriptors)),
+                    pass_fds=descriptors,
+                    process_group=0,  # Ctrl-C is for the supervisor, which passes it on
+                )
         finally:
             os.close(writing)
         loop, signs = asyncio.get_running_loop(), asyncio.StreamReader()
@@ -166,6 +175,20 @@ class Supervisor:
         if self._stop is not None:
             process.send_signal(self._stop)
         return _Child(process, signs, transport)
+
+    @contextmanager
+    def _hangups_held_back(self) -> Iterator[None]:
+        """A server that is started in here is born with SIGHUP blocked: until it can read its keys
+        again, the signal waits. Without a file it would wait for ever.
+        """
+        if self._settings.config_file is None:
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HANGUP)
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     async def _follow(self, child: _Child) -> None:
         """Read the signs of life; kill a server that gives none."""

@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect
 from vivavoce.serving.callers import caller, check_within_limits, counted, visible
 from vivavoce.serving.context import context_of
 from vivavoce.serving.disconnect import until_disconnect
+from vivavoce.serving.forms import form_fields, read_form
 from vivavoce.serving.problems import documented
-from vivavoce.serving.reading import form_fields, read_form
 from vivavoce.serving.recordings import check_cloning, check_consent, uploaded_recording
 from vivavoce.serving.speech_answers import form_body
 from vivavoce.speech.names import MAX_NAME_CHARS

@@ -135,10 +135,9 @@ class Lifecycle:
                 await asyncio.wrap_future(self.loop.check_files())
                 self._located = True
         except Exception as error:
-            if self.loop.failure is None:
-                ours = isinstance(error, VivavoceError)
-                why = f"The engine could not start: {error}" if ours else START_FAILED
-                self.loop.failure = EngineFailed(why)
+            ours = isinstance(error, VivavoceError)
+            why = f"The engine could not start: {error}" if ours else START_FAILED
+            self.loop.verdict.pronounce(EngineFailed(why))
             raise
         self._starting = False
 

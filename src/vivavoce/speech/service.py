@@ -20,7 +20,7 @@ from vivavoce.audio.stretch import TimeStretch
 from vivavoce.engines.base import Engine
 from vivavoce.engines.guarded import GuardedEngine
 from vivavoce.engines.watch import Activity, TimeLimits
-from vivavoce.errors import DeadlineExceeded, Unsupported, VivavoceError
+from vivavoce.errors import DeadlineExceeded, EngineFailed, Unsupported, VivavoceError
 from vivavoce.speech.admission import Admission
 from vivavoce.speech.cache import AudioCache, Key
 from vivavoce.speech.cloning import Cloning
@@ -147,13 +147,15 @@ class SpeechService:
         """Speak a request: validates, takes a slot, yields the stream, frees everything.
 
         Raises InputError, Busy, Unavailable before the stream exists; the stream raises the rest.
-        A text is not read before the request has a slot or a place in the queue.
+        A text is not read before the request has a slot or a place in the queue. An engine that
+        fails for good ends all of it, whatever is waited for, unless all of the sound was taken.
         """
         timings, outcome = Timings(characters=len(request.text)), _Ending()
         try:
             ready = self.prepare(request)
             timings = ready.timings
-            async with self._stream(ready) as stream:
+            heard = self.lifecycle.loop.verdict.heard(outcome.fail)
+            async with heard, self._stream(ready) as stream:
                 outcome.stream = stream
                 yield stream
         except VivavoceError as error:
@@ -176,7 +178,7 @@ class SpeechService:
         """Clone a voice and keep it under a name. Takes a slot: cloning is work for the engine.
 
         Raises Conflict, TooManyVoices, InputError, InvalidAudio, Unsupported, Busy, Unavailable,
-        DeadlineExceeded, StorageError.
+        DeadlineExceeded, StorageError. Ends with EngineFailed as ``open`` does.
         """
         self.lifecycle.check_open()
         if not self.engine.info.capabilities.cloning:
@@ -184,7 +186,8 @@ class SpeechService:
             raise Unsupported(f"The engine {engine!r} cannot clone voices.", param="voice")
         name = self.voices.check_new(name, description, consent)
         limit_s = self.options.limits.request_timeout_s
-        async with self.admission.slot(Priority.BATCH, limit_s), self._in_use():
+        slot = self.admission.slot(Priority.BATCH, limit_s)
+        async with self.lifecycle.loop.verdict.heard(), slot, self._in_use():
             voice = replace(await self.clone(reference), description=description, consent=consent)
             return await self.cloning.save(name, voice)
 
@@ -310,6 +313,10 @@ class _Ending:
 
     stream: SpeechStream | None = None
     error: VivavoceError | None = None
+
+    def fail(self, failure: EngineFailed) -> bool:
+        """End what there is; False where the sound is out."""
+        return self.stream is None or self.stream.give_up(failure)
 
     def name(self) -> Outcome:
         if self.stream is not None and self.stream.outcome is not None:

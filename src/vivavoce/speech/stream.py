@@ -176,6 +176,17 @@ class SpeechStream:
             self._unwatch()
             self._watch()
 
+    def give_up(self, error: VivavoceError) -> bool:
+        """End it with an error, for a consumer who is about to be cancelled and closes it.
+
+        False where it had ended.
+        """
+        if self.outcome is not None:
+            return False
+        self._error = error
+        self._end(outcome_of(error))
+        return True
+
     def close(self) -> None:
         """End it; frees the engine's slot. Idempotent."""
         self._unwatch()

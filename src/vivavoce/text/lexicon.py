@@ -282,8 +282,10 @@ def _flush(plain: list[str], spans: list[Span]) -> None:
 def _read_toml(path: Path, text: str) -> dict[str, str]:
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, and a number of 5,000 digits
         raise SettingsError(f"The lexicon {path}: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"The lexicon {path} is nested too deeply.") from error
     inner = table.get("lexicon")
     entries = inner if isinstance(inner, dict) else table
     for word, spoken in entries.items():

@@ -1,0 +1,102 @@
+"""Multipart forms: a few text fields, and files that are kept on disk while they come.
+
+Starlette's own parser lets each of a thousand text fields have a mebibyte, in memory, and keeps as
+much of each file there. Here all the text of a form together is what a JSON body may be, and of a
+file no more than ``FILE_MEMORY_BYTES`` stays in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+from starlette.datastructures import FormData, Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from vivavoce.errors import InputError
+from vivavoce.serving.context import context_of
+from vivavoce.serving.reading import Model, checked
+from vivavoce.speech.folder_files import storage_errors
+
+MAX_FORM_FIELDS = 50
+MAX_FORM_FILES = 4
+FILE_MEMORY_BYTES = 64 * 1024
+
+
+@asynccontextmanager
+async def read_form(request: Request) -> AsyncIterator[FormData]:
+    """A multipart body; its files are closed at the end.
+
+    Raises InputError, BodyTooLarge, TooManyBodies, StorageFull where there is no room for its
+    files, and EngineFailed where the engine fails for good before it has come.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise InputError("Content-Type must be multipart/form-data.")
+    context = context_of(request)
+    with storage_errors("received"):
+        async with (
+            context.service.lifecycle.loop.verdict.heard(),
+            aclosing(request.stream()) as stream,
+        ):
+            form = await _parsed(request.headers, stream, context.settings.max_body_bytes)
+    try:
+        yield form
+    finally:
+        await form.close()
+
+
+def form_fields(form: FormData, model: type[Model]) -> Model:
+    """The form's text fields as a model. Raises InputError."""
+    return checked({name: value for name, value in form.items() if isinstance(value, str)}, model)
+
+
+async def _parsed(
+    headers: Headers, stream: AsyncGenerator[bytes, None], max_text_bytes: int
+) -> FormData:
+    try:
+        return await _Parser(headers, stream, max_text_bytes).parse()
+    except MultiPartException as error:
+        raise InputError(f"{error.message}.".replace("..", ".")) from error
+
+
+class _Parser(MultiPartParser):
+    """Counts what stays in memory: text, and the heads of all parts."""
+
+    spool_max_size = FILE_MEMORY_BYTES
+
+    def __init__(
+        self, headers: Headers, stream: AsyncGenerator[bytes, None], max_text_bytes: int
+    ) -> None:
+        super().__init__(
+            headers,
+            stream,
+            max_files=MAX_FORM_FILES,
+            max_fields=MAX_FORM_FIELDS,
+            max_part_size=max_text_bytes,
+        )
+        self._left_bytes = self._max_text_bytes = max_text_bytes
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """Some of a field or of a file."""
+        if self._current_part.file is None:
+            self._count(end - start)
+        super().on_part_data(data, start, end)
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        """Some of a part's head."""
+        self._count(end - start)
+        super().on_header_field(data, start, end)
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        """Some of a part's head."""
+        self._count(end - start)
+        super().on_header_value(data, start, end)
+
+    def _count(self, size: int) -> None:
+        self._left_bytes -= size
+        if self._left_bytes < 0:
+            raise MultiPartException(
+                f"The text of the form is larger than {self._max_text_bytes} bytes."
+            )
