@@ -215,8 +215,7 @@ class VoiceNotAllowed(Forbidden):
     code = "voice_not_allowed"
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        listed = ", ".join(allowed)
-        super().__init__(f"This caller may speak only as: {listed}.", param="voice")
+        super().__init__(f"This caller may speak only as: {_listed(allowed)}.", param="voice")
 
 
 class NotFound(VivavoceError):
@@ -249,6 +248,12 @@ class TooManyVoices(Conflict):
     """As many voices are saved as the server keeps; one has to be removed first."""
 
     code = "too_many_voices"
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(
+            f"{count} voices are saved, and {most} may be (max_saved_voices); remove one first.",
+            param="name",
+        )
 
 
 class UnknownHost(VivavoceError):
@@ -422,7 +427,9 @@ def _listed(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
     known = list(names)
     more = len(known) - _MOST_NAMED
-    return ", ".join(known[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(_shortened, known[:_MOST_NAMED])) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 def _shortened(name: str) -> str:

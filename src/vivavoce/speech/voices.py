@@ -11,7 +11,7 @@ import logging
 import time
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,21 @@ class VoiceLibrary:
             raise UnknownVoice(name, self.names())
         return voice
 
+    def ids_of(self, names: Iterable[str]) -> set[str]:
+        """What names mean, by the lists alone: no voice is read for it, so none is found damaged.
+
+        A name that nobody has means nothing.
+        """
+        builtin, saved = {voice.id for voice in self.builtin()}, self._store.list()
+        aliases = self.aliases()
+        found = set()
+        for name in names:
+            for each in (name, normal_name(name), aliases.get(name)):
+                if each is not None and (each in builtin or each in saved):
+                    found.add(each)
+                    break
+        return found
+
     def names(self) -> list[str]:
         """Every name that resolves."""
         own = dict.fromkeys(voice.id for voice in (*self.builtin(), *self.saved()))
@@ -131,10 +146,13 @@ class VoiceLibrary:
         return kept
 
     def write(self, name: str, voice: Voice) -> Voice:
-        """``save``, with what ``check_new`` has let pass, without remembering the voice."""
+        """``save``, with what ``check_new`` has let pass, without remembering the voice.
+
+        Raises Conflict, TooManyVoices, StorageError, StorageFull: others may have saved meanwhile.
+        """
         kept = replace(voice, id=name, name=name, created_at_s=int(time.time()))
         about, state = description_of(kept), self._engine.voice_to_bytes(kept)
-        if not self._store.put_if_absent(name, about, state):
+        if not self._store.put_if_absent(name, about, state, self._max_saved):
             raise self._taken(name)
         return replace(kept, version=self._store.version(name) or "")
 
@@ -150,11 +168,7 @@ class VoiceLibrary:
             raise self._taken(name)
         count = len(self._store.list())
         if count >= self._max_saved:
-            raise TooManyVoices(
-                f"{count} voices are saved, and {self._max_saved} may be (max_saved_voices);"
-                " remove one first.",
-                param="name",
-            )
+            raise TooManyVoices(count, self._max_saved)
         return name
 
     def delete(self, name: str) -> None:
