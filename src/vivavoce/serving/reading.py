@@ -18,14 +18,13 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import FormData
 from starlette.requests import Request
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
+from vivavoce.serving.forms import parse_form
 from vivavoce.serving.problems import from_validation
 from vivavoce.speech.folder_files import storage_errors
 
 Model = TypeVar("Model", bound=BaseModel)
 
-MAX_FORM_FIELDS = 50
-MAX_FORM_FILES = 4
 MAX_FIELDS = 100
 MAX_CONTAINERS = 1_000
 """Lists and objects in a JSON body, at any depth."""
@@ -47,7 +46,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     """The request's body as a model. Raises InputError, BodyTooLarge."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
-        raise InputError(f"Content-Type must be application/json, not {kind!r}.")
+        raise InputError(f"Content-Type must be application/json, not {shown(kind)}.")
     return checked(await read_object(await request.body()), model)
 
 
@@ -89,7 +88,7 @@ async def read_form(request: Request) -> AsyncIterator[FormData]:
         raise InputError("Content-Type must be multipart/form-data.")
     # Of large files the form keeps a part on disk.
     with storage_errors("received"):
-        form = await request.form(max_files=MAX_FORM_FILES, max_fields=MAX_FORM_FIELDS)
+        form = await parse_form(request)
     try:
         yield form
     finally:
