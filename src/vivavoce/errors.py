@@ -127,7 +127,7 @@ class UnknownVoice(InputError):
     code = "unknown_voice"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        message = f"Unknown voice {_shortened(name)!r}. Known voices: {_listed(known)}."
+        message = f"Unknown voice {shown(name)}. Known voices: {_listed(known)}."
         super().__init__(message, param="voice")
 
 
@@ -233,7 +233,7 @@ class UnknownModel(NotFound):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         listed = ", ".join(sorted(known))
-        super().__init__(f"Unknown model {name!r}. Known models: {listed}.", param="model")
+        super().__init__(f"Unknown model {shown(name)}. Known models: {listed}.", param="model")
 
 
 class Conflict(VivavoceError):
@@ -417,6 +417,11 @@ class PlaybackError(SetupError):
     """There is no usable audio device."""
 
     code = "playback_error"
+
+
+def shown(text: str) -> str:
+    """What a caller sent, in a message about it: in quotes, and no more than tells what it is."""
+    return repr(_shortened(text))
 
 
 _MOST_NAMED = 20

@@ -23,6 +23,7 @@ from vivavoce.errors import (
     NotFound,
     TooManyVoices,
     UnknownVoice,
+    shown,
 )
 from vivavoce.speech.folder_store import FolderStore
 from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, folded, normal_name
@@ -178,10 +179,10 @@ class VoiceLibrary:
         """
         name = normal_name(name)
         if any(voice.id == name for voice in self.builtin()):
-            raise InputError(f"The voice {name!r} is built in.", param="voice")
+            raise InputError(f"The voice {shown(name)} is built in.", param="voice")
         self._cache.pop(_saved_key(name), None)
         if not self._store.delete(name):
-            raise NotFound(f"No saved voice is named {name!r}.", param="voice")
+            raise NotFound(f"No saved voice is named {shown(name)}.", param="voice")
 
     def remembered(self, key: str) -> Voice | None:
         """A voice from memory, by a key of the caller's (a digest of the recording)."""
@@ -253,9 +254,9 @@ class VoiceLibrary:
 
     def _taken(self, name: str) -> Conflict:
         if folded(name) in map(folded, self.names()):
-            return Conflict(f"A voice named {name!r} exists already.", param="name")
+            return Conflict(f"A voice named {shown(name)} exists already.", param="name")
         return Conflict(
-            f"What is left of a damaged voice holds the name {name!r}; delete it first.",
+            f"What is left of a damaged voice holds the name {shown(name)}; delete it first.",
             param="name",
         )
 

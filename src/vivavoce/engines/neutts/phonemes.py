@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vivavoce.engines.espeak import ESPEAK_LOCK
-from vivavoce.errors import InputError, ModelFileError
+from vivavoce.errors import InputError, ModelFileError, shown
 from vivavoce.runtime.onnx import switch_telemetry_off
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
@@ -61,7 +61,7 @@ def espeak_voice(language: str) -> str:
     if voice is None:
         known = ", ".join(ESPEAK_VOICES)
         raise InputError(
-            f"No NeuTTS model speaks {language!r}; there are: {known}.", param="language"
+            f"No NeuTTS model speaks {shown(language)}; there are: {known}.", param="language"
         )
     return voice
 
