@@ -128,7 +128,7 @@ class UnknownVoice(InputError):
     code = "unknown_voice"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        message = f"Unknown voice {_shortened(name)!r}. Known voices: {_listed(known)}."
+        message = f"Unknown voice {shown(name)}. Known voices: {_listed(known)}."
         super().__init__(message, param="voice")
 
 
@@ -216,8 +216,7 @@ class VoiceNotAllowed(Forbidden):
     code = "voice_not_allowed"
 
     def __init__(self, allowed: Iterable[str]) -> None:
-        listed = ", ".join(allowed)
-        super().__init__(f"This caller may speak only as: {listed}.", param="voice")
+        super().__init__(f"This caller may speak only as: {_listed(allowed)}.", param="voice")
 
 
 class NotFound(VivavoceError):
@@ -235,7 +234,7 @@ class UnknownModel(NotFound):
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         listed = ", ".join(sorted(known))
-        super().__init__(f"Unknown model {name!r}. Known models: {listed}.", param="model")
+        super().__init__(f"Unknown model {shown(name)}. Known models: {listed}.", param="model")
 
 
 class Conflict(VivavoceError):
@@ -250,6 +249,12 @@ class TooManyVoices(Conflict):
     """As many voices are saved as the server keeps; one has to be removed first."""
 
     code = "too_many_voices"
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(
+            f"{count} voices are saved, and {most} may be (max_saved_voices); remove one first.",
+            param="name",
+        )
 
 
 class UnknownHost(VivavoceError):
@@ -421,6 +426,11 @@ class PlaybackError(SetupError):
     code = "playback_error"
 
 
+def shown(text: str) -> str:
+    """What a caller sent, in a message about it: in quotes, and no more than tells what it is."""
+    return repr(_shortened(text))
+
+
 _MOST_NAMED = 20
 _LONGEST_NAME = 80
 
@@ -429,7 +439,9 @@ def _listed(names: Iterable[str]) -> str:
     """The first names, and how many more there are."""
     known = list(names)
     more = len(known) - _MOST_NAMED
-    return ", ".join(known[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(_shortened, known[:_MOST_NAMED])) + (
+        f" and {more} more" if more > 0 else ""
+    )
 
 
 def _shortened(name: str) -> str:

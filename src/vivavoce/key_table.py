@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 MAX_KEYS = 1_000
+MAX_VOICES = 1_000
+MAX_VOICE_CHARS = 256
 MIN_SECRET_CHARS = 16
 """Shorter secrets are refused, shorter keys warned of."""
 
@@ -30,7 +32,7 @@ class KeyTable(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-fA-F]{64}$")
     requests_per_minute: Limit | None = None
     concurrent: Limit | None = None
-    voices: tuple[str, ...] | None = Field(None, min_length=1)
+    voices: tuple[str, ...] | None = Field(None, min_length=1, max_length=MAX_VOICES)
     admin: bool = Field(False, strict=True)
 
     @field_validator("sha256")
@@ -45,6 +47,8 @@ class KeyTable(BaseModel):
     def _named(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and not all(name.strip() for name in value):
             raise ValueError("holds an empty name")
+        if value is not None and max(map(len, value)) > MAX_VOICE_CHARS:
+            raise ValueError(f"holds a name of more than {MAX_VOICE_CHARS} characters")
         return value
 
 

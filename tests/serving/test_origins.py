@@ -9,9 +9,11 @@ from vivavoce.serving.origins import Ask, HostRule, Origin, OriginRule, is_loopb
 from vivavoce.settings import Settings
 
 OWN = ["localhost", "localhost:8000", "LOCALHOST", "localhost.", "127.0.0.1:8000", "127.8.9.1"]
+OWN += ["localhost:", "127.0.0.1:", "[::1]:"]  # an empty port is the scheme's own
 OWN += ["[::1]", "[::1]:9000", "[::ffff:127.0.0.1]"]
 FOREIGN = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example"]
 FOREIGN += ["192.168.1.5", "0.0.0.0", "[::]", "[fe80::1]", "printer", "nas.local", "::1", "[::1"]
+FOREIGN += ["evil.example:", ":", ":80", "localhost::", "localhost:80:"]
 FOREIGN += ["127.0.0.1@evil.example", "evil.example#localhost", "localhost:80:80", "local host"]
 
 

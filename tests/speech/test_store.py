@@ -10,16 +10,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vivavoce.errors import StorageError, StorageFull
+from vivavoce.errors import StorageError, StorageFull, TooManyVoices
 from vivavoce.speech import folder_files, folder_index
+from vivavoce.speech import folder_store as folder_store_module
 from vivavoce.speech.folder_store import FolderStore
+from vivavoce.speech.names import file_stem, folded
 from vivavoce.speech.store import MemoryStore, Store
 
 ABOUT = {"description": "somebody", "created_at_s": 7}
@@ -278,6 +282,163 @@ def test_nothing_is_swept_that_another_process_is_writing(folder: Path) -> None:
     assert files(folder) == ["x.voice"]
 
 
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def link_to_nowhere(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere")
+
+
+def other_folder(path: Path) -> None:
+    path.mkdir()
+
+
+NO_FILES = [pipe, device, link_to_nowhere, other_folder]
+
+
+@pytest.mark.parametrize("ending", [".json", ".voice"])
+@pytest.mark.parametrize("make_one", NO_FILES)
+def test_what_is_no_plain_file_is_named_and_holds_up_nobody(
+    folder: Path, caplog: pytest.LogCaptureFixture, make_one: Callable[[Path], None], ending: str
+) -> None:
+    store = folder_store(folder)
+    store.put_if_absent("whole", ABOUT, b"state")
+    store.put_if_absent("x", ABOUT, b"state")
+    (folder / f"x{ending}").unlink()
+    make_one(folder / f"x{ending}")
+    for _ in range(3):
+        assert list(folder_store(folder).list()) == list(store.list()) == ["whole"]
+        assert store.get("x") is store.version("x") is None
+        store.put("whole", ABOUT, b"state")  # the folder is read again
+    assert set(warnings(caplog)) == {"x.json"}
+    store.delete("x")
+    left = {f"x{ending}"} if make_one is other_folder else set()
+    assert {file for file in files(folder) if file.startswith("x")} == left
+
+
+@pytest.mark.parametrize("make_one", NO_FILES)
+def test_what_is_no_plain_file_is_named_where_nothing_describes_it(
+    folder: Path, caplog: pytest.LogCaptureFixture, make_one: Callable[[Path], None]
+) -> None:
+    make_one(folder / "x.voice")
+    assert dict(folder_store(folder).list()) == {}
+    assert warnings(caplog) == ["x.voice"]
+
+
+@pytest.mark.parametrize("make_one", NO_FILES)
+def test_what_is_no_folder_can_lie_where_the_folder_should_be(
+    tmp_path: Path, make_one: Callable[[Path], None]
+) -> None:
+    make_one(tmp_path / "voices")
+    assert dict(folder_store(tmp_path / "voices").list()) == {}
+
+
+def test_a_link_to_a_whole_file_is_followed(folder: Path, tmp_path: Path) -> None:
+    folder_store(folder).put_if_absent("x", ABOUT, b"state")
+    for ending in (".json", ".voice"):
+        kept = tmp_path / f"elsewhere{ending}"
+        (folder / f"x{ending}").rename(kept)
+        (folder / f"x{ending}").symlink_to(kept)
+    store = folder_store(folder)
+    blob = store.get("x")
+    assert blob is not None
+    assert blob.data == b"state"
+    assert store.delete("x")
+    assert (tmp_path / "elsewhere.json").exists()
+
+
+def test_data_without_end_are_not_read_to_the_end(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = folder_store(folder)
+    store.put_if_absent("x", ABOUT, b"12345")
+    monkeypatch.setattr(folder_store_module, "MAX_DATA_BYTES", 4)
+    with pytest.raises(StorageError, match="far too large"):
+        store.get("x")
+
+
+# Names that differ by their case.
+
+
+@pytest.mark.parametrize("name", ["Anna", "Zoë Müller", "ΣΊΣΥΦΟΣ", "straße"])
+def test_the_file_of_a_name_knows_no_case(folder: Path, name: str) -> None:
+    """So that of two processes only one can make it, whatever each has seen of the folder."""
+    assert folder_store(folder).put_if_absent(name, ABOUT, b"state")
+    (described,) = (file for file in files(folder) if file.endswith(".json"))
+    for spelling in (name.upper(), name.swapcase(), name.casefold()):
+        assert file_stem(folded(spelling)) + ".json" == described
+    assert list(folder_store(folder).list()) == [name]
+
+
+def test_whoever_saw_the_folder_before_takes_no_name_that_differs_by_its_case(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, late = folder_store(folder), folder_store(folder)
+    late.list()
+    assert one.put_if_absent("Anna", ABOUT, b"first")
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_index.FolderIndex, "refresh", lambda *_, **__: None)
+        assert not late.put_if_absent("anna", ABOUT, b"second")
+    assert list(late.list()) == ["Anna"], "and what took it is seen at once"
+    assert len(files(folder)) == 2
+
+
+def test_an_entry_of_before_whose_file_has_its_case_is_kept(folder: Path) -> None:
+    (folder / "Anna.json").write_text(json.dumps(ABOUT))
+    (folder / "Anna.voice").write_bytes(b"state")
+    store = folder_store(folder)
+    assert not store.put_if_absent("anna", ABOUT, b"other")
+    assert not store.put_if_absent("Anna", ABOUT, b"other")
+    store.put("Anna", ABOUT, b"new")
+    blob = store.get("Anna")
+    assert blob is not None
+    assert blob.data == b"new"
+    assert store.delete("Anna")
+    assert files(folder) == []
+
+
+def test_remains_of_before_hold_their_name_until_they_are_removed(folder: Path) -> None:
+    (folder / "Anna.json").write_bytes(b"garbage")
+    store = folder_store(folder)
+    assert not store.put_if_absent("Anna", ABOUT, b"state")
+    assert store.delete("Anna")
+    assert store.put_if_absent("Anna", ABOUT, b"state")
+
+
+def test_replacing_takes_no_name_that_differs_by_its_case(folder: Path) -> None:
+    store = folder_store(folder)
+    store.put("Anna", ABOUT, b"state")
+    with pytest.raises(StorageError):
+        store.put("anna", ABOUT, b"other")
+    assert list(store.list()) == ["Anna"]
+
+
+# How many.
+
+
+@pytest.mark.parametrize("make", STORES, indirect=True)
+def test_no_more_are_kept_than_may_be_however_many_come_at_once(
+    make: Callable[[], Store],
+) -> None:
+    store, start = make(), threading.Barrier(16)
+
+    def put(number: int) -> bool:
+        start.wait(60)
+        try:
+            return store.put_if_absent(f"voice{number}", ABOUT, b"state", 3)
+        except TooManyVoices:
+            return False
+
+    with ThreadPoolExecutor(16) as threads:
+        kept = sum(threads.map(put, range(16)))
+    assert kept == len(store.list()) == 3
+
+
 # Disks.
 
 
@@ -415,7 +576,7 @@ store = FolderStore(Path(sys.argv[1]), ".voice")
 print("ready", flush=True)
 sys.stdin.readline()
 won = [n for n in range(40)
-       if store.put_if_absent(f"voice{n}", {"by": sys.argv[2]}, sys.argv[2].encode())]
+       if store.put_if_absent(f"{sys.argv[3]}{n}", {"by": sys.argv[2]}, sys.argv[2].encode())]
 print(*won, flush=True)
 """
 
@@ -459,10 +620,12 @@ def run() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.communicate()
 
 
+@pytest.mark.parametrize("names", [("voice",) * 3, ("voice", "Voice", "VOICE")])
 def test_two_processes_never_both_take_a_name(
-    folder: Path, run: Callable[..., subprocess.Popen[str]]
+    folder: Path, run: Callable[..., subprocess.Popen[str]], names: tuple[str, ...]
 ) -> None:
-    racers = [run(RACER, str(folder), who) for who in "ABC"]
+    spelt = dict(zip("ABC", names, strict=True))
+    racers = [run(RACER, str(folder), who, spelt[who]) for who in "ABC"]
     for racer in racers:
         assert racer.stdin is not None
         racer.stdin.write("go\n")
@@ -472,7 +635,7 @@ def test_two_processes_never_both_take_a_name(
     store = folder_store(folder)
     for who, numbers in won.items():
         for number in numbers:
-            blob = store.get(f"voice{number}")
+            blob = store.get(f"{spelt[who]}{number}")
             assert blob is not None
             assert (blob.about["by"], blob.data.decode()) == (who, who), "an entry is one's own"
     assert len(files(folder)) == 80

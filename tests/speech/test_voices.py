@@ -168,6 +168,25 @@ def test_no_more_are_saved_than_may_be(tmp_path: Path) -> None:
     library.save("carl", clone())
 
 
+def test_those_that_were_checked_at_once_are_not_all_kept() -> None:
+    library = VoiceLibrary(FakeEngine(), None, max_saved=1)
+    names = [library.check_new(name) for name in ("anna", "bert")]
+    library.write(names[0], clone())
+    with pytest.raises(TooManyVoices):
+        library.write(names[1], clone())
+
+
+def test_what_names_mean_is_told_without_reading_a_voice(tmp_path: Path) -> None:
+    library = VoiceLibrary(FakeEngine(), tmp_path)
+    for name in ("anna", "Zo\u00eb"):
+        library.save(name, clone())
+    library = VoiceLibrary(FakeEngine(), tmp_path)
+    (tmp_path / "fake" / "anna.voice").write_bytes(b"garbage")
+    names = ("anna", "Zoe\u0308", "bass", "alloy", "nobody", "", "../x")
+    assert library.ids_of(names) == {"anna", "Zo\u00eb", "bass", "alto"}
+    assert library.cached == 0
+
+
 def test_those_that_are_more_than_may_be_go_on_speaking(tmp_path: Path) -> None:
     for name in ("anna", "bert", "carl"):
         VoiceLibrary(FakeEngine(), tmp_path).save(name, clone())

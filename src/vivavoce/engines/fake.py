@@ -24,7 +24,7 @@ import numpy as np
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.fake_faults import Fault, parse_faults
 from vivavoce.engines.options import parse_options
-from vivavoce.errors import EngineError, InputError, ModelFileError
+from vivavoce.errors import EngineError, InputError, ModelFileError, shown
 from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
 
 CHARACTER_S = 0.060
@@ -151,7 +151,7 @@ class FakeEngine(Engine):
         """Refuse options: the fake has none per utterance."""
         self.faults.strike("validate", utterance.text)
         for name in utterance.options:
-            raise InputError(f"The engine 'fake' has no option {name!r}.", param=name)
+            raise InputError(f"The engine 'fake' has no option {shown(name)}.", param=name)
 
     def clone(self, reference: ReferenceAudio) -> Voice:
         """A pitch between 150 and 300 Hz, taken from the recording's bytes."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from annotated_types import Ge, Gt, Le
 from pydantic import Strict, TypeAdapter, ValidationError
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
 from vivavoce.types import Utterance
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def checked_manner(kind: type[Manner], engine: str, utterance: Utterance) -> Man
     known = {field.name for field in fields(kind)}
     for name in utterance.options:
         if name not in known:
-            message = f"The engine {engine!r} has no option {name!r}."
+            message = f"The engine {engine!r} has no option {shown(name)}."
             raise InputError(f"{message} It has: {', '.join(sorted(known))}.", param=name)
     sampling = utterance.sampling
     if sampling.temperature is not None:

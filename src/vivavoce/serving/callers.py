@@ -7,14 +7,13 @@ that there are keys.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 from vivavoce.errors import (
     Forbidden,
     Unauthorized,
-    UnknownVoice,
     VivavoceError,
     VoiceNotAllowed,
 )
@@ -135,7 +134,7 @@ def visible(service: SpeechService, voices: list[Voice]) -> list[Voice]:
     """Those of ``voices`` that whoever calls may speak as."""
     who = caller.get()
     for names in () if who is None else who.voice_lists:
-        meant = _ids(service, names)
+        meant = service.voices.ids_of(names)
         voices = [voice for voice in voices if voice.id in meant]
     return voices
 
@@ -169,16 +168,10 @@ def _voiced(service: SpeechService, request: SpeechRequest) -> SpeechRequest:
 
 def _is_in(service: SpeechService, wanted: str, names: tuple[str, ...]) -> bool:
     """Whether a list means that voice: by its name, or by another server's name for it."""
-    return wanted in names or bool(_ids(service, (wanted,)) & _ids(service, names))
-
-
-def _ids(service: SpeechService, names: tuple[str, ...]) -> set[str]:
-    """What those names mean; a name that nobody has means nothing."""
-    found = set()
-    for name in names:
-        with suppress(UnknownVoice):
-            found.add(service.voices.resolve(name).id)
-    return found
+    if wanted in names:
+        return True
+    ids_of = service.voices.ids_of
+    return not ids_of((wanted,)).isdisjoint(ids_of(names))
 
 
 @contextmanager

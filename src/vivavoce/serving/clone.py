@@ -22,7 +22,13 @@ from vivavoce.serving.speech_answers import (
     report_invalid,
     speech_responses,
 )
-from vivavoce.serving.speech_body import MAX_SEED, ResponseFormat
+from vivavoce.serving.speech_body import (
+    MAX_LANGUAGE_CHARS,
+    MAX_SEED,
+    MAX_TRANSCRIPT_CHARS,
+    ResponseFormat,
+    named_fields,
+)
 from vivavoce.speech.voices import MAX_CONSENT_CHARS
 from vivavoce.types import Recording, Sampling, SpeechRequest
 
@@ -35,11 +41,13 @@ class CloneFields(BaseModel):
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
     input: str = Field(min_length=1, description="The text to speak.")
-    ref_text: str | None = Field(None, description="What the recording says, if known.")
+    ref_text: str | None = Field(
+        None, max_length=MAX_TRANSCRIPT_CHARS, description="What the recording says, if known."
+    )
     consent: str | None = Field(
         None, max_length=MAX_CONSENT_CHARS, description="How the speaker agreed."
     )
-    language: str | None = None
+    language: str | None = Field(None, max_length=MAX_LANGUAGE_CHARS)
     response_format: ResponseFormat = "wav"
     speed: float = Field(1.0, ge=0.25, le=4.0)
     sample_rate: int | None = Field(None, ge=MIN_RATE_HZ, le=MAX_RATE_HZ)
@@ -95,7 +103,7 @@ async def _clone(context: ServerContext, request: Request) -> Response:
     except InputError:
         await opened.aclose()
         raise
-    unknown = tuple(name for name in fields.model_extra or () if name != "file")
+    unknown = named_fields(name for name in fields.model_extra or () if name != "file")
     order = SpeechOrder(
         fields.to_request(recording), fields.response_format, fields.sample_rate, unknown
     )

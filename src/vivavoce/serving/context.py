@@ -10,13 +10,17 @@ from vivavoce.serving.drain import InFlight
 from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.playing import Playing
 from vivavoce.serving.spool import SpoolSpace
+from vivavoce.serving.waiting import WaitingTexts
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
 
 
 @dataclass(frozen=True, slots=True)
 class ServerContext:
-    """The service, its settings, what is in flight, playback where it is on, keys, whole files."""
+    """The service, its settings, and what its routes share: what is in flight, keys, bounds.
+
+    ``playing`` is None where playback is off.
+    """
 
     service: SpeechService
     settings: Settings
@@ -24,6 +28,7 @@ class ServerContext:
     playing: Playing | None = None
     ring: KeyRing = field(default_factory=lambda: KeyRing(()))
     spool: SpoolSpace = field(default_factory=SpoolSpace)
+    waiting: WaitingTexts = field(default_factory=WaitingTexts)
 
 
 def context_of(connection: HTTPConnection) -> ServerContext:

@@ -1,8 +1,9 @@
-"""Multipart forms: a few text fields, and files that are kept on disk while they come.
+"""Multipart forms: a few fields of UTF-8, and files that are kept on disk while they come.
 
 Starlette's own parser lets each of a thousand text fields have a mebibyte, in memory, and keeps as
 much of each file there. Here all the text of a form together is what a JSON body may be, and of a
-file no more than ``FILE_MEMORY_BYTES`` stays in memory.
+file no more than ``FILE_MEMORY_BYTES`` stays in memory. Starlette also takes what is not UTF-8 for
+Latin-1, which turns any bytes into letters; names and text are UTF-8 here (RFC 7578, 5.1.2).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -22,6 +24,7 @@ from vivavoce.speech.folder_files import storage_errors
 MAX_FORM_FIELDS = 50
 MAX_FORM_FILES = 4
 FILE_MEMORY_BYTES = 64 * 1024
+_CHARSETS = {b"", b"utf-8", b"utf8"}
 
 
 @asynccontextmanager
@@ -31,9 +34,11 @@ async def read_form(request: Request) -> AsyncIterator[FormData]:
     Raises InputError, BodyTooLarge, TooManyBodies, StorageFull where there is no room for its
     files, and EngineFailed where the engine fails for good before it has come.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "multipart/form-data":
+    kind, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if kind.strip().lower() != b"multipart/form-data":
         raise InputError("Content-Type must be multipart/form-data.")
+    if parameters.get(b"charset", b"").lower() not in _CHARSETS:
+        raise InputError("The form's charset must be UTF-8.")
     context = context_of(request)
     with storage_errors("received"):
         async with (
@@ -62,7 +67,7 @@ async def _parsed(
 
 
 class _Parser(MultiPartParser):
-    """Counts what stays in memory: text, and the heads of all parts."""
+    """Counts what stays in memory, text and the heads of all parts, and refuses other bytes."""
 
     spool_max_size = FILE_MEMORY_BYTES
 
@@ -94,9 +99,29 @@ class _Parser(MultiPartParser):
         self._count(end - start)
         super().on_header_value(data, start, end)
 
+    def on_headers_finished(self) -> None:
+        """A part's head."""
+        super().on_headers_finished()
+        _, options = parse_options_header(self._current_part.content_disposition)
+        _check_utf8(options[b"name"], "A field's name is not UTF-8.")
+
+    def on_part_end(self) -> None:
+        """The end of a field or of a file."""
+        if self._current_part.file is None:
+            message = f"{self._current_part.field_name}: is not UTF-8."
+            _check_utf8(self._current_part.data, message)
+        super().on_part_end()
+
     def _count(self, size: int) -> None:
         self._left_bytes -= size
         if self._left_bytes < 0:
             raise MultiPartException(
                 f"The text of the form is larger than {self._max_text_bytes} bytes."
             )
+
+
+def _check_utf8(data: bytes | bytearray, message: str) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise MultiPartException(message) from error

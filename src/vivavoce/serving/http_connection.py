@@ -288,8 +288,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def _patience_s(self) -> float:
         """How long a connection may stay that has nothing more to do."""
-        waits = {Stage.IDLE: self._connections.limits.head_timeout_s, Stage.REFUSED: LINGER_S}
-        return waits.get(self.stage, math.inf)
+        first = self.cycle is None
+        idle_s = self._connections.limits.head_timeout_s if first else self.timeout_keep_alive
+        return {Stage.IDLE: idle_s, Stage.REFUSED: LINGER_S}.get(self.stage, math.inf)
 
     def _watch_body(self, now_s: float, waited_s: float) -> None:
         limits, cycle = self._connections.limits, self.cycle

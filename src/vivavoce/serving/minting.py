@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
-from vivavoce.errors import InputError, NotFound, VoiceNotAllowed
+from vivavoce.errors import InputError, NotFound, VoiceNotAllowed, shown
 from vivavoce.serving.callers import Caller, caller, may_speak_as
 from vivavoce.serving.client_tokens import ClientToken, sign
 from vivavoce.serving.context import ServerContext, context_of
@@ -97,5 +97,7 @@ def _origin(text: str | None) -> str | None:
         return None
     origin = Origin.parse(text)
     if origin is None:
-        raise InputError(f"origin: {text!r} is none; write https://app.example.", param="origin")
+        raise InputError(
+            f"origin: {shown(text)} is none; write https://app.example.", param="origin"
+        )
     return str(origin)

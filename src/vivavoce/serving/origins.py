@@ -26,7 +26,7 @@ NEVER_PUBLIC = (".localhost", ".local", ".internal", ".home.arpa")
 """Endings that no public name server answers for (RFC 6761, 6762, 8375; ICANN for .internal)."""
 
 MAX_SHOWN_CHARS = 100
-_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\,]+)(?::(?P<port>\d{1,5}))?")
+_AUTHORITY = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s:/?#@\[\]\\,]+)(?::(?P<port>\d{0,5}))?")
 _ORIGIN = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.+)")
 
 
@@ -39,7 +39,10 @@ class Authority:
 
     @classmethod
     def parse(cls, text: str) -> Authority | None:
-        """``example.com``, ``127.0.0.1:8000``, ``[::1]:8000``; None for what is none."""
+        """``example.com``, ``127.0.0.1:8000``, ``[::1]:8000``; None for what is none.
+
+        A port may be empty, which is the scheme's own (RFC 3986, section 3.2.3).
+        """
         found = _AUTHORITY.fullmatch(text)
         if found is None:
             return None

@@ -34,6 +34,9 @@ from vivavoce.errors import (
 
 log = logging.getLogger(__name__)
 
+MAX_MESSAGE_CHARS = 2_000
+MAX_PARAM_CHARS = 100
+
 _TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -172,11 +175,16 @@ def _allowed(request: Request) -> list[str]:
 def _detail(status: int, message: str, param: str | None, code: str | None) -> dict[str, Any]:
     kind = _TYPES.get(status) or ("server_error" if status >= 500 else "invalid_request_error")
     return {
-        "message": _encodable(message),
+        "message": _encodable(_cut(message, MAX_MESSAGE_CHARS)),
         "type": kind,
-        "param": None if param is None else _encodable(param),
+        "param": None if param is None else _encodable(_cut(param, MAX_PARAM_CHARS)),
         "code": code,
     }
+
+
+def _cut(text: str, most_chars: int) -> str:
+    """Where a message repeats what was sent, whatever that was, it is no longer than this."""
+    return text if len(text) <= most_chars else text[: most_chars - 1] + "…"
 
 
 def _response(status: int, detail: Mapping[str, Any], headers: Mapping[str, str]) -> Response:

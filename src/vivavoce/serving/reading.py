@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
 from vivavoce.serving.problems import from_validation
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -42,7 +42,7 @@ async def read_json(request: Request, model: type[Model]) -> Model:
     """The request's body as a model. Raises InputError, BodyTooLarge."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and kind != "application/json" and not kind.endswith("+json"):
-        raise InputError(f"Content-Type must be application/json, not {kind!r}.")
+        raise InputError(f"Content-Type must be application/json, not {shown(kind)}.")
     return checked(await read_object(await request.body()), model)
 
 

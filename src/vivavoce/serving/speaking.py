@@ -26,6 +26,7 @@ from vivavoce.serving.disconnect import until_disconnect
 from vivavoce.serving.framing import Framing
 from vivavoce.serving.logs import StreamBroken
 from vivavoce.serving.problems import problem_response
+from vivavoce.serving.speech_body import MAX_UNKNOWN_CHARS, MAX_UNKNOWN_NAMES
 from vivavoce.serving.spool import SpooledFile
 from vivavoce.speech.delivery import delivered_format, encoded
 from vivavoce.speech.stream import SpeechStream
@@ -33,7 +34,6 @@ from vivavoce.types import AudioFormat, SpeechRequest
 
 log = logging.getLogger(__name__)
 
-MAX_NAMED_FIELDS = 20
 _NOT_A_TOKEN = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -198,8 +198,8 @@ def ignored_fields(order: SpeechOrder, stream: SpeechStream) -> list[str]:
 
 def header_names(unknown_fields: tuple[str, ...], stream: SpeechStream) -> list[str]:
     """``unknown_fields`` and what the engine has no use for, fit for a header."""
-    names = [*unknown_fields, *stream.ignored][:MAX_NAMED_FIELDS]
-    return [_NOT_A_TOKEN.sub("_", name)[:64] for name in names]
+    names = [*unknown_fields, *stream.ignored][:MAX_UNKNOWN_NAMES]
+    return [_NOT_A_TOKEN.sub("_", name)[:MAX_UNKNOWN_CHARS] for name in names]
 
 
 def log_speech(stream: SpeechStream, order: SpeechOrder) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -14,6 +15,11 @@ from vivavoce.types import NO_OPTIONS, Priority, ReferenceAudio, Sampling, Speec
 MAX_SEED = 2**63 - 1
 MAX_INSTRUCTIONS_CHARS = 4_096
 MAX_OPTIONS = 100
+MAX_LANGUAGE_CHARS = 64
+MAX_TRANSCRIPT_CHARS = 4_096
+MAX_UNKNOWN_NAMES = 20
+MAX_UNKNOWN_CHARS = 64
+"""What is kept of the names of fields that mean nothing here."""
 
 
 def whole_number(value: Any) -> Any:
@@ -65,7 +71,9 @@ class SpeechBody(BaseModel):
     voice: str | VoiceReference | None = Field(
         None, description="A voice's name, or an object with its id; by default the engine's own."
     )
-    language: str | None = Field(None, description="A code such as en, a tag, or 'auto'.")
+    language: str | None = Field(
+        None, max_length=MAX_LANGUAGE_CHARS, description="A code such as en, a tag, or 'auto'."
+    )
     speed: float = Field(1.0, ge=0.25, le=4.0, description="1 is the voice's own pace.")
     instructions: str | None = Field(
         None, max_length=MAX_INSTRUCTIONS_CHARS, description="How to speak, where the engine can."
@@ -96,8 +104,8 @@ class SpeechBody(BaseModel):
 
     @property
     def unknown_fields(self) -> tuple[str, ...]:
-        """Names of fields that mean nothing here."""
-        return tuple(self.model_extra or ())
+        """The first names of fields that mean nothing here."""
+        return named_fields(self.model_extra or ())
 
     @property
     def voice_name(self) -> str | None:
@@ -121,6 +129,11 @@ class SpeechBody(BaseModel):
             reference=reference,
             options=_or_empty(self.options),
         )
+
+
+def named_fields(names: Iterable[str]) -> tuple[str, ...]:
+    """As many names as are told to whoever sent them, and as much of each."""
+    return tuple(name[:MAX_UNKNOWN_CHARS] for name in islice(names, MAX_UNKNOWN_NAMES))
 
 
 def _or_empty(given: Mapping[str, Any] | None) -> Mapping[str, Any]:

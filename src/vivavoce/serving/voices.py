@@ -19,6 +19,7 @@ from vivavoce.serving.forms import form_fields, read_form
 from vivavoce.serving.problems import documented
 from vivavoce.serving.recordings import check_cloning, check_consent, uploaded_recording
 from vivavoce.serving.speech_answers import form_body
+from vivavoce.serving.speech_body import MAX_TRANSCRIPT_CHARS
 from vivavoce.speech.names import MAX_NAME_CHARS
 from vivavoce.speech.voices import MAX_CONSENT_CHARS, MAX_DESCRIPTION_CHARS, VoiceLibrary
 from vivavoce.types import Voice
@@ -79,7 +80,9 @@ class VoiceFields(BaseModel):
         max_length=4 * MAX_NAME_CHARS,
         description=f"1 to {MAX_NAME_CHARS} letters of any script, digits, spaces, '_', '-', '.'.",
     )
-    ref_text: str | None = Field(None, description="What the recording says, if known.")
+    ref_text: str | None = Field(
+        None, max_length=MAX_TRANSCRIPT_CHARS, description="What the recording says, if known."
+    )
     description: str = Field("", max_length=MAX_DESCRIPTION_CHARS)
     consent: str = Field(
         "", max_length=MAX_CONSENT_CHARS, description="How the speaker agreed; kept with the voice."

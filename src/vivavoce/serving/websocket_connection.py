@@ -20,6 +20,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from uvicorn.server import ServerState
 from websockets.frames import CloseCode
 
+from vivavoce.errors import InputError
 from vivavoce.serving.connections import (
     ABORT,
     BUSY,
@@ -29,6 +30,7 @@ from vivavoce.serving.connections import (
     peer_of,
     reset,
 )
+from vivavoce.serving.problems import problem_bytes
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from websockets.http11 import Request
 
 log = logging.getLogger(__name__)
+
+_UNREADABLE = InputError("This is no WebSocket handshake; one is a GET without a body.")
 
 PARSE_BYTES = 1_024
 """What the parser is given at once: at most 170 frames."""
@@ -130,10 +134,14 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
         self.read_paused = waiting
 
     def _refuse_bad_handshake(self) -> None:
-        """Send the answer to a head that the parser refused, which uvicorn leaves unsent."""
+        """Send the answer to a head that the parser refused, which uvicorn leaves unsent.
+
+        To one with a body, and to whatever else it cannot read, the parser itself has none.
+        """
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.close_sent = True
-            self.transport.write(b"".join(self.conn.data_to_send()))
+            answer = b"".join(self.conn.data_to_send()) or problem_bytes(_UNREADABLE)
+            self.transport.write(answer)
             self.transport.close()
 
     # What the parser tells.
@@ -231,6 +239,7 @@ class WebSocketConnection(WebSocketsSansIOProtocol):
             self._sends -= 1
             self._unsent.moved()
         if self.close_sent:
+            self.handshake_complete = True  # uvicorn logs an error for one that was refused
             self._go_on()  # what is left may hold the client's own close frame
 
     def _go_on(self) -> None:

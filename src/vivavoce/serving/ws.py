@@ -33,6 +33,7 @@ from vivavoce.serving.reading import checked, read_object
 from vivavoce.serving.speaking import SpeechOrder, ignored_fields, log_speech
 from vivavoce.serving.speech_answers import report_invalid
 from vivavoce.serving.speech_body import SpeechBody
+from vivavoce.serving.waiting import Share, size_of
 from vivavoce.speech.delivery import delivered_format, encoded
 from vivavoce.speech.stream import SpeechStream
 from vivavoce.types import AudioFormat
@@ -66,6 +67,7 @@ class SocketSpeechBody(SpeechBody):
 class _Text:
     order: SpeechOrder
     request_id: str
+    size: int
 
 
 @router.websocket("/v1/audio/speech/ws")
@@ -82,6 +84,7 @@ class Conversation:
         self._socket = socket
         self._context = context
         self._pending: collections.deque[_Text] = collections.deque()
+        self._share = Share(context.waiting)
         self._arrived = asyncio.Event()
         self._speaking: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
@@ -97,6 +100,7 @@ class Conversation:
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
+            self._forget()
         for result in results:
             if isinstance(result, SlowConsumer):
                 self._abort(result)
@@ -132,14 +136,22 @@ class Conversation:
         if len(self._pending) >= MAX_PENDING:
             message = f"{MAX_PENDING} texts wait on this socket already."
             raise Busy(message, retry_after_ms=PENDING_RETRY_MS)
+        order = body.to_order()
+        size = size_of(order.request)
+        self._share.take(size)
         self._count += 1
-        self._pending.append(_Text(body.to_order(), f"{self._identity}-{self._count}"))
+        self._pending.append(_Text(order, f"{self._identity}-{self._count}", size))
         self._arrived.set()
+
+    def _forget(self) -> None:
+        """Drop what waits."""
+        self._pending.clear()
+        self._share.give_all_back()
 
     async def _cancel(self) -> None:
         """Stop what is spoken and forget what waits; nothing of it is sent after the answer."""
         count = len(self._pending)
-        self._pending.clear()
+        self._forget()
         speaking = self._speaking
         if speaking is not None and not speaking.done():
             count += 1
@@ -153,7 +165,10 @@ class Conversation:
             self._arrived.clear()
             self._tell_busy(True)
             while self._pending:
-                self._speaking = asyncio.create_task(self._speak(self._pending.popleft()))
+                text = self._pending.popleft()
+                self._share.give_back(text.size)
+                self._speaking = asyncio.create_task(self._speak(text))
+                del text
                 try:
                     await asyncio.wait({self._speaking})
                 finally:
@@ -194,7 +209,7 @@ class Conversation:
 
     async def _show_out(self) -> None:
         """Close the socket of a caller whose key was removed, or whose token expired."""
-        self._pending.clear()
+        self._forget()
         stall_timeout_s = self._context.service.options.limits.stall_timeout_s
         with suppress(TimeoutError):
             async with asyncio.timeout(stall_timeout_s), self._writing:

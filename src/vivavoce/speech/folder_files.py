@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,12 @@ if os.name == "posix":
     import fcntl
 
 MAX_DESCRIPTION_BYTES = 8 * 1024 * 1024
+MAX_DATA_BYTES = 256 * 1024 * 1024
+NO_FILE = "it is no plain file"
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp|tmp[a-z0-9_]{8}")
 """Names of files that are being written; the second kind was used before."""
+
+_NEVER_WAIT = getattr(os, "O_NONBLOCK", 0)
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 # What file systems without hard links answer.
@@ -41,10 +46,7 @@ def storage_errors(doing: str) -> Iterator[None]:
 
 def read_description(path: Path) -> dict[str, Any]:
     """A JSON object. Raises ValueError where the file holds none, OSError."""
-    with path.open("rb") as file:
-        data = file.read(MAX_DESCRIPTION_BYTES + 1)
-    if len(data) > MAX_DESCRIPTION_BYTES:
-        raise ValueError("the description is far too large")
+    data = read_plain(path, MAX_DESCRIPTION_BYTES)
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
@@ -52,6 +54,21 @@ def read_description(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("the description is not a JSON object")
     return found
+
+
+def read_plain(path: Path, most_bytes: int) -> bytes:
+    """What a file holds, or the one that a link leads to. Raises ValueError, OSError.
+
+    A pipe would keep its reader waiting, and a device might never end: they are no files here.
+    """
+    number = os.open(path, os.O_RDONLY | _NEVER_WAIT | getattr(os, "O_BINARY", 0))
+    with open(number, "rb") as file:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise ValueError(NO_FILE)
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError("it is far too large")
+    return data
 
 
 def to_json(about: Mapping[str, Any]) -> bytes:
@@ -151,7 +168,7 @@ def _lock(folder: Path, *, shared: bool) -> int | None:
     if os.name != "posix":
         return None
     try:
-        number = os.open(folder, os.O_RDONLY)
+        number = os.open(folder, os.O_RDONLY | _NEVER_WAIT)
     except OSError:
         return None
     try:

@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import re
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,7 +16,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from vivavoce.errors import InputError
-from vivavoce.speech.folder_files import read_description
+from vivavoce.speech.folder_files import NO_FILE, read_description
 from vivavoce.speech.names import MARK, checked_name, file_stem, folded
 from vivavoce.speech.store import Description
 
@@ -141,8 +142,8 @@ class FolderIndex:
         for stem, found in self._read.items():
             if isinstance(found, _Damaged):
                 complaints[stem + JSON] = found.why
-            elif found.data_file not in files and not (self._folder / found.data_file).exists():
-                complaints[stem + JSON] = "its data are missing"
+            elif _signature(self._folder / found.data_file) is None:
+                complaints[stem + JSON] = "its data are missing, or no plain file"
             elif found.name not in records or stem == file_stem(found.name):
                 records[found.name] = found
         self._take(records)
@@ -153,7 +154,10 @@ class FolderIndex:
     def _described(self, stem: str, file: os.DirEntry[str]) -> Record | _Damaged:
         """What a description says; read again only where it changed."""
         try:
-            signature = _signature_of(file.stat())
+            status = file.stat()
+            signature = _signature_of(status)
+            if not stat.S_ISREG(status.st_mode):
+                return _Damaged(NO_FILE, signature)
             known = self._read.get(stem)
             if known is not None and known.signature == signature:
                 return known
@@ -171,7 +175,7 @@ class FolderIndex:
         name, data_file = about.pop(NAME, stem), about.pop(DATA, stem + self._suffix)
         if not isinstance(name, str) or checked_name(name) != name:
             raise ValueError("its name is none that an entry can have")
-        if stem not in (name, file_stem(name)):
+        if stem not in (name, file_stem(name), file_stem(folded(name))):
             raise ValueError("its name belongs to another file")
         own = re.escape(stem) + f"(?:{MARK}[0-9a-f]{{8}})?" + re.escape(self._suffix)
         if not isinstance(data_file, str) or not re.fullmatch(own, data_file):
@@ -188,7 +192,11 @@ class FolderIndex:
             if file.name == stem or file.name in named or stem in self._read:
                 continue
             signature = _signature(Path(file.path))
-            if signature and time.time_ns() - signature[2] > BEING_WRITTEN_S * 1e9:
+            if signature is None:
+                lost = os.path.lexists(file.path)  # a pipe, a device, a link to nowhere
+            else:
+                lost = time.time_ns() - signature[2] > BEING_WRITTEN_S * 1e9
+            if lost:
                 found.append(file.name)
         return found
 
@@ -207,10 +215,12 @@ class FolderIndex:
 
 
 def _signature(path: Path) -> Signature | None:
+    """Of a plain file; None for what is none, or not there."""
     try:
-        return _signature_of(path.stat())
+        found = path.stat()
     except OSError:
         return None
+    return _signature_of(found) if stat.S_ISREG(found.st_mode) else None
 
 
 def _signature_of(found: os.stat_result) -> Signature:

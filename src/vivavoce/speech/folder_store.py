@@ -9,22 +9,26 @@ one rename changes both.
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vivavoce.errors import InputError, StorageError
+from vivavoce.errors import InputError, StorageError, TooManyVoices
 from vivavoce.speech.folder_files import (
+    MAX_DATA_BYTES,
     Writing,
     read_description,
+    read_plain,
     storage_errors,
     sweep,
     to_json,
 )
 from vivavoce.speech.folder_index import DATA, JSON, NAME, TRIES, FolderIndex
-from vivavoce.speech.names import MARK, checked_name, file_stem
+from vivavoce.speech.names import MARK, checked_name, file_stem, folded
 from vivavoce.speech.store import Blob, Description, Store
 
 
@@ -67,27 +71,39 @@ class FolderStore(Store):
                     return None
                 record, version = found
                 try:
-                    data = (self._folder / record.data_file).read_bytes()
+                    data = read_plain(self._folder / record.data_file, MAX_DATA_BYTES)
                 except FileNotFoundError:
                     continue
+                except ValueError as error:
+                    raise StorageError(f"{name!r} cannot be read: {error}.") from error
                 if self._index.current(name) == found:
                     return Blob(record.about, data, version)
         raise StorageError(f"{name!r} cannot be read: it changes all the time.")
 
-    def put_if_absent(self, name: str, about: Description, data: bytes) -> bool:
-        """See ``Store``."""
+    def put_if_absent(
+        self, name: str, about: Description, data: bytes, most: int = sys.maxsize
+    ) -> bool:
+        """See ``Store``. Exact in this process; several that write at once may each keep one more.
+
+        The file that takes the name is that of its folded spelling, so that of two processes only
+        one can take names that differ by their case.
+        """
         with self._writing, storage_errors("saved"):
-            self._index.refresh(wait=True)
-            if self._index.taken(name):
+            self._read_again()
+            if self._index.taken(name) or self._remains(name):
                 return False
-            return self._write(name, file_stem(name), about, data, new=True)
+            if len(self._index.records) >= most:
+                raise TooManyVoices(len(self._index.records), most)
+            return self._write(name, file_stem(folded(name)), about, data, new=True)
 
     def put(self, name: str, about: Description, data: bytes) -> None:
         """See ``Store``."""
         with self._writing, storage_errors("saved"):
             self._index.refresh(wait=True)
             before = self._index.records.get(name)
-            stem = file_stem(name) if before is None else before.stem
+            if before is None and self._index.taken(name):
+                raise StorageError(f"{name!r} differs from an entry's name by its case alone.")
+            stem = file_stem(folded(name)) if before is None else before.stem
             self._write(name, stem, about, data, new=False)
             if before is not None:
                 (self._folder / before.data_file).unlink(missing_ok=True)
@@ -121,10 +137,16 @@ class FolderStore(Store):
             if not new:
                 writing.replace(described, stem + JSON)
             elif not writing.claim(described, stem + JSON):
+                self._index.look_again()
                 return False
             writing.keep()
         self._read_again()
         return True
+
+    def _remains(self, name: str) -> bool:
+        """Whether a description is there that gave the name before, when files knew cases."""
+        stem = file_stem(name)
+        return stem != file_stem(folded(name)) and os.path.lexists(self._folder / (stem + JSON))
 
     def _read_again(self) -> None:
         """Here and now, so that no other thread has to."""
@@ -147,12 +169,15 @@ class FolderStore(Store):
 def _stems(name: str) -> set[str]:
     """Where remains of an entry may be; a path never."""
     try:
-        return {file_stem(checked_name(name)), checked_name(name)}
+        plain = checked_name(name)
+        return {file_stem(folded(plain)), file_stem(plain), plain}
     except InputError:
         return set()
 
 
 def _remove(path: Path) -> bool:
+    if path.is_dir() and not path.is_symlink():
+        return False  # nothing that a store ever made
     try:
         path.unlink()
     except FileNotFoundError:

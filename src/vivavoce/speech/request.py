@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vivavoce.engines.base import Engine, EngineInfo
-from vivavoce.errors import EmptyInput, InputError, InputTooLong, Unsupported
+from vivavoce.errors import EmptyInput, InputError, InputTooLong, Unsupported, shown
 from vivavoce.speech.cache import Key, cache_key
 from vivavoce.text.duration import max_duration_s
 from vivavoce.text.languages import language_code
@@ -121,7 +121,7 @@ def _language(request: SpeechRequest, voice: Voice | None, info: EngineInfo) -> 
     if own and code not in own:
         spoken = ", ".join(own)
         raise Unsupported(
-            f"The voice does not speak {request.language!r}; it speaks {spoken}.",
+            f"The voice does not speak {shown(request.language)}; it speaks {spoken}.",
             param="language",
         )
     return code

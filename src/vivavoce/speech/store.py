@@ -7,6 +7,7 @@ where several processes may share them. Both may be used from any thread.
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from vivavoce.errors import TooManyVoices
 from vivavoce.speech.names import folded
 
 Description: TypeAlias = Mapping[str, Any]
@@ -48,8 +50,13 @@ class Store(ABC):
         """The entry's version, or None; so cheap that a cache can ask at every use."""
 
     @abstractmethod
-    def put_if_absent(self, name: str, about: Description, data: bytes) -> bool:
-        """Keep a new entry; False where the name is taken. Raises StorageError, StorageFull."""
+    def put_if_absent(
+        self, name: str, about: Description, data: bytes, most: int = sys.maxsize
+    ) -> bool:
+        """Keep a new entry, one of at most ``most``; False where the name is taken.
+
+        Raises TooManyVoices, StorageError, StorageFull.
+        """
 
     @abstractmethod
     def put(self, name: str, about: Description, data: bytes) -> None:
@@ -85,11 +92,15 @@ class MemoryStore(Store):
         blob = self._blobs.get(name)
         return None if blob is None else blob.version
 
-    def put_if_absent(self, name: str, about: Description, data: bytes) -> bool:
+    def put_if_absent(
+        self, name: str, about: Description, data: bytes, most: int = sys.maxsize
+    ) -> bool:
         """See ``Store``."""
         with self._lock:
             if folded(name) in map(folded, self._blobs):
                 return False
+            if len(self._blobs) >= most:
+                raise TooManyVoices(len(self._blobs), most)
             self._keep(name, about, data)
             return True
 

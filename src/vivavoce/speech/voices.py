@@ -11,7 +11,7 @@ import logging
 import time
 import unicodedata
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from vivavoce.errors import (
     NotFound,
     TooManyVoices,
     UnknownVoice,
+    shown,
 )
 from vivavoce.speech.folder_store import FolderStore
 from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, folded, normal_name
@@ -115,6 +116,21 @@ class VoiceLibrary:
             raise UnknownVoice(name, self.names())
         return voice
 
+    def ids_of(self, names: Iterable[str]) -> set[str]:
+        """What names mean, by the lists alone: no voice is read for it, so none is found damaged.
+
+        A name that nobody has means nothing.
+        """
+        builtin, saved = {voice.id for voice in self.builtin()}, self._store.list()
+        aliases = self.aliases()
+        found = set()
+        for name in names:
+            for each in (name, normal_name(name), aliases.get(name)):
+                if each is not None and (each in builtin or each in saved):
+                    found.add(each)
+                    break
+        return found
+
     def names(self) -> list[str]:
         """Every name that resolves."""
         own = dict.fromkeys(voice.id for voice in (*self.builtin(), *self.saved()))
@@ -131,10 +147,13 @@ class VoiceLibrary:
         return kept
 
     def write(self, name: str, voice: Voice) -> Voice:
-        """``save``, with what ``check_new`` has let pass, without remembering the voice."""
+        """``save``, with what ``check_new`` has let pass, without remembering the voice.
+
+        Raises Conflict, TooManyVoices, StorageError, StorageFull: others may have saved meanwhile.
+        """
         kept = replace(voice, id=name, name=name, created_at_s=int(time.time()))
         about, state = description_of(kept), self._engine.voice_to_bytes(kept)
-        if not self._store.put_if_absent(name, about, state):
+        if not self._store.put_if_absent(name, about, state, self._max_saved):
             raise self._taken(name)
         return replace(kept, version=self._store.version(name) or "")
 
@@ -150,11 +169,7 @@ class VoiceLibrary:
             raise self._taken(name)
         count = len(self._store.list())
         if count >= self._max_saved:
-            raise TooManyVoices(
-                f"{count} voices are saved, and {self._max_saved} may be (max_saved_voices);"
-                " remove one first.",
-                param="name",
-            )
+            raise TooManyVoices(count, self._max_saved)
         return name
 
     def delete(self, name: str) -> None:
@@ -164,10 +179,10 @@ class VoiceLibrary:
         """
         name = normal_name(name)
         if any(voice.id == name for voice in self.builtin()):
-            raise InputError(f"The voice {name!r} is built in.", param="voice")
+            raise InputError(f"The voice {shown(name)} is built in.", param="voice")
         self._cache.pop(_saved_key(name), None)
         if not self._store.delete(name):
-            raise NotFound(f"No saved voice is named {name!r}.", param="voice")
+            raise NotFound(f"No saved voice is named {shown(name)}.", param="voice")
 
     def remembered(self, key: str) -> Voice | None:
         """A voice from memory, by a key of the caller's (a digest of the recording)."""
@@ -239,9 +254,9 @@ class VoiceLibrary:
 
     def _taken(self, name: str) -> Conflict:
         if folded(name) in map(folded, self.names()):
-            return Conflict(f"A voice named {name!r} exists already.", param="name")
+            return Conflict(f"A voice named {shown(name)} exists already.", param="name")
         return Conflict(
-            f"What is left of a damaged voice holds the name {name!r}; delete it first.",
+            f"What is left of a damaged voice holds the name {shown(name)}; delete it first.",
             param="name",
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
 
 NAMES = {
     "arabic": "ar", "catalan": "ca", "chinese": "zh", "czech": "cs", "danish": "da",
@@ -33,7 +33,8 @@ def language_code(language: str) -> str:
     tag = TAG.fullmatch(name)
     if tag is None:
         raise InputError(
-            f"Unknown language {language!r}; give a code such as 'en' or a name such as 'English'.",
+            f"Unknown language {shown(language)}; give a code such as 'en' or a name such as"
+            " 'English'.",
             param="language",
         )
     return tag.group(1)

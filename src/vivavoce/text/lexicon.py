@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeAlias
 
-from vivavoce.errors import InputError, SettingsError
+from vivavoce.errors import InputError, SettingsError, shown
 from vivavoce.text.boundaries import CJK
 from vivavoce.text.growth import most_spoken_chars
 from vivavoce.text.neutralise import neutralise
@@ -241,15 +241,15 @@ def _checked(entries: Mapping[str, str], max_entries: int) -> dict[str, str]:
     checked: dict[str, str] = {}
     for word, spoken in entries.items():
         if not isinstance(word, str) or not isinstance(spoken, str):
-            raise _bad(f"the entry {word!r} must map text to text")
+            raise _bad(f"the entry {shown(str(word))} must map text to text")
         if len(word) > MAX_WORD_CHARS or len(spoken) > MAX_SPOKEN_CHARS:
             raise _bad(
-                f"the entry {word[:40]!r} is too long (word {MAX_WORD_CHARS},"
+                f"the entry {shown(word)} is too long (word {MAX_WORD_CHARS},"
                 f" spoken {MAX_SPOKEN_CHARS} characters)"
             )
         key, value = _normal(word), neutralise(spoken).strip()
         if not key or not value or (value[0] == "/" and not _is_ipa(value)):
-            raise _bad(f"the entry {word!r} needs a word, and a respelling or IPA as /…/")
+            raise _bad(f"the entry {shown(word)} needs a word, and a respelling or IPA as /…/")
         checked[key] = value
     return checked
 

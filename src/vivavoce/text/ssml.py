@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 from xml.parsers import expat
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
 from vivavoce.text.neutralise import drop_controls, neutralise
 from vivavoce.text.say_as import spell_characters, spell_digits, spell_telephone
 from vivavoce.types import ClauseEnd
@@ -182,13 +182,13 @@ def _check_say_as(attributes: Mapping[str, str]) -> None:
     how = _required("say-as", attributes, "interpret-as")
     if how not in _SPELLERS and how not in _NORMALISED:
         known = ", ".join((*_SPELLERS, *_NORMALISED))
-        raise _bad(f"interpret-as={how!r} is not supported; supported are {known}")
+        raise _bad(f"interpret-as={shown(how)} is not supported; supported are {known}")
 
 
 def _check_phoneme(attributes: Mapping[str, str]) -> None:
     alphabet = attributes.get("alphabet", "ipa")
     if alphabet != "ipa":
-        raise _bad(f"the phoneme alphabet {alphabet!r} is not supported; use 'ipa'")
+        raise _bad(f"the phoneme alphabet {shown(alphabet)} is not supported; use 'ipa'")
     if not any(map(str.isalpha, _required("phoneme", attributes, "ph"))):
         raise _bad("the attribute ph of <phoneme> holds no phoneme")
 
@@ -204,11 +204,13 @@ def _break_ms(attributes: Mapping[str, str]) -> float:
     if "time" not in attributes:
         strength = attributes.get("strength", "medium")
         if strength not in _STRENGTHS_MS:
-            raise _bad(f"the break strength {strength!r} is not one of {', '.join(_STRENGTHS_MS)}")
+            raise _bad(
+                f"the break strength {shown(strength)} is not one of {', '.join(_STRENGTHS_MS)}"
+            )
         return _STRENGTHS_MS[strength]
     match = _TIME.fullmatch(attributes["time"])
     if match is None:
-        raise _bad(f"the break time {attributes['time'][:40]!r} is not like '500ms' or '1.5s'")
+        raise _bad(f"the break time {shown(attributes['time'])} is not like '500ms' or '1.5s'")
     pause_ms = float(match[1]) * (1_000 if match[2] == "s" else 1)
     if pause_ms > MAX_BREAK_MS:
         raise _bad(f"a break of {match[0].strip()} is longer than {MAX_BREAK_MS / 1_000:.0f} s")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
 
 MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 48_000
@@ -58,7 +58,7 @@ def find_encoding(name: str) -> Encoding:
     except KeyError:
         known = ", ".join(ENCODINGS)
         raise InputError(
-            f"Unknown audio format {name!r}. Known formats: {known}.", param="response_format"
+            f"Unknown audio format {shown(name)}. Known formats: {known}.", param="response_format"
         ) from None
 
 

@@ -12,7 +12,7 @@ from vivavoce.engines.manner import Flag, checked_manner, given_or
 from vivavoce.engines.neutts.backbone import TokenSampling
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.options import NeuTTSOptions
-from vivavoce.errors import InputError, Unsupported
+from vivavoce.errors import InputError, Unsupported, shown
 from vivavoce.types import Utterance
 
 
@@ -49,7 +49,7 @@ def emotion_of(manner: Manner, family: Family) -> str | None:
     if name not in family.emotions:
         known = ", ".join(family.emotions)
         raise InputError(
-            f"Unknown emotion {manner.emotion!r}; there are: {known}.", param="emotion"
+            f"Unknown emotion {shown(manner.emotion)}; there are: {known}.", param="emotion"
         )
     return family.emotion_token(name)
 

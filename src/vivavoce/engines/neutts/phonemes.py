@@ -13,7 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from vivavoce.engines.espeak import speakable, spoken_clauses
-from vivavoce.errors import InputError
+from vivavoce.errors import InputError, shown
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
     {"en": "en-us", "de": "de", "fr": "fr", "es": "es"}
@@ -54,7 +54,7 @@ def espeak_voice(language: str) -> str:
     if voice is None:
         known = ", ".join(ESPEAK_VOICES)
         raise InputError(
-            f"No NeuTTS model speaks {language!r}; there are: {known}.", param="language"
+            f"No NeuTTS model speaks {shown(language)}; there are: {known}.", param="language"
         )
     return voice
 

@@ -10,7 +10,7 @@ from vivavoce.engines.piper.model import Scales
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.synthesis import Manner
 from vivavoce.engines.piper.voice_config import VoiceConfig
-from vivavoce.errors import InputError, Unsupported
+from vivavoce.errors import InputError, Unsupported, shown
 from vivavoce.types import Utterance
 
 UTTERANCE_OPTIONS = ("noise_scale", "noise_w_scale")
@@ -46,7 +46,7 @@ def _refuse_unsupported(utterance: Utterance) -> None:
 def _check_option(name: str, value: Any) -> None:
     if name not in UTTERANCE_OPTIONS:
         known = ", ".join(UTTERANCE_OPTIONS)
-        raise InputError(f"Piper has no option {name!r}; it has: {known}.", param=name)
+        raise InputError(f"Piper has no option {shown(name)}; it has: {known}.", param=name)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0.0 <= value <= MAX_NOISE_SCALE:
         raise InputError(f"{name} must be a number from 0 to {MAX_NOISE_SCALE}.", param=name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from vivavoce.errors import InputError, Unsupported
+from vivavoce.errors import InputError, Unsupported, shown
 from vivavoce.text.languages import NAMES, language_code
 
 AUTO = "auto"
@@ -39,4 +39,6 @@ def model_language(wanted: str | None, ids: Mapping[str, int]) -> str:
         if NAMES.get(each) == code:
             return each
     listed = ", ".join(sorted([AUTO, *known]))
-    raise Unsupported(f"Unknown language {wanted!r}. Known languages: {listed}.", param="language")
+    raise Unsupported(
+        f"Unknown language {shown(name)}. Known languages: {listed}.", param="language"
+    )

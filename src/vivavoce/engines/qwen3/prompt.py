@@ -17,7 +17,7 @@ from torch import Tensor
 from vivavoce.engines.capture.sent import sent
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported
+from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported, shown
 
 USER_TOKEN_ID = 872
 NEWLINE_TOKEN_ID = 198
@@ -144,7 +144,7 @@ def language_id(config: Qwen3Config, language: str, speaker: str | None) -> int 
     if name != AUTO and name not in known:
         listed = ", ".join(sorted([AUTO, *known]))
         raise Unsupported(
-            f"Unknown language {language!r}. Known languages: {listed}.", param="language"
+            f"Unknown language {shown(language)}. Known languages: {listed}.", param="language"
         )
     dialect = config.talker.spk_is_dialect.get((speaker or "").lower())
     if dialect is not None and name in (AUTO, "chinese"):
