@@ -102,8 +102,13 @@ def test_a_broken_frame_is_one_line_in_the_log(server: LiveServer, sent: bytes, 
         raw.sendall(sent * 3)  # what follows the first one is not looked at
         assert close_code(raw) == code
         read_all(raw)
-    lines = settled(lambda: server.logged("broken off")[before:], bool)
-    assert [line["close_code"] for line in lines] == [code]
+
+    def codes() -> list[int]:
+        """Without those of floods, whose line may come after the test that sent one."""
+        found = [line["close_code"] for line in server.logged("broken off")[before:]]
+        return [each for each in found if each != 1008]
+
+    assert settled(codes, bool) == [code]
     assert "Traceback" not in server.log.read_text()
 
 
