@@ -49,13 +49,27 @@ def test_a_random_model_is_verified(tmp_path: Path) -> None:
     assert "nothing published" in said
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="for want of torch")
+def test_a_pytorch_backbone_and_a_checkpoint_are_verified(tmp_path: Path) -> None:
+    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+    from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+
+    make_random_lm(RandomLm("neutts-nano", True), tmp_path / "backbone")
+    said = _run("verify", str(tmp_path / "backbone")).output
+    assert "PyTorch backbone" in said and "as expected" in said
+    make_random_codec(tmp_path / "codec" / "model.safetensors", tiny=True)
+    assert "tensors of the decoder" in _run("verify", str(tmp_path / "codec")).output
+
+
 @pytest.mark.skipif(find_spec("gguf") is None, reason="for want of gguf")
 def test_random_parts_of_neutts_are_verified(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     assert _run("random", "neutts-nano", str(folder), "--tiny").exit_code == 0
-    assert "GGUF backbone backbone.gguf" in _run("verify", str(folder / "backbone.gguf")).output
-    said = _run("verify", str(folder / "codec.onnx")).output
-    assert "it decodes" in said and "nothing published" in said
+    said = _run("verify", str(folder)).output
+    for part in ("backbone.gguf: GGUF backbone", "codec.onnx: NeuCodec as a graph; it decodes"):
+        assert part in said
+    assert said.count("nothing published") == 2
+    assert _run("verify", str(folder / "codec.onnx")).output.count("codec.onnx") == 2
     whole = (folder / "backbone.gguf").read_bytes()
     (folder / "backbone.gguf").write_bytes(whole[: len(whole) // 2])
     _fails(ModelFileError, "ends before its tensors do", "verify", str(folder / "backbone.gguf"))
@@ -76,7 +90,7 @@ def test_download_puts_models_below_the_data_folder(hub_server: HubServer, tmp_p
     rows = {row["model"]: row for row in json.loads(_run("--json").output)}
     assert (rows[GGUF]["folder"], rows[GGUF]["verified"]) == (str(folder), True)
     if find_spec("gguf") is not None:
-        _fails(ModelFileError, "GGUF", "verify", GGUF)
+        _fails(ModelFileError, "neutts-nano-Q4_0.gguf", "verify", GGUF)
 
 
 def test_a_qwen3_model_by_name(hub_server: HubServer) -> None:

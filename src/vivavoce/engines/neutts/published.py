@@ -13,12 +13,20 @@ from vivavoce.engines.neutts.catalogue import (
     published_backbone,
     published_codec,
 )
-from vivavoce.engines.neutts.model_files import GRAPH, PRUNED, backbone_files
+from vivavoce.engines.neutts.model_files import (
+    CHECKPOINTS,
+    WEIGHTS,
+    any_backbone_files,
+    backbone_files,
+)
 from vivavoce.engines.neutts.models import CODEC, REPO, Wanted, backbone_at, repository
 from vivavoce.errors import MissingExtra, ModelFileError, UnknownModel
 from vivavoce.runtime import hub
 from vivavoce.runtime.hub_record import read_record
 from vivavoce.runtime.local_models import LocalModel, compared, is_verified
+
+CODEC_CHECKPOINTS = (*CHECKPOINTS, "codec.safetensors")
+"""What is published, and what ``models random`` writes."""
 
 
 def local_models(root: Path) -> list[LocalModel]:
@@ -85,38 +93,46 @@ def _repository(repo: str, root: Path) -> hub.Repository:
 
 
 def verify(path: Path) -> dict[str, str]:
-    """What is in a folder or file of a backbone or codec, after a look at all of its tensors'
-    names and shapes, and how its sums compare with what is known.
+    """What a file, or each part in a folder, is: after a look at all tensors' names and shapes of a
+    backbone or a checkpoint, and a try of a graph. Then how sums compare with what is known.
 
     Raises MissingExtra where it cannot be looked at, ModelFileError where something is wrong.
     """
-    told = {str(path): _contents(path)}
+    told = _file(path) if path.is_file() else _folder(path)
     folder = path if path.is_dir() else path.parent
     record = read_record(folder)
-    if record is not None:
-        for name in sorted({*record.files, *record.sha256}):
-            told[name] = compared(folder, name, "", held_to_it=False)
-    elif path.is_file():
-        told[path.name] = compared(folder, path.name, "", held_to_it=False)
+    kept = {*record.files, *record.sha256} if record is not None else set()
+    names = sorted(kept or {Path(part).name for part in told if Path(part).is_file()})
+    sums = {name: compared(folder, name, "", held_to_it=False) for name in names}
+    return told | {f"{folder / name}, SHA-256": said for name, said in sums.items()}
+
+
+def _folder(path: Path) -> dict[str, str]:
+    """The backbone and the codec of a folder. Raises SetupError."""
+    names = [each.name for each in sorted(path.iterdir())]
+    backbone = bool(any_backbone_files(names))
+    told = _backbone(path) if backbone else {}
+    for name in names:
+        checkpoint = name in CODEC_CHECKPOINTS and not (backbone and name == WEIGHTS)
+        if name.endswith(".onnx") or checkpoint:
+            told |= _file(path / name)
+    if not told:
+        raise ModelFileError(f"{path} holds no backbone and no codec.")
     return told
 
 
-def _contents(path: Path) -> str:
-    """Kind and number of tensors. Raises SetupError."""
-    if path.suffix == ".onnx" or (path / GRAPH).is_file():
-        return _graph(path if path.is_file() else path / GRAPH)
-    if path.suffix.lower() == ".gguf" or any(
-        not each.name.endswith(PRUNED) for each in path.glob("*.gguf")
-    ):
-        return _backbone(path)
-    if (path / "config.json").is_file():
+def _file(path: Path) -> dict[str, str]:
+    if path.suffix == ".onnx":
+        return {str(path): _graph(path)}
+    if path.suffix.lower() == ".gguf":
         return _backbone(path)
     from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
 
-    return f"NeuCodec, {len(open_decoder(path).places)} tensors of the decoder as expected."
+    tensors = len(open_decoder(path).places)
+    return {str(path): f"NeuCodec, {tensors} tensors of the decoder as expected."}
 
 
-def _backbone(path: Path) -> str:
+def _backbone(path: Path) -> dict[str, str]:
     found = backbone_at(path, None)
     if found.kind == "gguf":
         from vivavoce.engines.neutts.gguf.metadata import read_header
@@ -124,12 +140,13 @@ def _backbone(path: Path) -> str:
         header = read_header(found.path)
         if not header.is_whole():
             raise ModelFileError(f"{found.path} is damaged: it ends before its tensors do.")
-        return f"GGUF backbone {found.path.name}, {len(header.tensors)} tensors, whole."
+        return {str(found.path): f"GGUF backbone, {len(header.tensors)} tensors, whole."}
     if find_spec("torch") is None:
         raise MissingExtra("Checking a PyTorch backbone", "neutts-torch")
     from vivavoce.engines.neutts.torch_lm.weights import open_weights
 
-    return f"PyTorch backbone, {len(open_weights(found.path).files)} tensors as expected."
+    tensors = len(open_weights(found.path).files)
+    return {str(found.path): f"PyTorch backbone, {tensors} tensors as expected."}
 
 
 def _graph(path: Path) -> str:
