@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -110,3 +112,25 @@ def test_a_piper_voice_by_name(hub_server: HubServer, tmp_path: Path) -> None:
 def test_an_unknown_model_names_all(hub_server: HubServer) -> None:
     _fails(UnknownModel, "neuphonic/neutts-air", "download", "nothing")
     assert hub_server.asked == []
+
+
+def test_a_terminal_is_told_of_a_download_before_it_begins(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    """Whatever speaks says so, in a process without any set-up of logging."""
+    at = f"en/en_GB/test/low/{VOICE}.onnx"
+    hub_server.publish("rhasspy/piper-voices", {at: b"model", f"{at}.json": b"{}"})
+    hub_server.refusals = {at: 1}
+    folder = tmp_path / "voices"
+    folder.mkdir()
+    sets = (f"piper.voices_dir={folder}", "piper.download=true", f"default_voice={VOICE}")
+    ran = subprocess.run(
+        [sys.executable, "-m", "vivavoce.cli", "say", "Hello.", "-o", str(tmp_path / "hello.wav"),
+         "--engine", "piper", *(word for each in sets for word in ("--set", each))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    told, *_, failed = ran.stderr.splitlines()
+    assert told.startswith(f"Downloading rhasspy/piper-voices from {hub_server.endpoint} (2 files")
+    assert "7 bytes" in told
+    assert failed.startswith("vivavoce: rhasspy/piper-voices cannot be downloaded")
+    assert ran.returncode == 3
