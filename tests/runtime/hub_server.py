@@ -27,7 +27,8 @@ def commit_of(files: Files) -> str:
 @dataclass
 class HubServer:
     """What it holds, and what it was asked. ``cuts``: how much of a file is sent before the line
-    breaks, once; then ``refusals`` answers of 503. ``gated`` repositories need ``token``."""
+    breaks, once; then ``refusals`` answers of 503. ``gated`` repositories need ``token``.
+    ``elsewhere`` is a host from which large files come, and which wants no token."""
 
     endpoint: str = ""
     commits: dict[str, dict[str, Files]] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class HubServer:
     token: str = "mine"
     cuts: dict[str, int] = field(default_factory=dict)
     refusals: dict[str, int] = field(default_factory=dict)
+    elsewhere: str = ""
     damaged: set[str] = field(default_factory=set)
     tells_sums: bool = True
     asked: list[tuple[str, str]] = field(default_factory=list)
@@ -77,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
         if repo not in self.hub.commits:
             return self._refuse(404, "RepoNotFound")
         given = self.headers.get("Authorization")
+        if self.hub.elsewhere and self.headers["Host"].startswith(self.hub.elsewhere):
+            name, files = "/".join(rest[2:]), self.hub.commits[repo][rest[1]]
+            return self._refuse(400, "") if given else self._file(name, files[name], rest[1])
         if (
             repo in self.hub.gated
             and not (api and not rest)
@@ -91,6 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
         if api:
             return self._told(repo, commit, files, tree=bool(rest) and rest[0] == "tree")
         name = "/".join(rest[2:])
+        if self.hub.elsewhere and self._is_large(name):
+            port = self.hub.endpoint.rpartition(":")[2]
+            return self._send_on(f"http://{self.hub.elsewhere}:{port}/{path}")
         if name not in files:
             return self._refuse(404, "EntryNotFound")
         return self._file(name, files[name], commit)
@@ -143,6 +151,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[first:cut])
         if cut is not None:
             self.close_connection = True
+
+    def _send_on(self, address: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", address)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _refuse(self, status: int, code: str) -> None:
         self.send_response(status)

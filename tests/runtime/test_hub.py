@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -212,6 +213,18 @@ def test_a_gated_repository_says_what_to_do(
     assert held(hub.fetch(wanted(tmp_path))) == of(A)
 
 
+def test_large_files_come_from_elsewhere_and_the_token_stays_here(
+    hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub_server.publish(REPO, A)
+    hub_server.gated = {REPO}
+    hub_server.elsewhere = "localhost"
+    hub_server.cuts = {"model.gguf": 1000}
+    monkeypatch.setenv("HF_TOKEN", "mine")
+    assert held(hub.fetch(wanted(tmp_path))) == of(A)
+    assert [at for name, at in hub_server.ranges if name == "model.gguf"] == ["", "bytes=1000-"]
+
+
 def test_a_token_that_the_hubs_own_tool_keeps(hub_server: HubServer, tmp_path: Path) -> None:
     hub_server.publish(REPO, A)
     hub_server.gated = {REPO}
@@ -266,6 +279,14 @@ def test_names_that_lead_out_of_the_folder_are_not_fetched(
     hub_server.publish(REPO, {bad: b"x"})
     with pytest.raises(ModelFileError, match="it is not fetched"):
         hub.fetch(replace(wanted(tmp_path), choose=list))
+
+
+def test_two_that_want_the_same_fetch_it_once(hub_server: HubServer, tmp_path: Path) -> None:
+    hub_server.publish(REPO, A)
+    with ThreadPoolExecutor(2) as pool:
+        fetched = [pool.submit(hub.fetch, wanted(tmp_path)) for _ in range(2)]
+        assert {each.result() for each in fetched} == {wanted(tmp_path).folder}
+    assert sorted(hub_server.fetched) == WANTED
 
 
 def test_a_shared_file_is_fetched_once(hub_server: HubServer, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 from vivavoce.errors import MissingExtra, ModelFileError
 
@@ -99,7 +100,7 @@ class HubClient:
 
         with self._in_words(), _bars_on_terminals():
             http_get(
-                f"{self.endpoint}/{self.repo}/resolve/{commit}/{file.name}",
+                f"{self.endpoint}/{self.repo}/resolve/{commit}/{quote(file.name)}",
                 arriving,
                 resume_size=arriving.seek(0, os.SEEK_END),
                 expected_size=file.size_bytes if file.size_bytes >= 0 else None,
