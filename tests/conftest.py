@@ -78,7 +78,7 @@ def hub_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubS
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hub-token"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)
     # After a line broke the client waits for a second.
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))
     with serving_hub() as hub:
