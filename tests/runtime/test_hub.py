@@ -133,6 +133,33 @@ def test_a_repository_that_moves_on_stays_as_it_was_fetched(
     assert held(folder) == of(A)
 
 
+def test_what_was_lost_is_fetched_from_the_same_commit(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    commit = hub_server.publish(REPO, A)
+    folder = hub.fetch(wanted(tmp_path))
+    hub_server.publish(REPO, B)
+    (folder / "config.json").unlink()
+    assert hub.find(wanted(tmp_path)) is None
+    assert held(hub.fetch(wanted(tmp_path))) == of(A)
+    record = read_record(folder)
+    assert record is not None and record.revision == commit
+
+
+def test_a_change_of_revision_that_breaks_off_is_neither(
+    hub_server: HubServer, tmp_path: Path
+) -> None:
+    first = hub_server.publish(REPO, A)
+    second = hub_server.publish(REPO, B)
+    hub.fetch(wanted(tmp_path, first))
+    hub_server.refusals = {"model.gguf": 1}
+    with pytest.raises(ModelFileError):
+        hub.fetch(wanted(tmp_path, second))
+    for revision in ("", first, second):
+        assert hub.find(wanted(tmp_path, revision)) is None
+    assert held(hub.fetch(wanted(tmp_path, first))) == of(A)
+
+
 def test_a_pinned_revision_is_that_one(hub_server: HubServer, tmp_path: Path) -> None:
     first = hub_server.publish(REPO, A)
     second = hub_server.publish(REPO, B)

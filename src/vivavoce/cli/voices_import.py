@@ -58,6 +58,8 @@ def voices_import(
     saved = set() if replace else {voice.id for voice in library.saved()}
     for name in sorted(({each.name for each in recordings} | set(exported)) & saved):
         print(f"{name}: is saved already", file=sys.stderr)
+    for name in sorted({each.name for each in recordings} & set(exported) - saved):
+        print(f"{name}: the exported voice is taken, not the recording", file=sys.stderr)
     adopted = {name: exported[name] for name in exported if name not in saved}
     adopt = partial(library.adopt, replacing=replace)
     failed = _each({name: partial(adopt, name, blob) for name, blob in adopted.items()})

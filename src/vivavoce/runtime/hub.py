@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from vivavoce.errors import ModelFileError
 from vivavoce.runtime.hub_client import HubClient, Listing, RemoteFile, failed
-from vivavoce.runtime.hub_record import RECORD, Record, read_record, write_record
+from vivavoce.runtime.hub_record import RECORD, Record, last_record, read_record, write_record
 
 log = logging.getLogger(__name__)
 
@@ -126,14 +126,14 @@ def _whole(wanted: Repository) -> bool:
 
 def _fetch(client: HubClient, wanted: Repository) -> None:
     """Fetch what is missing. Raises OSError, ModelFileError."""
-    folder, before = wanted.folder, read_record(wanted.folder)
+    folder, before = wanted.folder, last_record(wanted.folder)
     known = wanted.revision or (before.revision if before is not None else "")
     listing = client.listing(known)
     files = _chosen(wanted, listing)
     folder.mkdir(parents=True, exist_ok=True)
     same = before is not None and before.revision == listing.commit
     if before is not None and not same:
-        (folder / RECORD).unlink()
+        (folder / RECORD).unlink()  # from here on the folder is not whole
         for name in set(before.files) - {file.name for file in files}:
             (folder / name).unlink(missing_ok=True)
     missing = [file for file in files if not _is_here(file, folder)]

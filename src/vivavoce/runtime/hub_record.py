@@ -30,9 +30,18 @@ class Record:
 
 def read_record(folder: Path) -> Record | None:
     """The record of a folder, if every file that it names is there."""
+    record = last_record(folder)
+    if record is None:
+        return None
+    whole = all((folder / name).is_file() for name in (*record.files, *record.sha256))
+    return record if whole else None
+
+
+def last_record(folder: Path) -> Record | None:
+    """What a folder was filled with, whether or not it is still there."""
     try:
         told = json.loads((folder / RECORD).read_text("utf-8"))
-        record = Record(
+        return Record(
             str(told["repo"]),
             str(told["revision"]),
             tuple(str(name) for name in told.get("files", ())),
@@ -40,8 +49,6 @@ def read_record(folder: Path) -> Record | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    whole = all((folder / name).is_file() for name in (*record.files, *record.sha256))
-    return record if whole else None
 
 
 def write_record(folder: Path, record: Record) -> None:

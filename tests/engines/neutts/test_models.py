@@ -37,7 +37,7 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "neutts-air": {"model.safetensors": 1_495_893_752, "neutss-air-BF16.gguf": 1_503_776_000}
     | dict.fromkeys(QWEN_TOKENIZER, 1),
     "neutts-air-q4-gguf": {"neutts-air-Q4_0.gguf": 527_054_304},
-    "neutts-air-q8-gguf": {"neutts-air-Q8_0.gguf": 803_000_000},
+    "neutts-air-q8-gguf": {"neutts-air-Q8_0.gguf": 802_658_528},
     **{name: {"model.safetensors": 914_843_656} | dict.fromkeys(TOKENIZER, 1) for name in NANOS},
     **{
         f"{name}-q{bits}-gguf": {f"{name}-Q{bits}_0.gguf": size}
@@ -50,7 +50,7 @@ PUBLISHED: dict[str, dict[str, int]] = {
     "neucodec": {"pytorch_model.bin": 2_519_855_456, "meta.yaml": 1},
     "distill-neucodec": {"pytorch_model.bin": 1, "meta.yaml": 1},
     "neucodec-onnx-decoder": {"model.onnx": 782_565_930},
-    "neucodec-onnx-decoder-int8": {"model.onnx": 1},
+    "neucodec-onnx-decoder-int8": {"model.onnx": 312_292_102},
 }
 """Every published repository: its files, and their sizes in bytes (1 where it is not known)."""
 
@@ -156,6 +156,21 @@ def test_any_other_repository_is_known_by_its_files(hub_server: HubServer, tmp_p
     hub_server.publish("me/many", {"a.gguf": b"x", "b.gguf": b"x"})
     with pytest.raises(ModelFileError, match=r"several GGUF files; name one of them: a\.gguf, b"):
         locate_backbone(options(tmp_path, "me/many"))
+
+
+def test_nothing_is_written_beside_a_file_of_the_clients_cache(
+    hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setenv("VIVAVOCE_CACHE_DIR", str(tmp_path / "cache"))
+    repo = publish(hub_server, "neutts-air-q4-gguf")
+    huggingface_hub.snapshot_download(repo, endpoint=hub_server.endpoint)
+    found = locate_backbone(options(tmp_path, repo))
+    assert hub_server.fetched.count("neutts-air-Q4_0.gguf") == 1
+    assert (tmp_path / "hub-cache") in found.path.parents
+    assert parts._folder_for_copies(found.path) == tmp_path / "cache" / "neutts"
+    assert parts._folder_for_copies(tmp_path / "own.gguf") is None
 
 
 def test_shards_are_one_set_or_none() -> None:

@@ -43,7 +43,7 @@ class PublishedCodec:
     licence: str = APACHE
 
 
-AIR_BYTES = {"torch": 1_495_893_752, "-q4-gguf": 527_054_304, "-q8-gguf": 803_000_000}
+AIR_BYTES = {"torch": 1_495_893_752, "-q4-gguf": 527_054_304, "-q8-gguf": 802_658_528}
 NANO_BYTES = {"torch": 914_843_656, "-q4-gguf": 194_600_640, "-q8-gguf": 252_744_384}
 
 
@@ -75,7 +75,7 @@ CODECS = (
     PublishedCodec(f"{OWNER}/neucodec", 2_519_855_456, encodes=True),
     PublishedCodec(f"{OWNER}/distill-neucodec", 0, encodes=True),
     PublishedCodec(f"{OWNER}/neucodec-onnx-decoder", 782_565_930, encodes=False),
-    PublishedCodec(f"{OWNER}/neucodec-onnx-decoder-int8", 0, encodes=False),
+    PublishedCodec(f"{OWNER}/neucodec-onnx-decoder-int8", 312_292_102, encodes=False),
 )
 REPOS = (*(each.repo for each in BACKBONES), *(each.repo for each in CODECS))
 

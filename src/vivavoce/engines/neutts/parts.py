@@ -88,14 +88,14 @@ def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
             threads=LlamaThreads(threads.tokens, threads.prompts, threads.tokens_most),
             gpu_layers=options.gpu_layers if options.backbone_device == "cuda" else 0,
             prune=options.prune,
-            cache_folder=options.cache_dir or _beside_nothing(path),
+            cache_folder=options.cache_dir or _folder_for_copies(path),
             exact=options.cache_precision == "float32",
             flash_attention=options.flash_attention,
         ),
     )
 
 
-def _beside_nothing(path: Path) -> Path | None:
+def _folder_for_copies(path: Path) -> Path | None:
     """Where what is made of a model goes if not beside it: Hugging Face's cache is not ours."""
     return cache_root() / "neutts" if is_in_client_cache(path) else None
 
