@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from runtime.hub_server import HubServer
 
 if find_spec("triton") is not None:
     # Before anything else imports it: whether its own functions are interpreted, as the tests of
@@ -15,6 +22,11 @@ if find_spec("triton") is not None:
         import triton.language  # noqa: F401
 
 HERE = Path(__file__).parent
+
+# What whoever runs the tests has in Hugging Face's cache shall not decide how they end. The client
+# reads it when it is imported.
+os.environ["HF_HUB_CACHE"] = str(HERE / "data" / "no-hub-cache")
+
 TORCH = ("torch", "safetensors")
 NEEDED = {
     "bench/engine": TORCH,
@@ -52,3 +64,23 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 def pytest_report_header() -> list[str]:
     """Say what is left out, and why."""
     return [f"left out: {room}, for want of {', '.join(why)}" for room, why in LEFT_OUT.items()]
+
+
+@pytest.fixture
+def hub_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    """A Hugging Face Hub on this machine; nothing of the user's own is used."""
+    from huggingface_hub import constants, file_download
+
+    from runtime.hub_server import serving_hub
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hub-token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 500)
+    # After a line broke the client waits for a second.
+    monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda _: None))
+    with serving_hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        yield hub

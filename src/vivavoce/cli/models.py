@@ -1,5 +1,4 @@
-"""``vivavoce models``: the Qwen3-TTS models: what is here, download, verify; random ones of both
-engines that have models."""
+"""``vivavoce models``: the published models: what is here, download, verify; and random ones."""
 
 from __future__ import annotations
 
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vivavoce.cli.options import ConfigOption, JsonOption, SetOption, settings_from
-from vivavoce.errors import MissingExtra
+from vivavoce.errors import InputError, MissingExtra, ModelFileError, UnknownModel
 
 if TYPE_CHECKING:
-    from vivavoce.engines.qwen3.hub import LocalModel
+    from vivavoce.runtime.local_models import LocalModel
+    from vivavoce.settings import Settings
 
 MODELS_FOLDER = "models"
 
@@ -30,12 +30,14 @@ def listing(
     sets: SetOption = None,
 ) -> None:
     """List the published models, and download, verify or make one."""
-    context.obj = settings_from(config, sets).data_dir / MODELS_FOLDER
+    context.obj = settings_from(config, sets)
     if context.invoked_subcommand is not None:
         return
-    from vivavoce.engines.qwen3.hub import local_models
+    from vivavoce.engines.neutts import published as neutts
+    from vivavoce.engines.qwen3 import models as qwen3
 
-    found = local_models(context.obj)
+    root = _root(context.obj)
+    found = [*qwen3.local_models(root), *neutts.local_models(root)]
     if as_json:
         print(json.dumps([_row(local) for local in found], indent=2))
     else:
@@ -43,29 +45,48 @@ def listing(
 
 
 @models.command()
-def download(context: typer.Context, name: NameArgument) -> None:
-    """Download a published model; what was broken off is finished."""
-    from vivavoce.engines.qwen3.hub import download_model
+def download(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Its name, as `vivavoce models` lists it, or a Piper voice like en_GB-alba-medium."
+        ),
+    ],
+) -> None:
+    """Download a published model or voice; what was broken off is finished."""
+    from vivavoce.engines.neutts import published as neutts
+    from vivavoce.engines.piper.collection import is_voice_name
+    from vivavoce.engines.qwen3 import models as qwen3
 
-    print(download_model(name, context.obj))
+    root = _root(context.obj)
+    if is_voice_name(name):
+        print(_download_voice(context.obj, name))
+    elif neutts.published_name(name) is not None:
+        print(neutts.download_model(name, root))
+    else:
+        try:
+            print(qwen3.download_model(name, root))
+        except UnknownModel as error:
+            raise _unknown(name) from error
 
 
 @models.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="A model folder in the published layout.")],
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(help="A model's folder or file, or its name if it is here.")
+    ],
 ) -> None:
     """Check every tensor's name, shape and type, the tokenizer, and the sums that are known."""
-    from vivavoce.engines.qwen3.checkpoint import open_checkpoint
-    from vivavoce.engines.qwen3.hub import compare_sums
-    from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+    from vivavoce.engines.neutts import published as neutts
 
-    checkpoint = open_checkpoint(folder)
-    TextTokenizer.load(folder)
-    config = checkpoint.config
-    tensors = len(checkpoint.model.entries), len(checkpoint.codec.entries)
-    print(f"{config.kind}, size {config.size}: {tensors[0]} + {tensors[1]} tensors as expected.")
-    for file, compared in compare_sums(folder).items():
-        print(f"{file}: {compared}")
+    path = _path_of(model, _root(context.obj))
+    if path.is_file() or _holds_neutts(path):
+        for file, said in neutts.verify(path).items():
+            print(f"{file}: {said}")
+        return
+    _verify_qwen3(path)
 
 
 @models.command("random")
@@ -76,7 +97,11 @@ def random_model(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Other weights for each.")] = 0,
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", help="Folder with vocab.json, merges.txt and its config."),
+        typer.Option(
+            "--tokenizer",
+            help="Folder with vocab.json, merges.txt and tokenizer_config.json, instead of the "
+            "published ones.",
+        ),
     ] = None,
     eos_gain: Annotated[
         float,
@@ -100,6 +125,72 @@ def random_model(
     )
 
 
+def _root(settings: Settings) -> Path:
+    return settings.data_dir / MODELS_FOLDER
+
+
+def _unknown(name: str) -> UnknownModel:
+    from vivavoce.engines.neutts.catalogue import REPOS
+    from vivavoce.engines.qwen3.catalogue import MODELS
+
+    return UnknownModel(name, [*(each.name for each in MODELS), *REPOS])
+
+
+def _download_voice(settings: Settings, name: str) -> Path:
+    """A Piper voice, to where ``--voice NAME`` finds it."""
+    from vivavoce.engines.options import parse_options
+    from vivavoce.engines.piper.collection import download_voice
+    from vivavoce.engines.piper.options import PiperOptions
+    from vivavoce.engines.piper.voice_files import download_folder
+
+    options = parse_options(PiperOptions, "piper", settings.piper)
+    return download_voice(name, download_folder(options), options.download_repo).model
+
+
+def _path_of(model: str, root: Path) -> Path:
+    """What a path or a name means. Raises SetupError, UnknownModel."""
+    from vivavoce.engines.neutts import published as neutts
+    from vivavoce.engines.qwen3 import models as qwen3
+
+    path = Path(model).expanduser()
+    if path.exists():
+        return path
+    if neutts.published_name(model) is None:
+        try:
+            return qwen3.find_model(model, root)
+        except UnknownModel as error:
+            raise InputError(f"{model} is no file or folder here, and no model's name.") from error
+    found = neutts.find_model(model, root)
+    if found is None:
+        raise ModelFileError(f"{model} is not on this machine: vivavoce models download {model}")
+    return found
+
+
+def _holds_neutts(folder: Path) -> bool:
+    """Whether a folder looks like a backbone or a codec of NeuTTS."""
+    from vivavoce.engines.neutts.model_files import any_backbone_files, codec_files
+
+    if (folder / "speech_tokenizer").exists():
+        return False
+    names = [each.name for each in folder.iterdir()]
+    codec = codec_files(names) and "merges.txt" not in names  # Qwen3-TTS has one without the other
+    return bool(any_backbone_files(names) or codec)
+
+
+def _verify_qwen3(folder: Path) -> None:
+    from vivavoce.engines.qwen3.checkpoint import open_checkpoint
+    from vivavoce.engines.qwen3.models import compare_sums
+    from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+
+    checkpoint = open_checkpoint(folder)
+    TextTokenizer.load(folder)
+    config = checkpoint.config
+    tensors = len(checkpoint.model.entries), len(checkpoint.codec.entries)
+    print(f"{config.kind}, size {config.size}: {tensors[0]} + {tensors[1]} tensors as expected.")
+    for file, compared in compare_sums(folder).items():
+        print(f"{file}: {compared}")
+
+
 def _random_neutts(name: str, folder: Path, *, tiny: bool, seed: int) -> Path:
     from importlib.util import find_spec
 
@@ -119,13 +210,13 @@ def _random_neutts(name: str, folder: Path, *, tiny: bool, seed: int) -> Path:
 
 def _row(local: LocalModel) -> dict[str, Any]:
     return {
-        "model": local.model.name,
-        "repo": local.model.repo,
-        "revision": local.model.revision,
-        "kind": local.model.kind,
-        "size": local.model.size,
-        "licence": local.model.licence,
-        "download_bytes": local.model.download_bytes,
+        "model": local.name,
+        "repo": local.repo,
+        "revision": local.revision,
+        "kind": local.kind,
+        "size": local.size,
+        "licence": local.licence,
+        "download_bytes": local.download_bytes,
         "folder": str(local.folder) if local.folder else None,
         "verified": local.verified,
     }
@@ -133,13 +224,15 @@ def _row(local: LocalModel) -> dict[str, Any]:
 
 def _print_table(found: list[LocalModel]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("Model", "Kind", "Download", "Licence", "Here", box=None, pad_edge=False)
+    longest = max(len(local.name) for local in found)
+    name = Column("Model", min_width=longest)  # a name that is cut short is no name
+    table = Table(name, "Kind", "Download", "Licence", "Here", box=None, pad_edge=False)
     for local in found:
         here = "no"
         if local.folder:
             here = f"{local.folder} ({'verified' if local.verified else 'not verified'})"
-        size = f"{local.model.download_bytes / 1e9:.1f} GB"
-        table.add_row(local.model.name, local.model.kind, size, local.model.licence, here)
+        size = f"{local.download_bytes / 1e9:.1f} GB" if local.download_bytes else "?"
+        table.add_row(local.name, local.kind, size, local.licence, here)
     Console().print(table)

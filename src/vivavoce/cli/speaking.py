@@ -23,21 +23,30 @@ def lexicon_of(settings: Settings, file: Path | None = None) -> Lexicon:
 
 
 def open_synthesizer(
-    settings: Settings, lexicon_file: Path | None = None, *, max_chars: int | None = None
+    settings: Settings,
+    lexicon_file: Path | None = None,
+    *,
+    max_chars: int | None = None,
+    mention_recordings: bool = True,
 ) -> Synthesizer:
     """Load the engine the settings name; close it after use. Raises SetupError, EngineError.
 
-    ``max_chars`` raises the settings' limit of characters to the text at hand.
+    ``max_chars`` raises the settings' limit of characters to the text at hand. Recordings in the
+    folders of voices are mentioned in the log unless ``mention_recordings`` is False.
     """
     from vivavoce.engines.registry import create_engine
     from vivavoce.speech.service import ServiceOptions, SpeechService
     from vivavoce.speech.stream import StreamLimits
     from vivavoce.speech.synthesizer import Synthesizer
+    from vivavoce.speech.voice_folder import recordings_folders
 
+    folders = recordings_folders(settings.data_dir, settings.engine_options)
     options = ServiceOptions(
         max_input_chars=max(max_chars or 0, settings.max_input_chars),
         cache_entries=0,
         voices_folder=settings.data_dir / "voices",
+        recordings_folders=folders if mention_recordings else (),
+        max_saved_voices=settings.max_saved_voices,
         normalize=settings.text_normalize,
         lexicon=lexicon_of(settings, lexicon_file),
         limits=StreamLimits(NO_LIMIT_S, NO_LIMIT_S),

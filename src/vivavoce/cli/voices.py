@@ -35,12 +35,16 @@ def voices(
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:
     from vivavoce.engines.registry import create_engine
+    from vivavoce.speech.voice_folder import recordings_folders, warn_of_recordings
     from vivavoce.speech.voices import VoiceLibrary
 
     engine = create_engine(settings.engine, settings.engine_options)
     engine.load()
     try:
         library = VoiceLibrary(engine, settings.data_dir / "voices")
+        warn_of_recordings(
+            library, engine.info, recordings_folders(settings.data_dir, settings.engine_options)
+        )
         default = library.resolve(None).id
         aliases = library.aliases()
         return [

@@ -37,6 +37,7 @@ from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
+from vivavoce.speech.voice_folder import recordings_folders
 from vivavoce.text import Lexicon
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ def build_service(settings: Settings, *, own_process: bool = False) -> SpeechSer
         cache_bytes=settings.audio_cache_bytes,
         voice_cache_max=settings.voice_cache_max,
         voices_folder=settings.data_dir / "voices",
+        recordings_folders=recordings_folders(settings.data_dir, settings.engine_options),
         max_saved_voices=settings.max_saved_voices,
         idle_timeout_s=settings.idle_timeout_s,
         normalize=settings.text_normalize,

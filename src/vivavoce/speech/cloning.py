@@ -85,13 +85,14 @@ class Cloning:
                     self._voices().remember(key, voice)
                 return voice
 
-    async def save(self, name: str, voice: Voice) -> Voice:
+    async def save(self, name: str, voice: Voice, *, replacing: bool = False) -> Voice:
         """Keep a voice under a name that ``VoiceLibrary.check_new`` let pass.
 
         Raises Conflict, StorageError, and DeadlineExceeded.
         """
         async with self._in_time("Saving"):
-            kept = await self._in_thread(partial(self._voices().write, name, voice))
+            write = partial(self._voices().write, name, voice, replacing=replacing)
+            kept = await self._in_thread(write)
         self._voices().remember_saved(kept)
         return kept
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,7 @@ from vivavoce.speech.stream import (
     outcome_of,
     pipeline_source,
 )
+from vivavoce.speech.voice_folder import warn_of_recordings
 from vivavoce.speech.voices import MAX_SAVED_VOICES, VoiceLibrary
 from vivavoce.speech.wording import Wording, warm_text_up
 from vivavoce.text import Lexicon
@@ -57,6 +58,8 @@ class ServiceOptions:
     """Bounds and defaults of a service. ``capacity`` None takes the engine's.
 
     ``own_process``: this process speaks and does nothing else (see ``Lifecycle``).
+    Saved voices are kept in a folder of the engine's below ``voices_folder`` (None: in memory).
+    Recordings in ``recordings_folders`` are no voices; the log says so.
     """
 
     capacity: int | None = None
@@ -66,6 +69,7 @@ class ServiceOptions:
     cache_bytes: int = 32 * 1024 * 1024
     voice_cache_max: int = 32
     voices_folder: Path | None = None
+    recordings_folders: Sequence[Path] = ()
     max_saved_voices: int = MAX_SAVED_VOICES
     idle_timeout_s: float = 0.0
     normalize: bool = True
@@ -126,6 +130,7 @@ class SpeechService:
         await asyncio.to_thread(warm_text_up)
         await asyncio.to_thread(self.voices.saved)  # no request shall be the first to read them
         await self.lifecycle.start(preload=preload)
+        await asyncio.to_thread(self._warn_of_recordings)
 
     async def close(self) -> None:
         """Stop the engine's thread, and what clones."""
@@ -174,8 +179,12 @@ class SpeechService:
         reference: ReferenceAudio | Recording,
         description: str = "",
         consent: str = "",
+        *,
+        replacing: bool = False,
     ) -> Voice:
         """Clone a voice and keep it under a name. Takes a slot: cloning is work for the engine.
+
+        ``replacing``: in place of a saved voice of that name, if there is one.
 
         Raises Conflict, TooManyVoices, InputError, InvalidAudio, Unsupported, Busy, Unavailable,
         DeadlineExceeded, StorageError. Ends with EngineFailed as ``open`` does.
@@ -184,12 +193,15 @@ class SpeechService:
         if not self.engine.info.capabilities.cloning:
             engine = self.engine.info.name
             raise Unsupported(f"The engine {engine!r} cannot clone voices.", param="voice")
-        name = self.voices.check_new(name, description, consent)
+        name = self.voices.check_new(name, description, consent, replacing=replacing)
         limit_s = self.options.limits.request_timeout_s
         slot = self.admission.slot(Priority.BATCH, limit_s)
         async with self.lifecycle.loop.verdict.heard(), slot, self._in_use():
             voice = replace(await self.clone(reference), description=description, consent=consent)
-            return await self.cloning.save(name, voice)
+            return await self.cloning.save(name, voice, replacing=replacing)
+
+    def _warn_of_recordings(self) -> None:
+        warn_of_recordings(self.voices, self.engine.info, self.options.recordings_folders)
 
     def _abandoned(self, ended: asyncio.Future[None]) -> None:
         """Work on the engine goes on without its caller: so long nobody else gets its slot."""

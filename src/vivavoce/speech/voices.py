@@ -27,7 +27,7 @@ from vivavoce.errors import (
 )
 from vivavoce.speech.folder_store import FolderStore
 from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, folded, normal_name
-from vivavoce.speech.store import Description, MemoryStore, Store
+from vivavoce.speech.store import Blob, Description, MemoryStore, Store
 from vivavoce.types import Voice
 
 log = logging.getLogger(__name__)
@@ -146,25 +146,54 @@ class VoiceLibrary:
         self.remember_saved(kept)
         return kept
 
-    def write(self, name: str, voice: Voice) -> Voice:
+    def write(self, name: str, voice: Voice, *, replacing: bool = False) -> Voice:
         """``save``, with what ``check_new`` has let pass, without remembering the voice.
 
         Raises Conflict, TooManyVoices, StorageError, StorageFull: others may have saved meanwhile.
         """
         kept = replace(voice, id=name, name=name, created_at_s=int(time.time()))
         about, state = description_of(kept), self._engine.voice_to_bytes(kept)
-        if not self._store.put_if_absent(name, about, state, self._max_saved):
-            raise self._taken(name)
+        self._put(name, about, state, replacing=replacing)
         return replace(kept, version=self._store.version(name) or "")
 
-    def check_new(self, name: str, description: str = "", consent: str = "") -> str:
-        """The name as it will be kept.
+    def entry(self, name: str) -> Blob:
+        """What is kept of a saved voice. Raises NotFound, StorageError."""
+        blob = self._store.get(normal_name(name))
+        if blob is None:
+            raise NotFound(f"No saved voice is named {name!r}.", param="voice")
+        return blob
+
+    def adopt(self, name: str, blob: Blob, *, replacing: bool = False) -> None:
+        """Keep under a name what another library of this engine has kept. Blocks.
+
+        Raises what ``check_new`` raises, ModelFileError for what is no voice of this engine,
+        StorageError, StorageFull.
+        """
+        about = blob.about
+        name = self.check_new(
+            name, about["description"], about.get("consent", ""), replacing=replacing
+        )
+        self._engine.voice_from_bytes(blob.data)
+        self._put(name, about, blob.data, replacing=replacing)
+
+    def _put(self, name: str, about: Description, state: bytes, *, replacing: bool) -> None:
+        if replacing and name in self._store.list():
+            self._store.put(name, about, state)
+        elif not self._store.put_if_absent(name, about, state, self._max_saved):
+            raise self._taken(name)
+
+    def check_new(
+        self, name: str, description: str = "", consent: str = "", *, replacing: bool = False
+    ) -> str:
+        """The name as it will be kept; ``replacing``: also that of a voice that is saved.
 
         Raises InputError for what cannot be, Conflict for a name that is taken, TooManyVoices.
         """
         name = checked_name(name)
         _check_text(description, MAX_DESCRIPTION_CHARS, "description")
         _check_text(consent, MAX_CONSENT_CHARS, "consent")
+        if replacing and name in self._store.list():
+            return name
         if folded(name) in map(folded, self.names()):
             raise self._taken(name)
         count = len(self._store.list())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runtime.hub_server import HubServer
 from vivavoce.engines.neutts.backbone import Backbone
 from vivavoce.engines.neutts.engine import NeuTTSEngine
 from vivavoce.engines.neutts.options import NeuTTSOptions
@@ -198,6 +199,27 @@ def test_doctor_tells_the_devices(models: Models, pair: tuple[str, str], tmp_pat
     used = diagnose(settings)[0]
     assert "backbone on cpu, codec on cpu" in used.summary
     assert used.facts["details"]["codec_runtime"] == "torch"
+
+
+def test_a_repository_of_both_speaks_in_pytorch_and_fetches_that_alone(
+    models: Models, hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """neuphonic/neutts-air holds a GGUF beside its safetensors, and is meant for PyTorch."""
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 20)
+    names = ("config.json", "tokenizer.json", "model.safetensors")
+    files = {name: (models.folder / "backbone" / name).read_bytes() for name in names}
+    gguf = (models.folder / "backbone.gguf").read_bytes()
+    hub_server.publish("neuphonic/neutts-air", files | {"neutss-air-BF16.gguf": gguf})
+    options = models.options(
+        "torch", "torch", backbone_repo="neuphonic/neutts-air", models_dir=tmp_path
+    )
+    with speaking(options) as engine:
+        assert engine.info.details["backbone_runtime"] == "torch"
+        assert len(speak(engine)[0]) == CODES
+    assert sorted(hub_server.fetched) == sorted(names)
+    with speaking(replace(options, backbone_runtime="llama.cpp")) as engine:
+        assert engine.info.details["backbone_runtime"] == "llama.cpp"
+        assert engine.info.details["backbone_file"] == "neutss-air-BF16.gguf"
 
 
 class Kept:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engines.served import SPEECH, Served
+from runtime.hub_server import HubServer
 from vivavoce.engines.piper.engine import PiperEngine
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import ModelFileError, SettingsError
@@ -49,12 +50,8 @@ def test_a_voice_that_is_not_there_is_named() -> None:
         PiperEngine(PiperOptions(voice="nobody")).check_files()
 
 
-def test_nothing_is_downloaded(tmp_path: Path) -> None:
-    options = PiperOptions(
-        voice="en_GB-alan-low",
-        download=True,
-        download_url="http://127.0.0.1:9",
-        cache_dir=tmp_path,
-    )
+def test_nothing_is_downloaded(hub_server: HubServer, tmp_path: Path) -> None:
+    options = PiperOptions(voice="en_GB-alan-low", download=True, cache_dir=tmp_path)
     with pytest.raises(ModelFileError, match="preload_model=true"):
         PiperEngine(options).check_files()
+    assert hub_server.asked == []

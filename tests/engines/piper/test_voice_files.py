@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.server
 import json
 import logging
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ import pytest
 
 from vivavoce.engines.files.cache import file_sha256
 from vivavoce.engines.piper.cut_cache import cut_files, read_cut
-from vivavoce.engines.piper.download import download_voice
 from vivavoce.engines.piper.engine import PiperEngine
 from vivavoce.engines.piper.model import Scales, VoiceModel, load_model
 from vivavoce.engines.piper.options import PiperOptions
@@ -224,87 +220,3 @@ def test_speakers_of_one_voice(model: VoiceModel, tmp_path: Path) -> None:
         assert np.abs(sounds[-1] - expected).max() <= 1e-4
     assert np.abs(sounds[0] - sounds[1]).max() > 0.01
     engine.unload()
-
-
-# -- downloads ------------------------------------------------------------------------------
-
-NAME = "en_GB-test-low"
-PLACE = f"en/en_GB/test/low/{NAME}"
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    """A collection of voices served from a folder: the folder and its address."""
-    root = tmp_path / "site"
-    (root / PLACE).parent.mkdir(parents=True)
-
-    def handler(*args: Any) -> _Quiet:
-        return _Quiet(*args, directory=str(root))
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield root, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def publish(root: Path, model: bytes = b"model", **sums: str) -> None:
-    parts = {f"{PLACE}.onnx": model, f"{PLACE}.onnx.json": b"{}"}
-    for path, data in parts.items():
-        (root / path).write_bytes(data)
-    files = {
-        path: {"md5_digest": sums.get("md5", hashlib.md5(data, usedforsecurity=False).hexdigest())}
-        for path, data in parts.items()
-    }
-    (root / "voices.json").write_text(json.dumps({NAME: {"files": files}}), encoding="utf-8")
-
-
-def test_download_puts_a_checked_voice_in_place(site: tuple[Path, str], tmp_path: Path) -> None:
-    root, url = site
-    publish(root)
-    files = download_voice(NAME, tmp_path / "voices", url)
-    assert files.model.read_bytes() == b"model"
-    assert sorted(path.name for path in (tmp_path / "voices").iterdir()) == [
-        f"{NAME}.onnx",
-        f"{NAME}.onnx.json",
-    ]
-
-
-def test_a_damaged_download_is_refused(site: tuple[Path, str], tmp_path: Path) -> None:
-    root, url = site
-    publish(root, md5="0" * 32)
-    with pytest.raises(ModelFileError, match="MD5"):
-        download_voice(NAME, tmp_path / "voices", url)
-    assert list((tmp_path / "voices").iterdir()) == []
-
-
-def test_downloads_that_cannot_work_say_why(site: tuple[Path, str], tmp_path: Path) -> None:
-    root, url = site
-    publish(root)
-    with pytest.raises(ModelFileError, match="no published voice"):
-        download_voice("en_GB-nobody-low", tmp_path, url)
-    with pytest.raises(SettingsError, match="not a voice name"):
-        download_voice("../../etc/passwd", tmp_path, url)
-    (root / f"{PLACE}.onnx").unlink()
-    with pytest.raises(ModelFileError, match="404"):
-        download_voice(NAME, tmp_path, url)
-    with pytest.raises(ModelFileError, match="cannot be downloaded"):
-        download_voice(NAME, tmp_path, "http://127.0.0.1:9")
-
-
-def test_the_default_voice_is_downloaded_when_allowed(
-    site: tuple[Path, str], tmp_path: Path
-) -> None:
-    root, url = site
-    publish(root, packaged().model.read_bytes()[:100])
-    options = PiperOptions(voice=NAME, download=True, download_url=url, cache_dir=tmp_path)
-    with pytest.raises(ModelFileError, match="not a Piper voice configuration"):
-        PiperEngine(options).load()
-    assert (tmp_path / "piper" / "voices" / f"{NAME}.onnx").is_file()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vivavoce.engines.qwen3 import random_checkpoint
 from vivavoce.engines.qwen3.catalogue import MODELS, PublishedModel
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
@@ -112,12 +112,19 @@ def test_bad_arguments(tmp_path: Path) -> None:
         make_random_checkpoint(NAME, tmp_path / "d", tiny=True)
 
 
-def test_outside_a_checkout_a_tokenizer_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(random_checkpoint, "CHECKOUT_TOKENIZER", Path("tests/data/nowhere"))
-    with pytest.raises(ModelFileError, match="--tokenizer"):
-        make_random_checkpoint(NAME, tmp_path / "a", tiny=True)
+def test_the_tokenizer_is_the_published_one(tiny_checkpoint: Make, tokenizer_files: Path) -> None:
+    folder = tiny_checkpoint("0.6B-CustomVoice")
+    for file in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        assert (folder / file).read_bytes() == (tokenizer_files / file).read_bytes()
+
+
+def test_another_tokenizer(tmp_path: Path, tokenizer_files: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(tokenizer_files, own)
+    with (own / "merges.txt").open("a") as file:
+        file.write("\n")
+    folder = make_random_checkpoint(NAME, tmp_path / "made", tiny=True, tokenizer=own)
+    assert (folder / "merges.txt").read_bytes() == (own / "merges.txt").read_bytes()
 
 
 LIGHT = """

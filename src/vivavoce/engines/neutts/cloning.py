@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from vivavoce.engines.neutts import hub
 from vivavoce.engines.neutts.backbone import Backbone, Codes
 from vivavoce.engines.neutts.checks import Speakable
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
+from vivavoce.engines.neutts.models import ENCODER, locate
 from vivavoce.engines.neutts.options import NeuTTSOptions, models_root
 from vivavoce.engines.neutts.parts import threads_of
 from vivavoce.engines.neutts.prompt import lay_out
@@ -79,9 +79,9 @@ def _encode(options: NeuTTSOptions, reference: ReferenceAudio) -> Codes:
 
     root, semantic = models_root(options), options.semantic_repo
     return encode_reference(
-        hub.locate(options.encoder_repo, root, hub.ENCODER),
+        locate(options.encoder_repo, root, ENCODER),
         reference,
-        semantic=hub.locate(semantic, root, hub.ENCODER) if semantic else None,
+        semantic=locate(semantic, root, ENCODER) if semantic else None,
         device=options.encoder_device,
         threads=threads_of(options).codec,
     )

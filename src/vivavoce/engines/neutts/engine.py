@@ -17,9 +17,9 @@ from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voic
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Window
 from vivavoce.engines.neutts.describing import capabilities, details
-from vivavoce.engines.neutts.hub import find_files
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
+from vivavoce.engines.neutts.models import find_files
 from vivavoce.engines.neutts.options import NeuTTSOptions
 from vivavoce.engines.neutts.parts import open_backbone, open_codec, rows_of, schedule_of
 from vivavoce.engines.neutts.ramp import ramp_for

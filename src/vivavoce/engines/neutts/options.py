@@ -20,6 +20,7 @@ Count = Annotated[int, Ge(0)]
 Share = Annotated[float, Gt(0.0), Le(1.0)]
 Precision: TypeAlias = Literal["auto", "int8", "int8-layers", "float32"]
 CodecRuntime: TypeAlias = Literal["auto", "onnx", "torch"]
+BackboneRuntime: TypeAlias = Literal["auto", "torch", "llama.cpp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class NeuTTSOptions:
     ``backbone_repo`` (``model`` is another name for it) and ``codec_repo`` are repositories of the
     Hugging Face Hub, downloaded on ``load`` into ``models_dir``, or paths: a ``.gguf`` file or a
     folder with safetensors; a folder or file of weights, or an ``.onnx`` decoder.
+    ``backbone_runtime`` "auto" loads what a published repository is known for; of any other, and
+    of a folder, safetensors in PyTorch before a GGUF in llama.cpp where it has both.
     ``backbone_device`` and ``codec_device`` are "cpu" or "cuda"; what is not there is an error.
     ``codec_runtime`` is what decodes a checkpoint: unless set ONNX Runtime on a CPU, PyTorch on
     CUDA. ``codec_precision`` "int8-layers" leaves its convolutions in float32.
@@ -57,6 +60,7 @@ class NeuTTSOptions:
     backbone_repo: str = DEFAULT_BACKBONE
     model: str = ""
     backbone_device: Literal["cpu", "cuda"] = "cpu"
+    backbone_runtime: BackboneRuntime = "auto"
     codec_repo: str = DEFAULT_CODEC
     codec_device: Literal["cpu", "cuda"] = "cpu"
     codec_precision: Precision = "auto"

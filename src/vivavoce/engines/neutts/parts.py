@@ -7,8 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.neutts import hub
+from vivavoce.engines.files.cache import cache_root
+from vivavoce.engines.neutts.catalogue import Kind
 from vivavoce.engines.neutts.codec.stream import Schedule
+from vivavoce.engines.neutts.models import CODEC, expected_kind, locate, locate_backbone
 from vivavoce.engines.neutts.options import (
     DEFAULT_ROWS,
     CodecRuntime,
@@ -18,7 +20,8 @@ from vivavoce.engines.neutts.options import (
     models_root,
 )
 from vivavoce.engines.neutts.ramp import RAMPS, Ramp
-from vivavoce.errors import MissingExtra, ModelFileError, SettingsError
+from vivavoce.errors import MissingExtra, SettingsError
+from vivavoce.runtime.hub import is_in_client_cache
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
@@ -57,18 +60,22 @@ def rows_of(options: NeuTTSOptions) -> int:
 
 def open_backbone(options: NeuTTSOptions) -> Backbone:
     """The backbone, not yet loaded. Raises SetupError."""
-    path = hub.locate(options.backbone, models_root(options), hub.BACKBONE)
-    gguf = hub.find_gguf(path)
-    if gguf is not None:
-        return _gguf(gguf, options)
-    if not path.is_dir():
-        raise ModelFileError(f"{path} is no GGUF file and no folder with safetensors.")
-    return _torch(path, options)
+    _require_runtime(expected_kind(options))  # before gigabytes are fetched
+    found = locate_backbone(options)
+    _require_runtime(found.kind)
+    made = _torch if found.kind == "torch" else _gguf
+    return made(found.path, options)
+
+
+def _require_runtime(kind: Kind | None) -> None:
+    """Raise MissingExtra where a kind of backbone cannot be run."""
+    if kind == "gguf" and (find_spec("llama_cpp") is None or find_spec("gguf") is None):
+        raise MissingExtra("A GGUF backbone", "neutts")
+    if kind == "torch" and (find_spec("torch") is None or find_spec("tokenizers") is None):
+        raise MissingExtra("A PyTorch backbone", "neutts-torch")
 
 
 def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
-    if find_spec("llama_cpp") is None or find_spec("gguf") is None:
-        raise MissingExtra("A GGUF backbone", "neutts")
     from vivavoce.engines.neutts.gguf.backbone import GgufBackbone, GgufSettings
     from vivavoce.engines.neutts.gguf.threads import Threads as LlamaThreads
 
@@ -81,16 +88,19 @@ def _gguf(path: Path, options: NeuTTSOptions) -> Backbone:
             threads=LlamaThreads(threads.tokens, threads.prompts, threads.tokens_most),
             gpu_layers=options.gpu_layers if options.backbone_device == "cuda" else 0,
             prune=options.prune,
-            cache_folder=options.cache_dir,
+            cache_folder=options.cache_dir or _folder_for_copies(path),
             exact=options.cache_precision == "float32",
             flash_attention=options.flash_attention,
         ),
     )
 
 
+def _folder_for_copies(path: Path) -> Path | None:
+    """Where what is made of a model goes if not beside it: Hugging Face's cache is not ours."""
+    return cache_root() / "neutts" if is_in_client_cache(path) else None
+
+
 def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
-    if find_spec("torch") is None or find_spec("tokenizers") is None:
-        raise MissingExtra("A PyTorch backbone", "neutts-torch")
     from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
     from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
 
@@ -113,7 +123,7 @@ def open_codec(options: NeuTTSOptions) -> Codec:
     A published graph runs in ONNX Runtime. A checkpoint does too on a CPU, where that is installed,
     and runs in PyTorch on CUDA; ``codec_runtime`` says otherwise.
     """
-    path = hub.locate(options.codec_repo, models_root(options), hub.CODEC)
+    path = locate(options.codec_repo, models_root(options), CODEC)
     if _runtime(path, options) == "torch":
         return _torch_codec(path, options)
     from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
@@ -165,8 +175,7 @@ def _torch_codec_threads(options: NeuTTSOptions) -> int:
     """PyTorch's threads are those of the whole process: a backbone in it has set them (0)."""
     if options.codec_device == "cuda":
         return 0
-    path = hub.locate(options.backbone, models_root(options), hub.BACKBONE)
-    torch_too = options.backbone_device == "cpu" and hub.find_gguf(path) is None
+    torch_too = options.backbone_device == "cpu" and locate_backbone(options).kind == "torch"
     return 0 if torch_too else threads_of(options).codec
 
 

@@ -20,8 +20,9 @@ class PiperOptions:
     """Options of the Piper engine.
 
     ``voice`` is the default voice: a name among the voices found, one that can be downloaded
-    (with ``download``), or empty for the packaged voice; ``model`` is the path of an .onnx file
-    to use instead. ``voices_dir`` holds more voices as NAME.onnx + NAME.onnx.json.
+    (with ``download``, from ``download_repo`` on the Hugging Face Hub), or empty for the packaged
+    voice; ``model`` is the path of an .onnx file to use instead. ``voices_dir`` holds more voices
+    as NAME.onnx + NAME.onnx.json.
     ``noise_scale``, ``noise_w_scale`` and ``length_scale`` replace the voice's own; an utterance
     may override the first two. ``gain_db`` lifts the models' low level towards what other
     servers send (they scale each sentence to full peak, which no stream can). ``workers`` is how
@@ -35,7 +36,7 @@ class PiperOptions:
     model: Path | None = None
     voices_dir: Path | None = None
     download: bool = False
-    download_url: str = "https://huggingface.co/rhasspy/piper-voices/resolve/main"
+    download_repo: str = "rhasspy/piper-voices"
     cache_dir: Path | None = None
     device: Literal["cpu", "cuda"] = "cpu"
     capacity: Count = 64

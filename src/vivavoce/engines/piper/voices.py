@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from vivavoce.engines.piper.download import download_voice
+from vivavoce.engines.piper.collection import download_voice
 from vivavoce.engines.piper.model import VoiceModel, load_model
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.voice_config import VoiceConfig, read_config
@@ -51,7 +51,7 @@ class VoiceShelf:
                     f"The Piper voice {name!r} is not on this machine; it is downloaded by a "
                     "start with preload_model=true."
                 ) from None
-            download_voice(name, download_folder(options), options.download_url)
+            download_voice(name, download_folder(options), options.download_repo)
             files = find_voices(options)
         self._configs = {each: read_config(files[each].config) for each in files}
         default = next(iter(files))

@@ -1,36 +1,68 @@
 """The published Qwen3-TTS models: names, where they are, what is known of their files.
 
-Revisions are pinned, so that a download is the same tomorrow. SHA-256 sums are here only where
-the whole sum is known.
+Revisions are pinned, so that a download is the same tomorrow. SHA-256 sums are here where they are
+published in full; of others the Hub tells the sum when a file is fetched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from vivavoce.engines.qwen3.config import ModelKind
 from vivavoce.errors import UnknownModel
 
 OWNER = "Qwen"
+WEIGHTS = "model.safetensors"
 CODEC_WEIGHTS = "speech_tokenizer/model.safetensors"
 CODEC_SHA256 = "836b7b357f5ea43e889936a3709af68dfe3751881acefe4ecf0dbd30ba571258"
 CODEC_BYTES = 682_293_092
-SUMS: Mapping[str, str] = MappingProxyType({CODEC_WEIGHTS: CODEC_SHA256})
+SMALL_SUMS: Mapping[str, str] = MappingProxyType(
+    {
+        "generation_config.json": (
+            "f1b90b4513f3b34c62851049e2492d7b4c5940daf1276f89c82b8ef04127f3aa"
+        ),
+        "merges.txt": "599bab54075088774b1733fde865d5bd747cbcc7a547c5bc12610e874e26f5e3",
+        "tokenizer_config.json": "dc3c31c3bdaedd5016382bb3cbe07323026775ad51f5a4fb564505992ae4a670",
+        "vocab.json": "ca10d7e9fb3ed18575dd1e277a2579c16d108e32f27439684afa0e10b1440910",
+        "preprocessor_config.json": (
+            "efdde1022ea9d76928bf7a9cd53139138f5ba2e466e837f08f6105ab1af1c119"
+        ),
+        "speech_tokenizer/config.json": (
+            "ee65bb901c876664ab8707c487157aa1a6ee57c65969b28fb5ec9dc211e68167"
+        ),
+        "speech_tokenizer/configuration.json": (
+            "6bc26d64eb5024b4d1dab5a52371958b429256d6c9d59787f1f5294a54e0cebd"
+        ),
+        "speech_tokenizer/preprocessor_config.json": (
+            "fcb3805e597e786d4067706e602f6688524640f8d3396790e2e09b5942fcbdfb"
+        ),
+    }
+)
+"""Files as the checkpoints have them. To compare with, not to refuse by: that they are the same in
+all five was not seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedModel:
-    """One model. ``weights_bytes`` is about the size of model.safetensors, without the codec."""
+    """One model. ``weights_bytes`` is about the size of model.safetensors, without the codec;
+    ``weights_sha256`` its sum. Of config.json's sum the beginning and the end are known."""
 
     name: str
     revision: str
     kind: ModelKind
     size: str
     weights_bytes: int
-    sha256: Mapping[str, str] = field(default_factory=lambda: SUMS)
+    weights_sha256: str = ""
+    config_sum: tuple[str, str] = ("", "")
     licence: str = "Apache-2.0"
+
+    @property
+    def sha256(self) -> Mapping[str, str]:
+        """The sums of the large files, where they are known."""
+        own = {WEIGHTS: self.weights_sha256} if self.weights_sha256 else {}
+        return {CODEC_WEIGHTS: CODEC_SHA256} | own
 
     @property
     def repo(self) -> str:
@@ -49,7 +81,9 @@ MODELS = (
         "5d83992436eae1d760afd27aff78a71d676296fc",
         "base",
         "0.6B",
-        1_829_330_000,
+        1_829_344_272,
+        "180b3b10eb1c9f1b4db7806d5475bae3071c0243c299d49926bab1da3b6946f6",
+        ("2e714c78", "ba011"),
     ),
     PublishedModel(
         "Qwen3-TTS-12Hz-0.6B-CustomVoice",
@@ -57,13 +91,16 @@ MODELS = (
         "custom_voice",
         "0.6B",
         1_811_626_576,
+        config_sum=("81aca2b6", "7455"),
     ),
     PublishedModel(
         "Qwen3-TTS-12Hz-1.7B-Base",
         "fd4b254389122332181a7c3db7f27e918eec64e3",
         "base",
         "1.7B",
-        3_857_410_000,
+        3_857_413_744,
+        "38fc7fc51c5e776e840414b6fd443962e9411b9654888fd7913e4da643cb857c",
+        ("b4f01752", "cc1f9"),
     ),
     PublishedModel(
         "Qwen3-TTS-12Hz-1.7B-CustomVoice",
@@ -71,6 +108,7 @@ MODELS = (
         "custom_voice",
         "1.7B",
         3_833_400_000,
+        config_sum=("17a07f52", "9cf9"),
     ),
     PublishedModel(
         "Qwen3-TTS-12Hz-1.7B-VoiceDesign",

@@ -37,13 +37,13 @@ from vivavoce.engines.qwen3.published_config import (
     model_config,
     small_file,
 )
+from vivavoce.engines.qwen3.published_tokenizer import write_tokenizer
 from vivavoce.engines.qwen3.tensor_shapes import Shape, codec_shapes, model_shapes
 from vivavoce.errors import InputError, ModelFileError
 
 Floats: TypeAlias = NDArray[np.float32]
 
 BLOCK_VALUES = 1 << 22
-CHECKOUT_TOKENIZER = Path("tests/data/qwen3/checkpoint_files")
 HEAD_GAIN = 3.0
 """Logits of the heads are spread this far, so that sampling prefers some codes clearly."""
 
@@ -65,7 +65,7 @@ def make_random_checkpoint(
     """Write a random checkpoint of the published model ``name`` into ``folder`` (new or empty).
 
     ``tokenizer`` is a folder with vocab.json, merges.txt and tokenizer_config.json; without it
-    they come from this project's test data, which only a checkout has. ``tiny`` keeps topology
+    they are the published ones, byte for byte. ``tiny`` keeps topology
     and vocabularies and makes everything else small (under 30 MB). ``eos_gain`` above 1 ends
     speech sooner, below 1 later; 0 makes speech that does not end. The same arguments give the
     same bytes with the same numpy.
@@ -74,16 +74,15 @@ def make_random_checkpoint(
     the tokenizer is missing or the folder cannot be written.
     """
     model, folder = published(name), Path(folder)
-    source = Path(tokenizer) if tokenizer is not None else checkout_tokenizer()
-    absent = [file for file in TOKENIZER_FILES if not (source / file).is_file()]
+    source = None if tokenizer is None else Path(tokenizer)
+    absent = [file for file in TOKENIZER_FILES if source and not (source / file).is_file()]
     if absent:
         raise ModelFileError(f"{source} is no whole tokenizer: {', '.join(absent)} missing.")
     try:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty.", param="folder")
         (folder / "speech_tokenizer").mkdir(parents=True, exist_ok=True)
-        for file in TOKENIZER_FILES:
-            shutil.copyfile(source / file, folder / file)
+        _write_tokenizer(source, folder)
         for file in SMALL_FILES:
             (folder / file).write_text(small_file(file), "utf-8")
         _write_json(folder / "config.json", model_config(model, tiny=tiny))
@@ -98,15 +97,12 @@ def make_random_checkpoint(
     return folder
 
 
-def checkout_tokenizer() -> Path:
-    """The tokenizer files in this project's test data. Raises ModelFileError outside a checkout."""
-    folder = Path(__file__).parents[4] / CHECKOUT_TOKENIZER
-    if not folder.is_dir():
-        raise ModelFileError(
-            "Only a checkout of vivavoce brings tokenizer files; name a folder that holds "
-            f"{', '.join(TOKENIZER_FILES)} with --tokenizer."
-        )
-    return folder
+def _write_tokenizer(source: Path | None, folder: Path) -> None:
+    if source is None:
+        write_tokenizer(folder)
+        return
+    for file in TOKENIZER_FILES:
+        shutil.copyfile(source / file, folder / file)
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from vivavoce.engines.files.cache import cache_root
 from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
 from vivavoce.engines.neutts.codec.onnx_graph import Precision, Quantised, decoder_graph
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, inside
+from vivavoce.runtime.hub import is_in_client_cache
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,9 @@ def graph_file(
     quantised = Quantised.of(precision, unsigned=not adds_in_32_bits())
     kind = precision + "-unsigned" * (quantised.layers and quantised.unsigned)
     name = f".neucodec-{weights.digest()[:16]}-{kind}-v{LAYOUT}"
-    homes = (weights.file.path.resolve().parent, (cache or cache_root()) / "neutts")
+    beside = weights.file.path.resolve().parent
+    others = () if is_in_client_cache(beside) else (beside,)
+    homes = (*others, (cache or cache_root()) / "neutts")
     for home in homes:
         if _is_whole(home / name):
             yield home / name / GRAPH

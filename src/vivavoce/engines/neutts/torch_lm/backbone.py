@@ -249,6 +249,7 @@ class TorchBackbone:
     def _told(self, loaded: Loaded, runner: Runner) -> dict[str, Any]:
         kv = runner.state.kv
         return {
+            "runtime": "torch",
             "torch": torch.__version__,
             "dtype": str(self._place.dtype).removeprefix("torch."),
             "int8": self._options.int8,
