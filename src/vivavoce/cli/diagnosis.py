@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from vivavoce.cli.installed import extras, version_of
 from vivavoce.engines.files.cache import cache_root
 from vivavoce.errors import VivavoceError
+from vivavoce.runtime.machine import usable_cores
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import EngineInfo
@@ -56,7 +56,7 @@ def machine() -> Finding:
         "vivavoce": version_of("vivavoce"),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
     }
     summary = (
         f"vivavoce {facts['vivavoce']}, Python {facts['python']}, "

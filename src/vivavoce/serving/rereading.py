@@ -20,9 +20,11 @@ def reread_keys_on_hangup(ring: KeyRing, settings: Settings) -> None:
     """From now on; call from the event loop.
 
     Without a configuration file SIGHUP stays what it is: the end of the process. Only the main
-    thread hears signals, so a server in another one is left as it is.
+    thread hears signals, so a server in another one is left as it is; Windows has no such signal.
     """
     if settings.config_file is None or threading.current_thread() is not threading.main_thread():
+        return
+    if not hasattr(signal, "SIGHUP"):
         return
     under_way: set[asyncio.Task[None]] = set()
 

@@ -111,11 +111,6 @@ def chunk_sizes(options: NeuTTSOptions, otherwise: tuple[int, ...]) -> tuple[int
     return sizes or otherwise
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def models_root(options: NeuTTSOptions) -> Path:
     """Where downloaded models are kept."""
     if options.models_dir is not None:

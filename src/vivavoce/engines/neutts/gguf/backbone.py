@@ -39,10 +39,10 @@ from vivavoce.engines.neutts.gguf.threads import (
     DecodeThreads,
     Threads,
     default_threads,
-    usable_cores,
 )
 from vivavoce.engines.neutts.gguf.vocabulary import GgufVocabulary
 from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
+from vivavoce.runtime.machine import usable_cores
 from vivavoce.types import FinishReason
 
 log = logging.getLogger(__name__)
