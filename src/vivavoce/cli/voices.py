@@ -37,7 +37,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     from vivavoce.engines.registry import create_engine
     from vivavoce.speech.voices import VoiceLibrary
 
-    engine = create_engine(settings.engine, settings.engine_options)
+    engine = create_engine(settings.engine, settings.engine_options, settings.shared_options)
     engine.load()
     try:
         library = VoiceLibrary(engine, settings.data_dir / "voices")

@@ -80,7 +80,7 @@ class NeuTTSOptions:
     gpu_layers: Annotated[int, Ge(-1)] = -1
     prune: bool = True
     quantize: Literal["", "none", "int8"] = "none"
-    cuda_graphs: bool = True
+    cuda_graphs: bool | None = None
     temperature: Annotated[float, Ge(0.0), Le(10.0)] = 1.0
     top_k: Count = 50
     top_p: Share = 0.95

@@ -102,7 +102,7 @@ def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
             context_tokens=options.context,
             capacity=rows_of(options),
             threads=threads_of(options).tokens,
-            graphs=options.cuda_graphs,
+            graphs=options.cuda_graphs is not False,
         ),
     )
 
