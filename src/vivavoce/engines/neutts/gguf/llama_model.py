@@ -45,7 +45,7 @@ class LlamaModel:
         text = ctypes.create_string_buffer(DESCRIPTION_BYTES)
         self._lib.llama_model_desc(self.pointer, text, len(text))
         words = text.value.decode("utf-8", "replace").split(maxsplit=2)
-        return words[2] if len(words) == 3 else "unknown"
+        return words[2].removeprefix("(guessed) ") if len(words) == 3 else "unknown"
 
     @property
     def bos(self) -> int | None:
