@@ -178,3 +178,12 @@ def test_a_gpu_without_kernels_is_told(caplog: pytest.LogCaptureFixture) -> None
         state = SimpleNamespace(hidden=SimpleNamespace(device=torch.device(kind)))
         assert fused_talker(None, kernels, state) is None  # type: ignore[arg-type]
     assert warnings(caplog).count("No kernels on this GPU") == 1
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(("asked", "used"), [(0, 3), (2, 2)])
+def test_threads_are_half_the_cores_unless_set(
+    asked: int, used: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "half_the_cores", lambda: 3)
+    assert choose_place(Qwen3Options(threads=asked)).details()["threads"] == used

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vivavoce.engines.qwen3.options import AUTO, Qwen3Options, for_a_gpu
 from vivavoce.errors import SettingsError, SetupError
 from vivavoce.runtime.cuda import why_no_cuda
+from vivavoce.runtime.torch_threads import half_the_cores
 from vivavoce.types import WeightsFormat
 
 if TYPE_CHECKING:
@@ -77,8 +78,8 @@ def choose_place(options: Qwen3Options) -> Place:
         tf32 = options.tf32 and device.type == "cuda"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if options.threads or device.type == "cpu":
+        torch.set_num_threads(options.threads or half_the_cores())
     precision, reason = _precision(options.quantize.lower(), device, dtype)
     return Place(device, dtype, tf32, _why(options, there), precision, reason)
 

@@ -36,15 +36,15 @@ class Qwen3Options:
     and speech; 12.5 a second). ``text_layout`` "auto" is what the model's kind is published with.
     ``reference_silence_s`` goes to the end of a recording to clone from (None: 0.5 with a
     transcript, else none). ``guards`` False speaks without silence and loop detection.
-    ``threads`` 0 leaves PyTorch's own choice. ``quantize`` is how the weights of the talker and the
-    code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or nothing), or "auto":
-    int8 on CUDA where its kernels work, none on a CPU. On CUDA frames, prompts and sound are
-    captured unless ``cuda_graphs`` is False, and the codec is compiled in ``torch_compile_mode``
-    (None: "max-autotune"), unless that is "off" or ``torch_compile`` False. ``one_launch``, not
-    measured yet, computes up to four rows' codes after the first in one launch. Rows are as many
-    as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there), CUDA's own context not
-    counted. What asks for what is not there is refused; on a CPU that nobody asked for, what is for
-    a GPU is named in the log.
+    ``threads`` are PyTorch's on a CPU (0: half the cores). ``quantize`` is how the weights of the
+    talker and the code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or
+    nothing), or "auto": int8 on CUDA where its kernels work, none on a CPU. On CUDA frames, prompts
+    and sound are captured unless ``cuda_graphs`` is False, and the codec is compiled in
+    ``torch_compile_mode`` (None: "max-autotune"), unless that is "off" or ``torch_compile`` False.
+    ``one_launch``, not measured yet, computes up to four rows' codes after the first in one launch.
+    Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there), CUDA's
+    own context not counted. What asks for what is not there is refused; on a CPU that nobody asked
+    for, what is for a GPU is named in the log.
     """
 
     model: str | Path = DEFAULT_MODEL
