@@ -45,6 +45,7 @@
     ├── DeadlineExceeded           504  longer than REQUEST_TIMEOUT
     └── SetupError                 500  something on this machine is missing or wrong
         ├── SettingsError          500  a setting that is unknown, wrong or unsafe
+        │   └── UnknownOption      500  an engine has no option of that name
         ├── MissingExtra           500  names the extra to install
         ├── ModelFileError         500  a model file is missing, damaged or of another kind
         └── PlaybackError          500  no usable audio device
@@ -402,6 +403,12 @@ class SettingsError(SetupError):
     """A setting is unknown, has a wrong value, or is unsafe."""
 
     code = "settings_error"
+
+
+class UnknownOption(SettingsError):
+    """An engine has no option of that name."""
+
+    code = "unknown_option"
 
 
 class MissingExtra(SetupError):

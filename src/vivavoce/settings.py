@@ -45,24 +45,29 @@ from vivavoce.key_table import (
     split_keys,
     split_names,
 )
-from vivavoce.settings_faults import check_environment, explain
+from vivavoce.settings_faults import check_environment, explain, leave_out_empty
 
 PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
 NOT_SETTINGS = ("config", "cache_dir", "api_key")
 """What the prefix names besides: the configuration file, the cache, another spelling of keys."""
 
-OFF = ("", "none")
-"""Values of ``quantize`` that ask an engine without quantised weights for nothing."""
+MEANINGFUL_EMPTY = ("QUANTIZE", "VIVAVOCE_QUANTIZE", "VIVAVOCE_API_KEY", "VIVAVOCE_API_KEYS")
+"""Variables whose empty value is not the same as none: it switches quantising off, as with the
+server the name comes from; and a key that was not filled in must not open a server."""
 
-PYTORCH = (
+SHARED = (
     "quantize",
     "torch_compile",
     "torch_compile_mode",
     "cuda_graphs",
     "gpu_memory_budget_mb",
 )
-"""Settings that go to the engine, which refuses what it does not have."""
+"""Settings that are offered to whichever engine speaks; one that has no such option is not stopped
+by them (``engines/registry.py``)."""
+
+UNSET = {"quantize": "auto", "gpu_memory_budget_mb": 0}
+"""Values of theirs that leave the choice to the engine."""
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
 PlainKeys = Annotated[
@@ -152,20 +157,22 @@ class Settings(BaseSettings):
         description="Smaller weights, where the engine has them: int8, fp8, none; auto is the "
         "engine's choice (Qwen3-TTS: int8 on CUDA, none on a CPU).",
     )
-    torch_compile: bool = Field(
-        False,
+    torch_compile: bool | None = Field(
+        None,
         validation_alias=_also("torch_compile", "TORCH_COMPILE"),
-        description="Compile the model with torch.compile, where the engine can.",
+        description="Whether to use torch.compile: false is off, whatever the mode; unset is the "
+        "engine's choice (Qwen3-TTS: its codec, on CUDA).",
     )
-    torch_compile_mode: str = Field(
-        "max-autotune",
+    torch_compile_mode: str | None = Field(
+        None,
         validation_alias=_also("torch_compile_mode", "TORCH_COMPILE_MODE"),
-        description="max-autotune, reduce-overhead, default or off; used on CUDA only.",
+        description="max-autotune (Qwen3-TTS unless set), reduce-overhead, default or off; used on "
+        "CUDA only.",
     )
-    cuda_graphs: bool = Field(
-        True,
+    cuda_graphs: bool | None = Field(
+        None,
         validation_alias=_also("cuda_graphs", "CUDA_GRAPHS"),
-        description="Replay captured CUDA graphs, where the engine and the device can.",
+        description="Replay captured CUDA graphs; unset, where the engine and the device can.",
     )
     gpu_memory_budget_mb: int = Field(
         0,
@@ -341,13 +348,18 @@ class Settings(BaseSettings):
             options.setdefault("voice", self.default_voice)
         if self.engine in ("qwen3", "neutts"):
             options.setdefault("models_dir", self.data_dir / "models")
-        for name in PYTORCH:
-            # An engine without it refuses the option: nothing is ignored silently.
-            value = getattr(self, name)
-            off = name == "quantize" and value in OFF and self.engine != "qwen3"
-            if value != type(self).model_fields[name].default and not off:
-                options.setdefault(name, value)
         return options
+
+    @property
+    def shared_options(self) -> dict[str, Any]:
+        """What was set for whichever engine has such an option, but for what its own table says."""
+        own = getattr(self, self.engine, None) or {}
+        values = {name: getattr(self, name) for name in SHARED if name not in own}
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and value != UNSET.get(name)
+        }
 
     @classmethod
     def settings_customise_sources(
@@ -359,6 +371,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then environment, then the file."""
+        leave_out_empty(env_settings, MEANINGFUL_EMPTY)
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
 
 

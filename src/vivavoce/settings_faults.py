@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
 
 from vivavoce.errors import SettingsError
 
@@ -24,6 +25,19 @@ def check_environment(prefix: str, names: Iterable[str]) -> None:
         near = get_close_matches(variable, sorted(known), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(f"Unknown environment variable {name}.{hint}", param=name)
+
+
+def leave_out_empty(source: PydanticBaseSettingsSource, but_for: Iterable[str]) -> None:
+    """Make an environment's variables without a value as good as not set.
+
+    Compose writes ``NAME: ${NAME:-}`` so, and nobody means a number or a folder by it. ``but_for``
+    are those that mean something when they are empty.
+    """
+    assert isinstance(source, EnvSettingsSource)
+    kept = {name.lower() for name in but_for}
+    source.env_vars = {
+        name: value for name, value in source.env_vars.items() if value or name.lower() in kept
+    }
 
 
 def explain(error: Exception, names: Iterable[str]) -> str:

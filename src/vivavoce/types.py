@@ -183,6 +183,29 @@ class AudioChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Gpu:
+    """A graphics card as it is now; memory in bytes, None where nobody tells.
+
+    ``free`` and ``total`` are the card's, whoever uses it; ``allocated`` is what this process's
+    tensors take and ``reserved`` what is held for them, both without CUDA's own context.
+    """
+
+    name: str
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFormat:
+    """How weights are stored (int8, bfloat16, …), and why so."""
+
+    precision: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class AudioFormat:
     """How sound is written: an encoding name of ``audio.containers`` and a sample rate."""
 

@@ -21,7 +21,7 @@ from vivavoce.bench.report import (
 )
 from vivavoce.bench.runner import ClosedLoop
 from vivavoce.bench.summary import Summary, summarise
-from vivavoce.bench.tables import changes_table, number, summary_view
+from vivavoce.bench.tables import changes_view, number, summary_view
 from vivavoce.errors import SettingsError
 
 SETUP = Setup(Target(api_key="secret-key"), ClosedLoop(requests=2), Listening((0.0, 40.0)))
@@ -118,8 +118,16 @@ def test_the_view_shows_what_a_reader_needs() -> None:
     assert "refused (429): 1, 1 with a retry time" in text and "1500 ms p50" in text
 
 
-def test_the_comparison_shows_ratios() -> None:
-    assert "2.000" in rendered(changes_table(changes(report(50.0), report(100.0))))
+def test_the_comparison_begins_with_what_a_caller_waits() -> None:
+    lines = rendered(changes_view(changes(report(50.0), report(100.0)))).splitlines()
+    named = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    assert named[:4] == ["first byte, ms, median", "first byte, ms, p95", "first byte, ms, p99",
+                         "first byte, ms, longest"]  # fmt: skip
+    assert named[4] == "whole answer, ms, median"
+    assert lines[0].strip() == "What a caller waits, before and after"
+    assert named.count("first byte, ms, median") == 1 and "real-time factor, median" in named
+    assert "underruns with 0 ms buffer" in named and "ok share" in named
+    assert any("2.000" in line for line in lines)
 
 
 @pytest.mark.parametrize(

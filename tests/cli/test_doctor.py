@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from vivavoce.cli import diagnosis
+from vivavoce.runtime.nvidia import Driver
+from vivavoce.types import Gpu
 
 
 def test_a_healthy_machine(vivavoce: Callable[..., Any]) -> None:
@@ -75,3 +77,41 @@ def test_a_piper_without_its_phonemes_is_a_fault(
     (package / "espeak-ng-data").mkdir()
     (finding,) = diagnosis.espeak()
     assert finding.state == "ok"
+
+
+def test_developers_extras_are_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "extras", lambda: {"dev": ["surely-not-installed"], "odd": []})
+    assert [finding.name for finding in diagnosis.installed_extras()] == ["extra odd"]
+
+
+def test_the_card_and_the_weights_are_told_as_a_person_reads_them(
+    vivavoce: Callable[..., Any],
+) -> None:
+    ran = vivavoce("doctor", "--set", "fake.gpu=Planted 4060")
+    said = "Planted 4060, 2,100 MB allocated, 2,304 MB reserved, 5,000 MB free, 8,188 MB total"
+    assert said in " ".join(ran.out.split())
+    assert "tones none (there are no weights)" in ran.out
+
+
+def test_without_a_card_none_is_told(vivavoce: Callable[..., Any]) -> None:
+    assert "engine's GPU" not in vivavoce("doctor").out
+
+
+def test_a_driver_is_told_with_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = Gpu("RTX 4060", 5_000 * 2**20, 8_188 * 2**20)
+    monkeypatch.setattr(diagnosis, "find_driver", lambda: Driver("550.54", (12, 4), (card,)))
+    found = {finding.name: finding for finding in diagnosis.accelerators()}["GPU"]
+    assert found.state == "ok"
+    assert found.summary == (
+        "RTX 4060 (5,000 of 8,188 MB free); driver 550.54, for CUDA up to 12.4"
+    )
+    monkeypatch.setattr(diagnosis, "find_driver", lambda: None)
+    found = {finding.name: finding for finding in diagnosis.accelerators()}["GPU"]
+    assert (found.state, found.summary) == ("note", "no NVIDIA driver was found")
+
+
+def test_variables_of_another_server_are_answered(
+    vivavoce: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_BATCH_SIZE", "4")
+    assert "MAX_BATCH_SIZE=4 has no effect" in vivavoce("doctor").out

@@ -17,6 +17,7 @@ import pytest
 from vivavoce.engines.base import Engine, Produced
 from vivavoce.engines.registry import create_engine
 from vivavoce.errors import InputError
+from vivavoce.serving.hardware import plain
 from vivavoce.types import Samples, Sampling, Span, Utterance
 
 SEED = Sampling(seed=7)
@@ -185,6 +186,15 @@ def test_its_files_are_found_without_loading_anything(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_it_tells_where_it_runs_and_how_its_weights_are_stored(engine: Engine) -> None:
+    weights = engine.info.weights
+    assert weights, "of every part that has some"
+    assert all(stored.precision and stored.why for stored in weights.values())
+    gpu = engine.gpu()
+    assert (gpu is None) is (engine.info.device == "cpu")
+    json.dumps(plain(engine.info.details))
 
 
 def test_what_it_speaks_is_validated_before_it_is_loaded(

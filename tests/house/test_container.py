@@ -83,13 +83,13 @@ def test_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.cuda_graphs and found.preload_model and found.idle_timeout_s == 0
     assert found.exit_on_failure and service()["restart"] == "unless-stopped"
     assert found.api_keys == ("secret",)
-    assert found.engine_options["gpu_memory_budget_mb"] == 4096
+    assert found.shared_options["gpu_memory_budget_mb"] == 4096
     assert found.engine_options["model"] == "Qwen3-TTS-12Hz-0.6B-CustomVoice"
 
 
 def test_nothing_switches_quantising_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert settings(monkeypatch, QUANTIZE="").engine_options["quantize"] == ""
-    assert settings(monkeypatch, QUANTIZE="none").engine_options["quantize"] == "none"
+    assert settings(monkeypatch, QUANTIZE="").shared_options["quantize"] == ""
+    assert settings(monkeypatch, QUANTIZE="none").shared_options["quantize"] == "none"
 
 
 def test_every_variable_is_one_that_the_settings_read() -> None:
@@ -97,7 +97,58 @@ def test_every_variable_is_one_that_the_settings_read() -> None:
     for name, about in Settings.model_fields.items():
         choices = getattr(about.validation_alias, "choices", None) or [PREFIX + name.upper()]
         known |= {str(each) for each in choices}
-    assert set(service()["environment"]) <= known
+    own = {name for name in service()["environment"] if "__" not in name}
+    assert own <= known
+    # An engine's own options are settings of a table.
+    tables = {name.partition("__")[0] for name in set(service()["environment"]) - own}
+    assert tables <= known
+
+
+def test_nothing_in_it_falls_back_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(monkeypatch).engine_options["device"] == "cuda"
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    for part in ("QWEN3__DEVICE", "NEUTTS__BACKBONE_DEVICE", "NEUTTS__CODEC_DEVICE"):
+        assert f"VIVAVOCE_{part}=cuda" in image
+
+
+def start(variables: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """``vivavoce serve`` in an environment that has nothing else to do with vivavoce."""
+    own = {*service()["environment"], "TORCH_COMPILE"}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX) and k not in own}
+    image = {"VIVAVOCE_ENGINE": "qwen3", "XDG_DATA_HOME": str(folder), "VIVAVOCE_PORT": "0"}
+    return subprocess.run(
+        [sys.executable, "-m", "vivavoce.cli", "serve"],
+        env=kept | image | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+def without_cuda() -> None:
+    """Skip where there is no PyTorch, or a GPU that it can use."""
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+
+
+def test_a_container_without_a_gpu_refuses_to_start_and_says_what_to_do(tmp_path: Path) -> None:
+    without_cuda()
+    given = {"VIVAVOCE_API_KEY": "a-long-secret-of-mine"}
+    variables = {k: resolved(v, given) for k, v in service()["environment"].items()}
+    ended = start(variables, tmp_path)
+    assert ended.returncode == 3, ended.stderr
+    assert "device='cuda', but PyTorch sees no CUDA device: " in ended.stderr
+    assert "driver" in ended.stderr or "--index-url" in ended.stderr
+    assert not (tmp_path / "vivavoce" / "models").exists()  # nothing was downloaded for that
+
+
+def test_a_budget_alone_asks_for_a_gpu(tmp_path: Path) -> None:
+    without_cuda()
+    ended = start({"GPU_MEMORY_BUDGET_MB": "4096"}, tmp_path)
+    assert ended.returncode == 3, ended.stderr
+    assert "gpu_memory_budget_mb=4096 asks for a GPU" in ended.stderr
 
 
 def instructions() -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from pydantic import AliasChoices
 
 from vivavoce.errors import SettingsError
 from vivavoce.settings import PREFIX, Settings, load_settings
+from vivavoce.settings_moved import ANSWERS, moved_variables
 
 SEED_NAMES = {
     "PRELOAD_MODEL": ("preload_model", "false", False),
@@ -106,3 +107,68 @@ def test_operations_document_lists_every_setting_as_it_is() -> None:
         [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
     )
     assert (ran.returncode, ran.stderr) == (0, "")
+
+
+EMPTY = [
+    str(name)
+    for field, about in Settings.model_fields.items()
+    for name in (
+        about.validation_alias.choices
+        if isinstance(about.validation_alias, AliasChoices)
+        else [PREFIX + field.upper()]
+    )
+    if field not in ("api_keys", "quantize")
+]
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_variable_without_a_value_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    before = load_settings().model_dump()
+    monkeypatch.setenv(name, "")
+    assert load_settings().model_dump() == before
+
+
+def test_an_option_without_a_value_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIVAVOCE_PIPER__THREADS", "")
+    monkeypatch.setenv("VIVAVOCE_PIPER__WORKERS", "2")
+    assert load_settings().piper == {"workers": "2"}
+
+
+@pytest.mark.parametrize("name", ["VIVAVOCE_API_KEYS", "VIVAVOCE_API_KEY"])
+def test_a_key_that_was_not_filled_in_stays_an_error(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "")
+    with pytest.raises(SettingsError, match=r"(?i)empty"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, {}),
+        ({"QUANTIZE": "auto", "GPU_MEMORY_BUDGET_MB": "0"}, {}),
+        ({"QUANTIZE": ""}, {"quantize": ""}),
+        (
+            {"CUDA_GRAPHS": "true", "TORCH_COMPILE": "0"},
+            {"cuda_graphs": True, "torch_compile": False},
+        ),
+        ({"TORCH_COMPILE_MODE": "max-autotune"}, {"torch_compile_mode": "max-autotune"}),
+        ({"QUANTIZE": "int8", "VIVAVOCE_QWEN3__QUANTIZE": "none"}, {}),
+    ],
+)
+def test_what_every_engine_is_offered(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], options: dict[str, object]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(engine="qwen3").shared_options == options
+
+
+def test_variables_of_other_servers_are_answered_in_words() -> None:
+    environment = {"VAD_TRIM": "true", "STREAM_TYPE": "", "MAX_BATCH_SIZE": "4", "OTHER": "1"}
+    said = moved_variables(environment)
+    assert len(said) == 2
+    assert said[0].startswith("VAD_TRIM=true has no effect: silence")
+    assert "VIVAVOCE_CAPACITY" in said[1]
+    assert {"VAD_TRIM", "STREAM_TYPE", "MAX_BATCH_SIZE", "INFERENCE_CPU_CORES"} <= set(ANSWERS)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vivavoce.runtime.machine import usable_cores
+
 PACKAGES = ("vivavoce", "numpy", "onnxruntime", "soxr", "uvicorn", "httpx", "piper-tts", "torch")
 _SECRETS = ("--api-key",)
 _MASK = "***"
@@ -61,7 +63,7 @@ def device() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        "usable_cores": usable_cores(),
         "ram_gib": _ram_gib(),
         "os": platform.platform(),
         "gpus": _gpus(),
@@ -103,7 +105,7 @@ def _cpu_model() -> str:
 def _ram_gib() -> float | None:
     try:
         total_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
+    except (AttributeError, ValueError, OSError):  # Windows has no such question
         return None
     return round(total_bytes / 2**30, 1)
 

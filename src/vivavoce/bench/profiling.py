@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from vivavoce.bench.report import SCHEMA
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import TextSource
 from vivavoce.engines.base import EngineInfo
+from vivavoce.runtime.machine import peak_resident_bytes
 from vivavoce.types import AudioChunk, Timings
 
 
@@ -90,8 +90,9 @@ class EngineProfile:
     """An engine on this machine: how long it took to load, its first request, then the rest.
 
     ``details`` are what the engine tells of itself: backbone and codec, threads, precision.
-    ``peak_memory_mb`` is the most this process has had resident. ``frames_per_s`` is how many codec
-    frames the engine makes a second (median), for engines that tell their ``frame_rate_hz``.
+    ``peak_memory_mb`` is the most this process has had resident, None where the system does not
+    tell. ``frames_per_s`` is how many codec frames the engine makes a second (median), for engines
+    that tell their ``frame_rate_hz``.
     """
 
     engine: str
@@ -99,7 +100,7 @@ class EngineProfile:
     device: str
     details: Mapping[str, Any]
     load_ms: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     frames_per_s: float | None
     cold: Sample
     lengths: tuple[LengthProfile, ...]
@@ -192,7 +193,7 @@ class Profiler:
             info.device,
             dict(info.details),
             load_ms,
-            _peak_memory_mb(),
+            None if (peak := peak_resident_bytes()) is None else peak / 1e6,
             _frames_per_s(info, every),
             cold,
             lengths,
@@ -206,8 +207,3 @@ def _frames_per_s(info: EngineInfo, samples: Sequence[Sample]) -> float | None:
     rate_hz = info.details.get("frame_rate_hz")
     factors = [sample.rtf for sample in samples if sample.rtf]
     return rate_hz / statistics.median(factors) if rate_hz and factors else None
-
-
-def _peak_memory_mb() -> float:
-    """Linux counts it in units of 1,024 bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

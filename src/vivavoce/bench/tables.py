@@ -27,6 +27,10 @@ _LABELS = {
     "network_ms": "network and HTTP, ms",
 }
 
+_QUANTILES = {"p50": "median", "max": "longest"}
+WAITS = ("first_byte_ms", "total_ms")
+"""Until the first byte, and until all of it is there: what a change is for."""
+
 
 def number(value: float | None) -> str:
     """A figure with as many decimals as its size deserves."""
@@ -67,10 +71,30 @@ def distribution_row(name: str, distribution: Distribution | None) -> list[objec
     return [name, *(getattr(distribution, quantile, None) for quantile in QUANTILES)]
 
 
-def changes_table(changes: Sequence[Change]) -> Table:
-    """Before and after."""
-    rows = [[change.name, change.before, change.after, _ratio(change)] for change in changes]
-    return figure_table("Compared", ("", "before", "after", "after / before"), rows)
+def changes_view(changes: Sequence[Change]) -> Group:
+    """Before and after: first what a caller waits, then every other figure."""
+    waits = [change for change in changes if _figure(change) in WAITS]
+    rest = [change for change in changes if change not in waits]
+    tables = {"What a caller waits, before and after": waits, "The rest": rest}
+    columns = ("", "before", "after", "after / before")
+    return Group(
+        *(
+            figure_table(title, columns, [_change_row(change) for change in found])
+            for title, found in tables.items()
+            if found
+        )
+    )
+
+
+def _figure(change: Change) -> str:
+    return change.name.partition(" ")[0]
+
+
+def _change_row(change: Change) -> list[object]:
+    figure, _, quantile = change.name.partition(" ")
+    label = _LABELS.get(figure)
+    name = f"{label}, {_QUANTILES.get(quantile, quantile)}" if label else change.name
+    return [name.replace("_", " "), change.before, change.after, _ratio(change)]
 
 
 def _ratio(change: Change) -> str:

@@ -298,7 +298,7 @@ def _compare_playback(
 
 def _show(setup: Setup, outcome: Outcome, results: _Results) -> None:
     from vivavoce.bench.report import bench_report, changes, differences, write_json
-    from vivavoce.bench.tables import changes_table, each_table, summary_view
+    from vivavoce.bench.tables import changes_view, each_table, summary_view
 
     console = _console()
     console.print(summary_view(outcome.summary))
@@ -311,7 +311,7 @@ def _show(setup: Setup, outcome: Outcome, results: _Results) -> None:
     if results.json:
         write_json(results.json, report)
     if results.before:
-        console.print(changes_table(changes(results.before, report)))
+        console.print(changes_view(changes(results.before, report)))
         for difference in differences(results.before, report):
             console.print(f"Not the same: {difference}", style="yellow", highlight=False)
 

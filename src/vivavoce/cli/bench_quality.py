@@ -54,7 +54,8 @@ def bench_quality(
     given = (*(text or ()), *(read_texts(texts) if texts else ())) or TEXTS
     how = {"language": language} if language else {}
     options = {"options": {"max_frames": max_frames}} if max_frames else {}
-    order = Order(engine, settings.engine_options, quantize, given, seed, how | options)
+    own = settings.shared_options | settings.engine_options
+    order = Order(engine, own, quantize, given, seed, how | options)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("speaking", total=2 * len(given))
         key = write_pairs(order, folder, on_spoken=lambda: progress.advance(task))

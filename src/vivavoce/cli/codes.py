@@ -76,15 +76,15 @@ def spoken_text(
 
 
 def _engine(settings: Settings, order: CodesOrder) -> Qwen3Engine:
-    from vivavoce.engines.qwen3 import create
     from vivavoce.engines.qwen3.engine import Qwen3Engine
+    from vivavoce.engines.registry import create_engine
 
     if settings.engine != ENGINE:
         raise InputError(f"--codes needs --engine {ENGINE}.", param="codes")
     options = settings.engine_options
     frames = order.how["options"].get("max_frames") or PROMPT_POSITIONS
     options.setdefault("positions", min(32_768, PROMPT_POSITIONS + frames))
-    engine = create(options | {"capacity": 1})
+    engine = create_engine(ENGINE, options | {"capacity": 1}, settings.shared_options)
     assert isinstance(engine, Qwen3Engine)
     return engine
 

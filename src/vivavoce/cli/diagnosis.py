@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from vivavoce.cli.installed import extras, version_of
 from vivavoce.engines.files.cache import cache_root
 from vivavoce.errors import VivavoceError
+from vivavoce.runtime.cuda import why_no_cuda
+from vivavoce.runtime.machine import usable_cores
+from vivavoce.runtime.nvidia import find_driver
+from vivavoce.settings_moved import moved_variables
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import EngineInfo
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from vivavoce.speech.synthesizer import Synthesizer
 
 TEST_TEXT = "This is a test of the voice, and it should sound like one."
+MIB = 1024 * 1024
+FOR_DEVELOPERS = ("dev",)
+"""Extras that nobody needs who has a server."""
 SECRETS = ("api_keys", "keys", "token_secret")
 
 
@@ -46,6 +52,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         writable("cache folder", cache_root()),
         writable("data folder", settings.data_dir),
         changed_settings(settings),
+        *moved_settings(),
         *engine(settings),
     ]
 
@@ -56,7 +63,7 @@ def machine() -> Finding:
         "vivavoce": version_of("vivavoce"),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
     }
     summary = (
         f"vivavoce {facts['vivavoce']}, Python {facts['python']}, "
@@ -69,6 +76,8 @@ def installed_extras() -> list[Finding]:
     """One finding for each extra: its packages' versions, or what is missing."""
     found = []
     for extra, packages in extras().items():
+        if extra in FOR_DEVELOPERS:
+            continue
         versions = {name: version_of(name) for name in packages}
         missing = [name for name, version in versions.items() if version is None]
         if missing:
@@ -102,11 +111,25 @@ def accelerators() -> list[Finding]:
         found.append(Finding("ONNX Runtime", "ok", ", ".join(providers), facts))
     if find_spec("torch") is not None:
         found.append(_torch())
-    if not Path("/proc/driver/nvidia/version").exists():
-        found.append(
-            Finding("GPU", "note", "no NVIDIA driver was found: everything runs on the CPU")
-        )
-    return found
+    return [*found, _driver()]
+
+
+def _driver() -> Finding:
+    """What NVIDIA's driver says, which is there before anything that computes with it."""
+    driver = find_driver()
+    if driver is None:
+        return Finding("GPU", "note", "no NVIDIA driver was found")
+    facts = asdict(driver)
+    runs = f"driver {driver.version}, for CUDA up to {driver.cuda[0]}.{driver.cuda[1]}"
+    if not driver.gpus:
+        return Finding("GPU", "note", f"none is visible; {runs}", facts)
+    names = [
+        f"{gpu.name} ({gpu.free_bytes // MIB:,} of {gpu.total_bytes // MIB:,} MB free)"
+        if gpu.free_bytes is not None and gpu.total_bytes is not None
+        else gpu.name
+        for gpu in driver.gpus
+    ]
+    return Finding("GPU", "ok", f"{', '.join(names)}; {runs}", facts)
 
 
 def _torch() -> Finding:
@@ -114,9 +137,10 @@ def _torch() -> Finding:
         import torch
     except (ImportError, OSError) as error:
         return Finding("torch", "note", f"installed, but it cannot be imported: {error}")
-    cuda = torch.cuda.is_available()
-    device = torch.cuda.get_device_name() if cuda else "no CUDA device is visible"
-    return Finding("torch", "ok", device, {"cuda": cuda})
+    if torch.cuda.is_available():
+        return Finding("torch", "ok", torch.cuda.get_device_name(), {"cuda": True})
+    summary = f"it computes on the CPU alone: {why_no_cuda()}"
+    return Finding("torch", "note", summary, {"cuda": False})
 
 
 def loudspeaker() -> Finding:
@@ -154,6 +178,11 @@ def changed_settings(settings: Settings) -> Finding:
     return Finding("settings", "ok", summary or "all as by default", changed)
 
 
+def moved_settings() -> list[Finding]:
+    """Variables of other servers that are set and have no effect here."""
+    return [Finding("environment", "note", words) for words in moved_variables()]
+
+
 def engine(settings: Settings) -> list[Finding]:
     """The engine that is used, where it runs and why, and a test synthesis with its timings."""
     from vivavoce.cli.speaking import open_synthesizer
@@ -162,7 +191,9 @@ def engine(settings: Settings) -> list[Finding]:
     try:
         with open_synthesizer(settings) as synthesizer:
             load_s = time.monotonic() - began_s
-            return [_engine_used(synthesizer), _test_synthesis(synthesizer, load_s)]
+            tested = _test_synthesis(synthesizer, load_s)
+            used = [_engine_used(synthesizer), *_weights(synthesizer), *_card(synthesizer)]
+            return [*used, tested]
     except VivavoceError as error:
         return [Finding(f"engine {settings.engine}", "fault", error.message, {"code": error.code})]
 
@@ -193,6 +224,26 @@ def _engine_used(synthesizer: Synthesizer) -> Finding:
         "details": dict(info.details),
     }
     return Finding("engine", "ok", summary, facts)
+
+
+def _weights(synthesizer: Synthesizer) -> list[Finding]:
+    """How the weights of each part are stored, and why."""
+    told = synthesizer.info.weights
+    words = [f"{part} {stored.precision} ({stored.why})" for part, stored in told.items()]
+    facts = {part: stored.precision for part, stored in told.items()}
+    return [Finding("weights", "ok", ", ".join(words), facts)] if words else []
+
+
+def _card(synthesizer: Synthesizer) -> list[Finding]:
+    """The card that the engine runs on, once it has spoken."""
+    gpu = synthesizer.service.guarded.gpu()
+    if gpu is None:
+        return []
+    sizes = {name: size for name, size in asdict(gpu).items() if name != "name" and size}
+    order = ("allocated", "reserved", "free", "total")
+    known = (kind for kind in order if f"{kind}_bytes" in sizes)
+    words = [f"{sizes[f'{kind}_bytes'] // MIB:,} MB {kind}" for kind in known]
+    return [Finding("engine's GPU", "ok", ", ".join([gpu.name, *words]), asdict(gpu))]
 
 
 def _why(info: EngineInfo) -> str:

@@ -69,12 +69,13 @@ def _print(found: EngineProfile) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(
+    line = (
         f"{found.engine} ({found.model}) on {found.device}: loaded in {found.load_ms:.0f} ms, "
-        f"first chunk of the first request after {found.cold.first_chunk_ms:.1f} ms, "
-        f"at most {found.peak_memory_mb:.0f} MB resident",
-        markup=False,
+        f"first chunk of the first request after {found.cold.first_chunk_ms:.1f} ms"
     )
+    if found.peak_memory_mb is not None:
+        line += f", at most {found.peak_memory_mb:.0f} MB resident"
+    console.print(line, markup=False)
     if found.frames_per_s is not None:
         console.print(f"{found.frames_per_s:.1f} codec frames a second (median)")
     for length in found.lengths:

@@ -51,5 +51,5 @@ def open_synthesizer(
         lexicon=lexicon_of(settings, lexicon_file),
         limits=StreamLimits(NO_LIMIT_S, NO_LIMIT_S),
     )
-    engine = create_engine(settings.engine, settings.engine_options)
+    engine = create_engine(settings.engine, settings.engine_options, settings.shared_options)
     return Synthesizer(SpeechService(engine, options))

@@ -40,12 +40,13 @@ def say_tokens(settings: Settings, order: CodesOrder, target: Target) -> None:
 
 
 def _engine(settings: Settings) -> NeuTTSEngine:
-    from vivavoce.engines.neutts import create
     from vivavoce.engines.neutts.engine import NeuTTSEngine
+    from vivavoce.engines.registry import create_engine
 
     if settings.engine != ENGINE:
         raise InputError(f"--tokens needs --engine {ENGINE}.", param="tokens")
-    engine = create(settings.engine_options | {"capacity": 1})
+    options = settings.engine_options | {"capacity": 1}
+    engine = create_engine(ENGINE, options, settings.shared_options)
     assert isinstance(engine, NeuTTSEngine)
     return engine
 

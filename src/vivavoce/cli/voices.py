@@ -38,7 +38,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     from vivavoce.speech.voice_folder import recordings_folders, warn_of_recordings
     from vivavoce.speech.voices import VoiceLibrary
 
-    engine = create_engine(settings.engine, settings.engine_options)
+    engine = create_engine(settings.engine, settings.engine_options, settings.shared_options)
     engine.load()
     try:
         library = VoiceLibrary(engine, settings.data_dir / "voices")

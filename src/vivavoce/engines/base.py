@@ -1,8 +1,8 @@
 """The engine contract: a batch-first state machine that one thread drives.
 
 An engine holds up to ``capacity`` utterances in slots. The engine loop (``engines/loop.py``) is
-the only caller of everything below ``load``; nothing here needs a lock. ``validate``, ``info``
-and ``voices`` may be read from any thread.
+the only caller of everything below ``load``; nothing here needs a lock. ``validate``, ``info``,
+``gpu`` and ``voices`` may be read from any thread.
 
 The order of calls: ``load`` once, then any mix of ``admit``, ``step``, ``extend``, ``finish`` and
 ``release``, then ``unload``; ``load`` may follow again. A slot number is free again after
@@ -18,7 +18,15 @@ from types import MappingProxyType
 from typing import Any
 
 from vivavoce.errors import Unsupported, VivavoceError
-from vivavoce.types import FinishReason, ReferenceAudio, Samples, Utterance, Voice
+from vivavoce.types import (
+    FinishReason,
+    Gpu,
+    ReferenceAudio,
+    Samples,
+    Utterance,
+    Voice,
+    WeightsFormat,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +47,8 @@ class EngineInfo:
     """Who an engine is.
 
     ``languages`` (ISO 639-1) empty means any; ``device`` is where it really runs;
-    ``voice_aliases`` maps other servers' voice names to this engine's.
+    ``voice_aliases`` maps other servers' voice names to this engine's; ``weights`` tells how those
+    of each loaded part are stored, the model that speaks first.
     """
 
     name: str
@@ -51,6 +60,7 @@ class EngineInfo:
     default_voice: str = ""
     voice_aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    weights: Mapping[str, WeightsFormat] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +95,13 @@ class Engine(ABC):
     @abstractmethod
     def capacity(self) -> int:
         """How many utterances can be in slots at once."""
+
+    def gpu(self) -> Gpu | None:
+        """The card it runs on, with its memory as it is now; None where it runs on none.
+
+        May be called from any thread, takes microseconds, and waits for nothing on the card.
+        """
+        return None
 
     def check_files(self) -> None:  # noqa: B027 - most engines need no files
         """Find what ``load`` will read, at the cost of a look into folders.

@@ -14,7 +14,7 @@ import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,10 +25,11 @@ from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.fake_faults import Fault, parse_faults
 from vivavoce.engines.options import parse_options
 from vivavoce.errors import EngineError, InputError, ModelFileError, shown
-from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
+from vivavoce.types import Gpu, ReferenceAudio, Samples, Utterance, Voice, WeightsFormat
 
 CHARACTER_S = 0.060
 PACED_WAIT_MS = 2.0
+PLANTED_GPU = Gpu("", 5_000 * 2**20, 8_188 * 2**20, 2_100 * 2**20, 2_304 * 2**20)
 PITCHES_HZ = {"alto": 330.0, "tenor": 220.0, "bass": 110.0}
 
 
@@ -42,7 +43,8 @@ class FakeOptions:
     ``runaway_word`` never ends, ``break_word`` breaks the whole engine, ``slow_word`` makes
     every step with it take ``slow_ms``. ``fault`` says what else goes wrong, and where: see
     ``fake_faults.py``. ``journal`` is a file that gets a JSON line per chunk.
-    Without ``expressive`` it takes neither instructions nor sampling.
+    Without ``expressive`` it takes neither instructions nor sampling. ``gpu`` is the name of a card
+    that it claims to run on, with ``PLANTED_GPU``'s memory.
     """
 
     sample_rate_hz: int = 24_000
@@ -63,6 +65,7 @@ class FakeOptions:
     slow_ms: float = 200.0
     fault: str = ""
     journal: str = ""
+    gpu: str = ""
 
 
 def create(options: Mapping[str, Any]) -> Engine:
@@ -112,8 +115,17 @@ class FakeEngine(Engine):
             sample_rate_hz=self.options.sample_rate_hz,
             capabilities=capabilities,
             default_voice=self.options.voice,
+            device="cuda:0" if self.options.gpu else "cpu",
             details={"why": "tones, no model"},
+            weights={"tones": WeightsFormat("none", "there are no weights")},
         )
+
+    def gpu(self) -> Gpu | None:
+        """The one that the options plant, while loaded."""
+        self.faults.strike("gpu")
+        if not self.options.gpu or not self.loaded:
+            return None
+        return replace(PLANTED_GPU, name=self.options.gpu)
 
     @property
     def capacity(self) -> int:

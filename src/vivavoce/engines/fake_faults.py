@@ -39,7 +39,7 @@ from vivavoce.errors import SettingsError
 
 METHODS = (
     "load", "unload", "voices", "validate", "clone", "voice_to_bytes", "voice_from_bytes",
-    "admit", "extend", "finish", "release", "step", "check_files",
+    "admit", "extend", "finish", "release", "step", "check_files", "gpu",
 )  # fmt: skip
 ENACTED = ("raise", "memory", "gpu_memory", "device", "exit", "hang", "crash")
 """Kinds that ``Faults.strike`` carries out itself."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.errors import EngineError, MissingExtra, SetupError, VivavoceError
-from vivavoce.types import ReferenceAudio, Utterance, Voice
+from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,14 @@ class GuardedEngine(Engine):
         """How many utterances can be in slots at once. Raises EngineError."""
         with self.contained("capacity"):
             return self._engine.capacity
+
+    def gpu(self) -> Gpu | None:
+        """The card it runs on; None also where it cannot be asked: a probe must be answered."""
+        try:
+            with self.contained("gpu"):
+                return self._engine.gpu()
+        except VivavoceError:
+            return None
 
     def check_files(self) -> None:
         """Find the model's files and read the voices. Raises SetupError."""

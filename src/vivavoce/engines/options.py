@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from vivavoce.errors import SettingsError
+from vivavoce.errors import SettingsError, UnknownOption
 
 Options = TypeVar("Options")
 
@@ -16,13 +16,13 @@ Options = TypeVar("Options")
 def parse_options(kind: type[Options], engine: str, options: Mapping[str, Any]) -> Options:
     """Check and convert options; text is converted, as environment variables are text.
 
-    Raises SettingsError that names the option.
+    Raises SettingsError that names the option, UnknownOption where there is none of that name.
     """
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     for name in options:
         if name not in known:
             message = f"Unknown option {name!r} of engine {engine!r}."
-            raise SettingsError(f"{message} It has: {', '.join(sorted(known))}.", param=name)
+            raise UnknownOption(f"{message} It has: {', '.join(sorted(known))}.", param=name)
     try:
         return TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:

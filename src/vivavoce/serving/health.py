@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 import vivavoce
 from vivavoce.serving.callers import has_key, visible
 from vivavoce.serving.context import ServerContext, context_of
+from vivavoce.serving.hardware import Hardware, hardware_fields, plain
 from vivavoce.serving.problems import documented
 from vivavoce.speech.service import SpeechService
 
@@ -45,7 +46,7 @@ class HealthState(BaseModel):
     state: str
 
 
-class Health(HealthState):
+class Health(Hardware, HealthState):
     """The state in one look."""
 
     version: str
@@ -67,7 +68,7 @@ class Health(HealthState):
     voice_cache_hits: int
 
 
-class Info(BaseModel):
+class Info(Hardware):
     """What speaks here, and what it can do."""
 
     version: str
@@ -162,9 +163,10 @@ async def info(request: Request) -> Info:
         sample_rate=about.sample_rate_hz,
         languages=list(about.languages),
         capabilities={name: getattr(can, name) for name in can.__dataclass_fields__},
-        details={name: str(value) for name, value in about.details.items()},
+        details=plain(about.details),
         stream_type="token",
         voices=_voice_names(service),
+        **hardware_fields(about, service.guarded.gpu()),
     )
 
 
@@ -220,6 +222,7 @@ def _health(context: ServerContext, reason: str | None) -> Health:
         voice_cache_size=service.voices.cached,
         voice_cache_max=service.options.voice_cache_max,
         voice_cache_hits=service.voices.hits,
+        **hardware_fields(about, service.guarded.gpu()),
     )
 
 

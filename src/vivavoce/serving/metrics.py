@@ -19,10 +19,11 @@ from vivavoce.engines.base import EngineInfo
 from vivavoce.errors import NotFound
 from vivavoce.runtime.worker import WorkerPool
 from vivavoce.serving.context import context_of
+from vivavoce.serving.hardware import memory_bytes
 from vivavoce.serving.problems import documented
 from vivavoce.serving.usage import Usage
 from vivavoce.speech.observer import Outcome, SpeechObserver
-from vivavoce.types import Timings
+from vivavoce.types import Gpu, Timings
 
 FIRST_AUDIO_S = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 SHORT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -58,6 +59,12 @@ class PrometheusObserver(SpeechObserver):
             count = info.details.get(f"graphs_{state}")
             if count is not None:
                 self._graphs.labels(state=state).set(count)
+
+    def gpu(self, gpu: Gpu | None) -> None:
+        """The engine's card, as it is now."""
+        self._gpu_memory.clear()
+        for kind, size_bytes in memory_bytes(gpu).items():
+            self._gpu_memory.labels(kind=kind).set(size_bytes)
 
     def buffered(self, size_bytes: int) -> None:
         """Sound that waits for its consumers now."""
@@ -131,6 +138,12 @@ class PrometheusObserver(SpeechObserver):
             ["state"],
             registry=own,
         )
+        self._gpu_memory = Gauge(
+            "tts_gpu_memory_bytes",
+            "The engine's card: allocated and reserved by this process, free and in total.",
+            ["kind"],
+            registry=own,
+        )
         self._decoders = Gauge(
             "tts_decoder_processes",
             "Processes that decode recordings: running, started and died so far.",
@@ -200,6 +213,7 @@ async def metrics(request: Request) -> Response:
     if not context.settings.metrics or not isinstance(observer, PrometheusObserver):
         raise NotFound("Metrics are switched off.")
     observer.describe(context.service.engine.info)
+    observer.gpu(context.service.guarded.gpu())
     observer.decoding(context.service.cloning.decoder.pool)
     observer.buffered(context.service.lifecycle.loop.buffered_bytes)
     return Response(generate_latest(observer.registry), media_type=CONTENT_TYPE_LATEST)

@@ -25,6 +25,7 @@ REFERENCE = "#/components/schemas/{model}"
 BODIES: tuple[type[BaseModel], ...] = (
     OpenAISpeechBody, SpeechBody, PlayBody, TextBody, CloneForm, VoiceForm, TokenBody,
 )  # fmt: skip
+FORMS: tuple[type[BaseModel], ...] = (CloneForm, VoiceForm)
 
 
 def install_openapi(app: FastAPI, context: ServerContext) -> None:
@@ -86,9 +87,14 @@ def _bodies(settings: Settings) -> dict[str, Any]:
         for name in ("input", "text"):
             if name in definition["properties"]:
                 definition["properties"][name]["maxLength"] = settings.max_input_chars
-    for form in (CloneForm, VoiceForm):
+    for form in FORMS:
         for field in definitions[form.__name__]["properties"].values():
             _without_null(field)
+    for body in set(BODIES) - set(FORMS):
+        described = definitions[body.__name__]
+        for name, field in described["properties"].items():
+            if name not in described.get("required", ()):
+                _with_null(field)
     return definitions
 
 
@@ -98,6 +104,15 @@ def _without_null(field: dict[str, Any]) -> None:
     if options:
         field.update(options[0])
         field.pop("default", None)
+
+
+def _with_null(field: dict[str, Any]) -> None:
+    """In JSON null says that a field is not given."""
+    if {"type": "null"} in field.get("anyOf", ()):
+        return
+    about = ("title", "description", "default")
+    kind = {name: field.pop(name) for name in [*field] if name not in about}
+    field["anyOf"] = [kind, {"type": "null"}]
 
 
 def _lock(operation: dict[str, Any]) -> None:

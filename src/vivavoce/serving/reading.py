@@ -74,11 +74,23 @@ def parse_object(raw: bytes | str) -> dict[str, Any]:
 
 
 def checked(fields: Mapping[str, Any], model: type[Model]) -> Model:
-    """Fields as a model. Raises InputError that names the first one at fault."""
+    """Fields as a model; one that is null is not given. Raises InputError that names the first one
+    at fault.
+    """
     try:
-        return model.model_validate(fields)
+        return model.model_validate(_given(fields, model))
     except ValidationError as error:
         raise from_validation(error) from error
+
+
+def _given(fields: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """All but nulls; where unknown fields are refused, so are those that are null."""
+    strict = model.model_config.get("extra") == "forbid"
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None or (strict and name not in model.model_fields)
+    }
 
 
 def _holds_too_many_containers(text: str) -> bool:

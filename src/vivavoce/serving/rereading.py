@@ -21,9 +21,11 @@ def reread_keys_on_hangup(ring: KeyRing, settings: Settings) -> None:
     """From now on, and for a signal that was held back until now; call from the event loop.
 
     Without a configuration file SIGHUP stays what it is: the end of the process. Only the main
-    thread hears signals, so a server in another one is left as it is.
+    thread hears signals, so a server in another one is left as it is; Windows has no such signal.
     """
     if settings.config_file is None or threading.current_thread() is not threading.main_thread():
+        return
+    if not hasattr(signal, "SIGHUP"):
         return
     rereading = Rereading(ring, settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, rereading.ask)

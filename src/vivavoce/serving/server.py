@@ -35,6 +35,7 @@ from vivavoce.serving.tls import Handshake, TlsListener, tls_context
 from vivavoce.serving.watchdog import SOFTWARE_FAILURE, WELL, Watchdog
 from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
+from vivavoce.settings_moved import moved_variables
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
 from vivavoce.speech.voice_folder import recordings_folders
@@ -73,6 +74,8 @@ def run(settings: Settings, supervisor: SupervisorLink | None = None) -> None:
     check_bind(settings)
     check_playback(settings)
     configure_logging(settings)
+    for words in moved_variables():
+        log.warning("%s", words)
     service = build_service(settings, own_process=True)
     limit_s = settings.max_step_s if settings.exit_on_failure else None
     watchdog = Watchdog(limit_s, supervisor)
@@ -97,7 +100,7 @@ def build_service(settings: Settings, *, own_process: bool = False) -> SpeechSer
 
     ``own_process``: this process serves and does nothing else (see ``Lifecycle``).
     """
-    engine = create_engine(settings.engine, settings.engine_options)
+    engine = create_engine(settings.engine, settings.engine_options, settings.shared_options)
     options = ServiceOptions(
         capacity=settings.capacity,
         max_waiting=settings.max_queue_depth or None,

@@ -28,12 +28,17 @@ def whole_number(value: Any) -> Any:
 
 
 def _at_most(count: int) -> BeforeValidator:
-    """Refuse a larger object before each of its entries is looked at, and complained of."""
+    """Refuse a larger object before each of its entries is looked at, and complained of.
+
+    Entries that are null are not given.
+    """
 
     def check(value: Any) -> Any:
-        if isinstance(value, dict) and len(value) > count:
+        if not isinstance(value, dict):
+            return value
+        if len(value) > count:
             raise ValueError(f"has {len(value)} entries; at most {count} are accepted")
-        return value
+        return {name: each for name, each in value.items() if each is not None}
 
     return BeforeValidator(check)
 
@@ -50,8 +55,8 @@ ResponseFormat: TypeAlias = Literal[
 
 StreamMode: TypeAlias = Literal["token", "sentence"]
 Scalar: TypeAlias = str | bool | int | float
-Options: TypeAlias = Annotated[dict[str, Scalar], _at_most(MAX_OPTIONS)]
-Entries: TypeAlias = Annotated[dict[str, str], _at_most(MAX_REQUEST_ENTRIES)]
+Options: TypeAlias = Annotated[dict[str, Scalar | None], _at_most(MAX_OPTIONS)]
+Entries: TypeAlias = Annotated[dict[str, str | None], _at_most(MAX_REQUEST_ENTRIES)]
 
 
 class VoiceReference(BaseModel):

@@ -239,8 +239,15 @@ class Supervisor:
 def supervise(settings: Settings, command: Sequence[str]) -> int:
     """Run ``command`` under supervision; the exit status of the whole.
 
-    Raises SettingsError for an address or a certificate that cannot be used.
+    Raises SettingsError for an address or a certificate that cannot be used, and on Windows, where
+    a process does not inherit sockets as this needs it.
     """
+    if not hasattr(signal, "SIGHUP"):
+        raise SettingsError(
+            "--supervise needs Linux or macOS. On Windows, let a service manager start the server "
+            "again, with exit_on_failure=true.",
+            param="supervise",
+        )
     check_bind(settings)
     configure_logging(settings)
 

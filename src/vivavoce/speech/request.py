@@ -14,6 +14,7 @@ from vivavoce.speech.cache import Key, cache_key
 from vivavoce.text.duration import max_duration_s
 from vivavoce.text.languages import language_code
 from vivavoce.text.lexicon import Lexicon, check_count, entries_digest
+from vivavoce.text.style import style_room
 from vivavoce.types import Clause, Priority, SpeechRequest, Timings, Utterance, Voice
 
 BATCH_PATIENCE_S = 60.0
@@ -89,15 +90,17 @@ def utterance_of(
         else replace(request.sampling, temperature=None, top_p=None)
     )
     patience_s = BATCH_PATIENCE_S if request.priority is Priority.BATCH else 0.0
+    instructions = request.instructions if can.instructions else None
+    longest_s = max_duration_s(_longest_reading(clause), speed, prepared.language)
     utterance = Utterance(
         spans=clause.spans,
         voice=voice,
         language=prepared.language,
         speed=speed,
-        instructions=request.instructions if can.instructions else None,
+        instructions=instructions,
         sampling=sampling if can.seed else replace(sampling, seed=None),
         deadline_s=deadline_s + patience_s,
-        max_audio_s=max_duration_s(_longest_reading(clause), speed, prepared.language),
+        max_audio_s=longest_s * style_room(instructions),
         options=request.options,
     )
     return replace(utterance, max_audio_s=engine.longest_audio_s(utterance))

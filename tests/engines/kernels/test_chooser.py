@@ -18,6 +18,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
     told = {"capability": (8, 9)}
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: told["capability"])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some GPU")
+    monkeypatch.setattr(chooser, "triton_fault", lambda device: None)
     return told
 
 
@@ -37,6 +38,15 @@ def test_bf16_on_a_gpu_gets_triton(
     monkeypatch.setattr(chooser, "find_spec", lambda name: None)
     kernels = chosen(CUDA, torch.bfloat16)
     assert (kernels.path, kernels.why) == (Path.TORCH, "Triton is not installed")
+
+
+def test_a_triton_that_does_not_work_is_not_chosen(
+    gpu: dict[str, tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton")
+    monkeypatch.setattr(chooser, "triton_fault", lambda device: "Triton finds no C compiler")
+    kernels = chosen(CUDA, torch.bfloat16)
+    assert (kernels.path, kernels.why) == (Path.TORCH, "Triton finds no C compiler")
 
 
 def test_float32_keeps_the_reference_s_arithmetic(gpu: dict[str, tuple[int, int]]) -> None:

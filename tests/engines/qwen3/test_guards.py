@@ -60,3 +60,11 @@ def test_a_loop_is_found(period: int) -> None:
 def test_speech_is_no_loop() -> None:
     guard, rng = LoopGuard(), np.random.default_rng(0)
     assert not any(guard.said(int(code)) for code in rng.integers(0, 60, 400))
+
+
+def test_a_slow_style_has_room_to_be_slow() -> None:
+    text = "A sentence of some length, to be read."
+    usual = frame_budget(text, 9)
+    assert frame_budget(text, 9, None, "Speak very slowly.") >= 2.9 * usual
+    assert usual < frame_budget(text, 9, None, "Whisper.") < 2 * usual
+    assert frame_budget(text, 9, 0.5, "Speak very slowly.") == 6

@@ -133,10 +133,5 @@ def test_the_environment(
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    options: dict[str, Any] = Settings(engine="qwen3").engine_options
+    options: dict[str, Any] = Settings(engine="qwen3").shared_options
     assert options.get("quantize") == expected
-
-
-def test_an_engine_without_it_is_not_asked_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUANTIZE", "none")
-    assert "quantize" not in Settings(engine="piper").engine_options

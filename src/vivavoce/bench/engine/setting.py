@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vivavoce.errors import VivavoceError
+from vivavoce.runtime.machine import peak_resident_bytes
 from vivavoce.types import Sampling, Span, Utterance
 
 if TYPE_CHECKING:
@@ -145,7 +145,8 @@ def memory_mb(device: torch.device) -> Told:
     import torch
 
     if device.type != "cuda":
-        return {"peak_resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+        peak = peak_resident_bytes()
+        return {} if peak is None else {"peak_resident": peak // MIB}
     return {
         "allocated": torch.cuda.memory_allocated(device) // MIB,
         "peak_allocated": torch.cuda.max_memory_allocated(device) // MIB,

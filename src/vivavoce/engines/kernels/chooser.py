@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vivavoce.engines.kernels import attention, linear, sampler
 from vivavoce.engines.kernels.linear import Norm
+from vivavoce.engines.kernels.trial import triton_fault
 from vivavoce.engines.layers.weights import FP8, Weight
 
 OLDEST_CAPABILITY = (8, 0)
@@ -73,7 +74,7 @@ def _against_triton(device: torch.device, dtype: torch.dtype) -> str | None:
         return f"sm_{capability[0]}{capability[1]} is older than sm_80"
     if dtype != torch.bfloat16:
         return f"the weights are {dtype}: the reference's own arithmetic is kept"
-    return None
+    return triton_fault(device)
 
 
 def _name(device: torch.device) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Capabilities
@@ -10,6 +10,7 @@ from vivavoce.engines.neutts.cloning import can_clone
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.types import Gpu, WeightsFormat
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
@@ -26,13 +27,34 @@ def capabilities(options: NeuTTSOptions, family: Family) -> Capabilities:
     )
 
 
+def gpu(backbone: Backbone | None, codec: Codec | None) -> Gpu | None:
+    """The card of the part that has one, the backbone's first."""
+    for part in (backbone, codec):
+        if part is not None and part.device != "cpu":
+            found = getattr(part, "gpu", None)
+            if isinstance(found, Gpu):
+                return found
+    return None
+
+
+def weights(backbone: Backbone | None, codec: Codec | None) -> Mapping[str, WeightsFormat]:
+    """How those of both parts are stored; empty until they are loaded."""
+    parts = {"backbone": backbone, "codec": codec}
+    told = {name: getattr(part, "weights", None) for name, part in parts.items()}
+    return {name: each for name, each in told.items() if isinstance(each, WeightsFormat)}
+
+
 def details(
-    options: NeuTTSOptions, family: Family, backbone: Backbone | None, codec: Codec | None
+    options: NeuTTSOptions,
+    family: Family,
+    backbone: Backbone | None,
+    codec: Codec | None,
+    chunks: Sequence[int],
 ) -> dict[str, Any]:
     """For ``EngineInfo.details``; without parts that it is not loaded.
 
     ``devices`` names where backbone, codec and encoder run; the encoder is loaded for each clone
-    alone.
+    alone. ``chunks`` are the sizes of pieces, in codes.
     """
     told: dict[str, Any] = {
         "loaded": backbone is not None,
@@ -51,6 +73,7 @@ def details(
         "watermark": options.watermark,
         "rows": backbone.capacity,
         "context": backbone.context_tokens,
+        "chunks": list(chunks),
         "why": "that is what was asked for",
     }
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.neutts import catalogue
 from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.stream import CodecStream, Window
-from vivavoce.engines.neutts.describing import capabilities, details
+from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule, Window
+from vivavoce.engines.neutts.describing import capabilities, details, gpu, weights
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
 from vivavoce.engines.neutts.models import find_files
@@ -27,11 +27,12 @@ from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next
 from vivavoce.engines.neutts.script import Script, write_script
 from vivavoce.engines.neutts.slices import Work, prompt_slice, steps_left
 from vivavoce.engines.neutts.speaking import SILENCE, Speaking
+from vivavoce.engines.neutts.unused import warn_of_unused
 from vivavoce.engines.neutts.voices import ENGINE, ReferenceVoice, aliases_for, reference_of
 from vivavoce.engines.neutts.warm_up import measured_speed
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
 from vivavoce.errors import Unavailable, Unsupported, VivavoceError
-from vivavoce.types import ReferenceAudio, Samples, Utterance, Voice
+from vivavoce.types import Gpu, ReferenceAudio, Samples, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
@@ -68,10 +69,9 @@ class NeuTTSEngine(Engine):
         self._backbone: Backbone | None = None
         self._codec: Codec | None = None
         self._lane: Lane[_Job, Samples] | None = None
-        self._speakings: dict[int, Speaking] = {}
-        self._rows: dict[int, Speaking] = {}
+        self._speakings, self._rows = dict[int, Speaking](), dict[int, Speaking]()
         self._numbers = itertools.count()
-        self._pace = Pace()
+        self._pace, self._schedule = Pace(), Schedule()
         self._mark: Mark | None = None
         language = self.options.language or catalogue.likely_language(self.options.backbone)
         family = catalogue.likely_family(self.options.backbone)
@@ -88,6 +88,10 @@ class NeuTTSEngine(Engine):
     def capacity(self) -> int:
         """How many utterances speak at once."""
         return rows_of(self.options) if self._backbone is None else self._backbone.capacity
+
+    def gpu(self) -> Gpu | None:
+        """The card of the backbone, or of the codec."""
+        return gpu(self._backbone, self._codec)
 
     def check_files(self) -> None:
         """Find backbone and codec. Raises SetupError."""
@@ -107,6 +111,7 @@ class NeuTTSEngine(Engine):
         self._schedule = schedule_of(self.options)
         self._backbone = backbone = backbone_of(self.options)
         backbone.load()
+        warn_of_unused(self.options, backbone)
         self._codec = codec = codec_of(self.options)
         self._mark = load_perth() if self.options.watermark else None
         self._lane = Lane(_work)
@@ -375,7 +380,7 @@ class NeuTTSEngine(Engine):
         return self._backbone
 
     def _describe(self) -> EngineInfo:
-        known = self._speakable
+        known, parts = self._speakable, (self._backbone, self._codec)
         return EngineInfo(
             ENGINE,
             self.options.backbone,
@@ -385,12 +390,9 @@ class NeuTTSEngine(Engine):
             self.options.backbone_device if self._backbone is None else self._backbone.device,
             known.voices[0].id,
             aliases_for(known.voices),
-            MappingProxyType(self._details()),
+            MappingProxyType(details(self.options, known.family, *parts, self._schedule.chunks)),
+            weights=weights(*parts),
         )
-
-    def _details(self) -> dict[str, Any]:
-        told = details(self.options, self._speakable.family, self._backbone, self._codec)
-        return told if self._backbone is None else told | {"chunks": list(self._schedule.chunks)}
 
 
 def _work(job: _Job) -> Samples:

@@ -84,7 +84,7 @@ class NeuTTSOptions:
     gpu_layers: Annotated[int, Ge(-1)] = -1
     prune: bool = True
     quantize: Literal["", "none", "int8"] = "none"
-    cuda_graphs: bool = True
+    cuda_graphs: bool | None = None
     temperature: Annotated[float, Ge(0.0), Le(10.0)] = 1.0
     top_k: Count = 50
     top_p: Share = 0.95
@@ -113,11 +113,6 @@ def chunk_sizes(options: NeuTTSOptions, otherwise: tuple[int, ...]) -> tuple[int
     if sizes and min(sizes) < 2:
         raise SettingsError("A chunk has at least 2 codes.", param="chunks")
     return sizes or otherwise
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def models_root(options: NeuTTSOptions) -> Path:

@@ -16,12 +16,12 @@ from vivavoce.engines.neutts.options import (
     CodecRuntime,
     NeuTTSOptions,
     chunk_sizes,
-    cores,
     models_root,
 )
 from vivavoce.engines.neutts.ramp import RAMPS, Ramp
 from vivavoce.errors import MissingExtra, SettingsError
 from vivavoce.runtime.hub import is_in_client_cache
+from vivavoce.runtime.machine import usable_cores
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
@@ -45,7 +45,7 @@ def threads_of(options: NeuTTSOptions, here: int | None = None) -> Threads:
     for its slowest thread. Two cores: one for tokens, or two while the codec rests and that is
     measured to be sooner, two for the short prompts, one for the codec.
     """
-    here = cores() if here is None else here
+    here = usable_cores() if here is None else here
     tokens = options.threads or max(1, here // 2)
     prompts = options.batch_threads or max(tokens, min(here, 2), here - 2)
     codec = options.codec_threads or max(1, min(4, here - tokens))
@@ -112,7 +112,7 @@ def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
             context_tokens=options.context,
             capacity=rows_of(options),
             threads=threads_of(options).tokens,
-            graphs=options.cuda_graphs,
+            graphs=options.cuda_graphs is not False,
         ),
     )
 

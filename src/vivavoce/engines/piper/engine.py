@@ -25,8 +25,9 @@ from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
 from vivavoce.engines.piper.voices import VoiceShelf
 from vivavoce.engines.piper.windows import WindowPlan
 from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.runtime.nvidia import only_gpu
 from vivavoce.runtime.onnx import onnx_runtime
-from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
+from vivavoce.types import Gpu, Samples, Sampling, Span, Utterance, Voice, WeightsFormat
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
 FIRST_SOUND_PATIENCE_S = 0.6
@@ -117,6 +118,11 @@ class PiperEngine(Engine):
     def capacity(self) -> int:
         """How many utterances can be in slots at once."""
         return self.options.capacity
+
+    def gpu(self) -> Gpu | None:
+        """What the driver says of the card, where there is one alone; ONNX Runtime does not tell
+        how much of it is its own."""
+        return only_gpu() if self.options.device == "cuda" else None
 
     def check_files(self) -> None:
         """Find the voices. Raises SetupError."""
@@ -271,6 +277,7 @@ class PiperEngine(Engine):
             default_voice=voices[0].id,
             voice_aliases=self._shelf.aliases(),
             details=MappingProxyType({} if model is None else self._details(model)),
+            weights={} if model is None else {"voice": WeightsFormat("float32", "as published")},
         )
 
     def _details(self, model: VoiceModel) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
+
+from vivavoce.runtime.machine import usable_cores
 
 MAX_DEFAULT_WORKERS = 8
 
@@ -53,4 +54,4 @@ class PiperOptions:
 
     def worker_count(self) -> int:
         """How many units of work run at once."""
-        return self.workers or min(len(os.sched_getaffinity(0)), MAX_DEFAULT_WORKERS)
+        return self.workers or min(usable_cores(), MAX_DEFAULT_WORKERS)

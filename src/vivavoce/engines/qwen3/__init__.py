@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.options import parse_options
 from vivavoce.errors import MissingExtra
+from vivavoce.runtime.torch_threads import wait_without_spinning
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import Engine
@@ -31,4 +32,5 @@ def create(options: Mapping[str, Any]) -> Engine:
 
     parsed = parse_options(Qwen3Options, "qwen3", options)
     refuse_unsupported(parsed)
+    wait_without_spinning()
     return Qwen3Engine(parsed)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Capabilities
+from vivavoce.engines.qwen3.checks import takes_instructions
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.options import Qwen3Options, models_root
 from vivavoce.errors import ModelFileError
@@ -21,13 +22,13 @@ FRAME_RATE_HZ = 12.5
 
 
 def capabilities(config: Qwen3Config | None) -> Capabilities:
-    """Instructions go to every CustomVoice model, so that the 0.6B one refuses them aloud."""
+    """What a checkpoint can do; None: what all can."""
     return Capabilities(
         cloning=config is not None and config.kind == "base",
         incremental_text=True,
         seed=True,
         sampling=True,
-        instructions=config is not None and config.kind != "base",
+        instructions=config is not None and takes_instructions(config),
     )
 
 

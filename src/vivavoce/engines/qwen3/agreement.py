@@ -42,7 +42,10 @@ LEAST = 0.99
 LEAST_DRAWN = 0.9
 """Share of equal choices from equal scores and noise: a logarithm's last bit may decide one."""
 
-UNUSABLE: tuple[type[Exception], ...] = (*FAILURES, InputError, ValueError, TypeError, KeyError)
+UNUSABLE: tuple[type[Exception], ...] = (
+    *(*FAILURES, InputError, ValueError, TypeError, KeyError),
+    *(ImportError, AttributeError, AssertionError),
+)
 """What making, compiling or launching kernels raises where they cannot be used."""
 
 DRAWS = 16
@@ -69,6 +72,8 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
     Modules whose own products use kernels go back to plain PyTorch where those are wrong.
     """
     if kernels.path is not Path.TRITON:
+        if state.hidden.device.type == "cuda":
+            log.warning("No kernels on this GPU: %s. Frames run as the modules.", kernels.why)
         return None
     _check_products(talker, state)
     try:

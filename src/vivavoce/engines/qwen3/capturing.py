@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.options import Qwen3Options, compile_mode
 
 if TYPE_CHECKING:
     from vivavoce.engines.capture.api import GraphApi
@@ -38,16 +38,15 @@ def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
         return None
     from vivavoce.engines.capture.cuda import CudaGraphs
 
-    return Capturing(CudaGraphs(place.device), inductor_mode(options.torch_compile_mode))
+    return Capturing(CudaGraphs(place.device), inductor_mode(compile_mode(options)))
 
 
 def _say_uncompiled(options: Qwen3Options) -> None:
     """A warning where somebody asked for a mode, and no more than a word on the usual one."""
-    mode = options.torch_compile_mode
+    mode = compile_mode(options)
     if mode != "off":
-        usual = mode == Qwen3Options().torch_compile_mode
         log.log(
-            logging.INFO if usual else logging.WARNING,
+            logging.INFO if options.torch_compile_mode is None else logging.WARNING,
             "torch_compile_mode=%s has no effect: the codec is not compiled without cuda_graphs.",
             mode,
         )

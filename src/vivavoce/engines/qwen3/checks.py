@@ -36,6 +36,11 @@ def check_described(config: Qwen3Config, utterance: Utterance) -> None:
         )
 
 
+def takes_instructions(config: Qwen3Config) -> bool:
+    """Whether a checkpoint was trained to be told how to speak; of the small ones none was."""
+    return config.kind == "voice_design" or (config.kind == "custom_voice" and config.size != SMALL)
+
+
 def instructions_of(utterance: Utterance) -> str:
     """How it is to be spoken; empty where nothing was said."""
     return (utterance.instructions or "").strip()
@@ -67,15 +72,14 @@ def _check_codes(config: Qwen3Config, voice: Voice) -> None:
 
 
 def _check_instructions(config: Qwen3Config, utterance: Utterance) -> None:
-    if not instructions_of(utterance):
+    """The service names them as ignored and leaves them out; whoever calls by himself hears why."""
+    if not instructions_of(utterance) or takes_instructions(config):
         return
-    if config.kind == "base":
-        raise Unsupported("A Base model takes no instructions.", param="instructions")
-    if config.kind == "custom_voice" and config.size == SMALL:
-        raise Unsupported(
-            "The 0.6B CustomVoice model takes no instructions; the 1.7B models do.",
-            param="instructions",
-        )
+    kind = "A Base" if config.kind == "base" else "The 0.6B CustomVoice"
+    raise Unsupported(
+        f"{kind} model takes no instructions; the 1.7B CustomVoice and VoiceDesign models do.",
+        param="instructions",
+    )
 
 
 def _check_open(manner: Manner, voice: Voice) -> None:

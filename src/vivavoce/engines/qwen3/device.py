@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.qwen3.options import AUTO, Qwen3Options
-from vivavoce.errors import SettingsError
+from vivavoce.engines.qwen3.options import AUTO, Qwen3Options, for_a_gpu
+from vivavoce.errors import SettingsError, SetupError
+from vivavoce.runtime.cuda import why_no_cuda
+from vivavoce.runtime.torch_threads import half_the_cores
+from vivavoce.types import WeightsFormat
 
 if TYPE_CHECKING:
     import torch
 
+    from vivavoce.engines.kernels.chooser import Kernels
     from vivavoce.engines.layers.weights import Precision
 
+log = logging.getLogger(__name__)
+
 MIB = 1024 * 1024
+OLDEST_TORCH = (2, 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ class Place:
         """What ``info`` tells of it."""
         import torch
 
-        told: dict[str, Any] = {
+        return {
             "torch": torch.__version__,
             "dtype": str(self.dtype).removeprefix("torch."),
             "why": self.why,
@@ -40,30 +48,26 @@ class Place:
             "tf32": self.tf32,
             "threads": torch.get_num_threads(),
         }
-        if self.device.type == "cuda":
-            told["gpu_name"] = torch.cuda.get_device_name(self.device)
-        return told
 
-    def memory(self) -> dict[str, int]:
-        """The CUDA device's memory as it is now, in MiB; nothing on a CPU."""
-        import torch
-
-        if self.device.type != "cuda":
-            return {}
-
-        return {
-            "gpu_allocated_mb": torch.cuda.memory_allocated(self.device) // MIB,
-            "gpu_reserved_mb": torch.cuda.memory_reserved(self.device) // MIB,
-        }
+    def weights(self) -> dict[str, WeightsFormat]:
+        """How the weights of the talker (with the code predictor) and of the codec are stored."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        quantised = str(self.precision) != "none"
+        talker = WeightsFormat(str(self.precision) if quantised else dtype, self.precision_why)
+        return {"talker": talker, "codec": WeightsFormat("float32", "the codec is never reduced")}
 
 
 def choose_place(options: Qwen3Options) -> Place:
-    """Decide and set it up. Raises SettingsError for a device that is not there."""
+    """Decide and set it up.
+
+    Raises SettingsError for a device that is not there, SetupError for a PyTorch that is too old.
+    """
     import torch
 
+    _require_torch(torch.__version__)
     there = torch.cuda.is_available()
-    if options.device == "cuda" and not there:
-        raise SettingsError("device='cuda', but PyTorch sees no CUDA device.", param="device")
+    if not there:
+        _settle_for_a_cpu(options)
     device = torch.device("cuda" if there and options.device != "cpu" else "cpu")
     name = options.dtype
     if name == "auto":
@@ -74,8 +78,8 @@ def choose_place(options: Qwen3Options) -> Place:
         tf32 = options.tf32 and device.type == "cuda"
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    if options.threads or device.type == "cpu":
+        torch.set_num_threads(options.threads or half_the_cores())
     precision, reason = _precision(options.quantize.lower(), device, dtype)
     return Place(device, dtype, tf32, _why(options, there), precision, reason)
 
@@ -94,6 +98,44 @@ def budget_bytes(place: Place, options: Qwen3Options) -> int | None:
     return min(free, asked) if asked else free
 
 
+def _require_torch(version: str) -> None:
+    """Raise SetupError for a PyTorch that lacks what is used here."""
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers < OLDEST_TORCH:
+        oldest = ".".join(map(str, OLDEST_TORCH))
+        raise SetupError(
+            f"PyTorch {version} is too old for Qwen3-TTS, which needs {oldest} or newer: "
+            f"pip install 'torch>={oldest}'."
+        )
+
+
+def _settle_for_a_cpu(options: Qwen3Options) -> None:
+    """Where there is no CUDA device: refuse what asks for one, and name what has no effect.
+
+    Raises SettingsError.
+    """
+    if options.device == "cuda":
+        raise SettingsError(
+            f"device='cuda', but PyTorch sees no CUDA device: {why_no_cuda()}.", param="device"
+        )
+    if options.gpu_memory_budget_mb:
+        raise SettingsError(
+            f"gpu_memory_budget_mb={options.gpu_memory_budget_mb} asks for a GPU, but PyTorch sees "
+            f"no CUDA device: {why_no_cuda()}. To run on the CPU, leave the budget out and set "
+            "device='cpu'.",
+            param="gpu_memory_budget_mb",
+        )
+    idle = ", ".join(for_a_gpu(options))
+    if idle:
+        log.warning("Without effect on a CPU: %s.", idle)
+    if options.device == AUTO and (idle or options.quantize.lower() == "int8"):
+        log.warning(
+            "Qwen3-TTS runs on the CPU, because PyTorch sees no CUDA device: %s. Set device=cpu "
+            "where that is meant, or device=cuda to have the start refused instead.",
+            why_no_cuda(),
+        )
+
+
 def _why(options: Qwen3Options, there: bool) -> str:
     if options.device != "auto":
         return "asked for"
@@ -110,10 +152,26 @@ def _precision(asked: str, device: torch.device, dtype: torch.dtype) -> tuple[Pr
             raise SettingsError(
                 "quantize='fp8' needs a CUDA device of sm_89 or newer.", param="quantize"
             )
-        return Precision(asked or Precision.NONE), "asked for"
+        precision = Precision(asked or Precision.NONE)
+        if precision is not Precision.NONE and device.type == "cuda":
+            _say_how_slow(precision, chosen(device, dtype))
+        return precision, "asked for"
     if device.type == "cpu":
         return Precision.NONE, "the default on a CPU"
     kernels = chosen(device, dtype)
     if kernels.path is Path.TRITON:
         return Precision.INT8, "the default on CUDA"
     return Precision.NONE, f"no kernels for int8 here: {kernels.why}"
+
+
+def _say_how_slow(precision: Precision, kernels: Kernels) -> None:
+    """Small weights without kernels for them save memory and cost time."""
+    from vivavoce.engines.kernels.chooser import Path
+
+    if kernels.path is not Path.TRITON:
+        log.warning(
+            "quantize=%s was asked for, but there are no kernels for it here: %s. It is slower "
+            "than quantize=none, which needs more memory.",
+            precision,
+            kernels.why,
+        )

@@ -25,7 +25,7 @@ from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.languages import known_languages, language_codes
 from vivavoce.engines.qwen3.manner import row_options
-from vivavoce.engines.qwen3.options import DEFAULT_ROWS, Qwen3Options
+from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
 from vivavoce.engines.qwen3.pace import Pace, pace_for
 from vivavoce.engines.qwen3.pipeline import Pipeline, timed
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
@@ -46,7 +46,8 @@ from vivavoce.errors import (
     Unsupported,
     VivavoceError,
 )
-from vivavoce.types import ReferenceAudio, Utterance, Voice
+from vivavoce.runtime.cuda import torch_gpu
+from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch, Frame
@@ -73,7 +74,7 @@ class Qwen3Engine(Engine):
         self._config = config_at_hand(self.options)
         self._model: Model | None = None
         self._batch: Batch | None = None
-        self._rows = Scheduler(self._row_count("cpu"))
+        self._rows = Scheduler(rows_of(self.options, "cpu"))
         self._speeches: dict[int, RowSpeech] = {}
         self._capturing = capturing
         self._pace = Pace(self._rows.rows)
@@ -84,12 +85,15 @@ class Qwen3Engine(Engine):
 
     @property
     def info(self) -> EngineInfo:
-        """Who this engine is; complete after ``load``. Captures, and memory on CUDA, as of now."""
+        """Who this engine is; complete after ``load``. Captures as of now."""
         if self._model is None or self._batch is None:
             return self._info
-        now = {**self._batch.details(), **self._model.place.memory()}
-        details = {**self._info.details, **now}
+        details = {**self._info.details, **self._batch.details()}
         return replace(self._info, details=MappingProxyType(details))
+
+    def gpu(self) -> Gpu | None:
+        """The CUDA device it runs on."""
+        return None if self._model is None else torch_gpu(self._model.place.device)
 
     @property
     def capacity(self) -> int:
@@ -122,7 +126,7 @@ class Qwen3Engine(Engine):
 
         place = choose_place(self.options)
         budget, folder = budget_bytes(place, self.options), locate(self.options)
-        rows, fixed = self._row_count(place.device.type), self.options.capacity > 0
+        rows, fixed = rows_of(self.options, place.device.type), self.options.capacity > 0
         if budget is not None:
             planned = planned_footprint(Qwen3Config.load(folder), place, self.options.positions)
             rows_within(planned, budget, rows, fixed=fixed)
@@ -375,10 +379,8 @@ class Qwen3Engine(Engine):
             default_voice=self._listed[0].id if self._listed else "",
             voice_aliases=aliases_for(self._listed),
             details=MappingProxyType(self._details()),
+            weights={} if model is None else model.place.weights(),
         )
-
-    def _row_count(self, device: str) -> int:
-        return self.options.capacity or DEFAULT_ROWS[device]
 
     def _known(self) -> Qwen3Config:
         if self._config is None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.text.duration import max_duration_s
+from vivavoce.text.style import style_room
 from vivavoce.types import Samples
 
 FRAME_S = 0.08
@@ -25,12 +26,15 @@ LOOP_PERIODS = 25
 LOOP_SHARE = 0.95
 
 
-def frame_budget(text: str, tokens: int, max_audio_s: float | None = None) -> int:
+def frame_budget(
+    text: str, tokens: int, max_audio_s: float | None = None, instructions: str | None = None
+) -> int:
     """The most frames that ``text`` (normalised, ``tokens`` long) may take, at least one.
 
-    The smallest of what its tokens, its syllables and the caller's ``max_audio_s`` allow.
+    The smallest of what its tokens and its syllables, spoken as ``instructions`` say, and the
+    caller's ``max_audio_s`` allow.
     """
-    allowed_s = min(BASE_S + TOKEN_S * tokens, max_duration_s(text))
+    allowed_s = min(BASE_S + TOKEN_S * tokens, max_duration_s(text)) * style_room(instructions)
     if max_audio_s is not None:
         allowed_s = min(allowed_s, max_audio_s)
     return max(1, int(allowed_s / FRAME_S + 1e-6))

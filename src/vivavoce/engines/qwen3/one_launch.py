@@ -15,7 +15,7 @@ from vivavoce.engines.qwen3.rows import RowState
 
 log = logging.getLogger(__name__)
 
-UNMADE: tuple[type[Exception], ...] = (*UNUSABLE, ImportError)
+UNMADE: tuple[type[Exception], ...] = UNUSABLE
 
 GIVEN = 2
 """Tokens of a frame that are given: what is stored of them hangs on no choice."""

@@ -21,6 +21,8 @@ Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 CompileMode: TypeAlias = Literal["max-autotune", "reduce-overhead", "default", "off"]
 TextLayout: TypeAlias = Literal["auto", "streaming", "whole"]
 
+DEFAULT_MODE: CompileMode = "max-autotune"
+
 
 @dataclass(frozen=True, slots=True)
 class Qwen3Options:
@@ -34,13 +36,15 @@ class Qwen3Options:
     and speech; 12.5 a second). ``text_layout`` "auto" is what the model's kind is published with.
     ``reference_silence_s`` goes to the end of a recording to clone from (None: 0.5 with a
     transcript, else none). ``guards`` False speaks without silence and loop detection.
-    ``threads`` 0 leaves PyTorch's own choice. ``quantize`` is how the weights of the talker and the
-    code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or nothing), or "auto":
-    int8 on CUDA, none on a CPU. On CUDA frames, prompts and sound are captured unless
-    ``cuda_graphs`` is False, and the codec is compiled in ``torch_compile_mode`` ("off": not at
-    all). ``one_launch``, not measured yet, computes up to four rows' codes after the first in one
-    launch. Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there),
-    CUDA's own context not counted. What asks for what is not there is refused.
+    ``threads`` are PyTorch's on a CPU (0: half the cores). ``quantize`` is how the weights of the
+    talker and the code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or
+    nothing), or "auto": int8 on CUDA where its kernels work, none on a CPU. On CUDA frames, prompts
+    and sound are captured unless ``cuda_graphs`` is False, and the codec is compiled in
+    ``torch_compile_mode`` (None: "max-autotune"), unless that is "off" or ``torch_compile`` False.
+    ``one_launch``, not measured yet, computes up to four rows' codes after the first in one launch.
+    Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there), CUDA's
+    own context not counted. What asks for what is not there is refused; on a CPU that nobody asked
+    for, what is for a GPU is named in the log.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -56,8 +60,8 @@ class Qwen3Options:
     threads: Count = 0
     models_dir: Path | None = None
     quantize: str = AUTO
-    torch_compile: bool = False
-    torch_compile_mode: CompileMode = "max-autotune"
+    torch_compile: bool | None = None
+    torch_compile_mode: CompileMode | None = None
     cuda_graphs: bool | None = None
     one_launch: bool = False
     gpu_memory_budget_mb: Count = 0
@@ -84,10 +88,35 @@ def refuse_unsupported(options: Qwen3Options) -> None:
         options.cuda_graphs is False or options.torch_compile_mode == "off"
     ):
         raise SettingsError(
-            "torch_compile needs cuda_graphs and a torch_compile_mode.", param="torch_compile"
+            "torch_compile=true needs cuda_graphs, and a torch_compile_mode that is not off.",
+            param="torch_compile",
         )
     if options.torch_compile and options.device == "cpu":
         raise SettingsError("torch_compile needs device 'cuda'.", param="torch_compile")
+
+
+def compile_mode(options: Qwen3Options) -> CompileMode:
+    """How the codec is compiled on CUDA: ``torch_compile`` says whether, the mode says how."""
+    if options.torch_compile is False:
+        return "off"
+    return options.torch_compile_mode or DEFAULT_MODE
+
+
+def for_a_gpu(options: Qwen3Options) -> list[str]:
+    """What was set, as name=value, that has no effect on a CPU."""
+    set_ = {
+        "cuda_graphs": options.cuda_graphs,
+        "torch_compile": options.torch_compile,
+        "torch_compile_mode": options.torch_compile_mode,
+        "one_launch": options.one_launch,
+        "tf32": options.tf32,
+    }
+    return [f"{name}={value}" for name, value in set_.items() if value not in (None, False, "off")]
+
+
+def rows_of(options: Qwen3Options, device: str) -> int:
+    """How many rows on "cpu" or "cuda", before memory is asked."""
+    return options.capacity or DEFAULT_ROWS[device]
 
 
 def models_root(options: Qwen3Options) -> Path:

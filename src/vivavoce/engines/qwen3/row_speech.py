@@ -76,7 +76,10 @@ class RowSpeech:
         if self.manner.max_frames is not None:
             return self.manner.max_frames
         if self._budget == 0:
-            self._budget = frame_budget(self.text, len(self.ids), self.utterance.max_audio_s)
+            asked = self.utterance
+            self._budget = frame_budget(
+                self.text, len(self.ids), asked.max_audio_s, asked.instructions
+            )
         return self._budget
 
     def add(self, text: str) -> list[int]:

@@ -26,6 +26,7 @@ from vivavoce.engines.neutts.gguf.llama_library import gpu_devices
 from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 from vivavoce.engines.neutts.gguf.threads import Threads
 from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
+from vivavoce.types import WeightsFormat
 
 ONE = Threads(1, 1)
 GREEDY = TokenSampling(greedy=True)
@@ -417,3 +418,8 @@ def test_files_that_cannot_be_used_are_named(
 def test_the_cpu_says_so(backbone: GgufBackbone) -> None:
     assert (backbone.device, backbone.capacity, backbone.context_tokens) == ("cpu", 4, 512)
     assert backbone.family.name == "nano"
+
+
+def test_it_tells_how_its_weights_are_stored_and_no_card(backbone: GgufBackbone) -> None:
+    assert backbone.weights == WeightsFormat("all F32", "as the file has them")
+    assert backbone.gpu is None

@@ -13,7 +13,8 @@ from vivavoce.engines.neutts.codec.codec import HOP, Codes
 from vivavoce.engines.neutts.codec.fsq import checked_codes
 from vivavoce.engines.neutts.codec.sessions import OnnxDevice, open_session
 from vivavoce.errors import EngineError, MissingExtra, ModelFileError
-from vivavoce.types import Samples
+from vivavoce.runtime.nvidia import only_gpu
+from vivavoce.types import Gpu, Samples, WeightsFormat
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.codec.onnx_graph import Precision
@@ -31,6 +32,18 @@ class OnnxCodec:
         self._session = session
         self.device = device
         self.details = {"runtime": "onnxruntime", "precision": precision}
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """What the driver says of the card, where there is one alone; ONNX Runtime does not tell
+        how much of it is its own."""
+        return None if self.device == "cpu" else only_gpu()
+
+    @property
+    def weights(self) -> WeightsFormat:
+        """How they are stored."""
+        precision = self.details["precision"]
+        return WeightsFormat(precision, f"for ONNX Runtime on {self.device}")
 
     def decode(self, codes: Codes) -> Samples:
         """(T,) to (T * 480,) float32. Raises InputError for wrong codes, EngineError."""

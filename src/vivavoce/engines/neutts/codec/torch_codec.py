@@ -16,7 +16,8 @@ from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_d
 from vivavoce.engines.neutts.codec.fsq import checked_codes
 from vivavoce.engines.neutts.codec.network import HEAD
 from vivavoce.errors import EngineError, SettingsError
-from vivavoce.types import Samples
+from vivavoce.runtime.cuda import torch_gpu, why_no_cuda
+from vivavoce.types import Gpu, Samples, WeightsFormat
 
 Run: TypeAlias = Callable[[Tensor], Tensor]
 TorchPrecision: TypeAlias = Literal["float32", "bfloat16"]
@@ -45,6 +46,17 @@ class TorchCodec:
     def windows(self) -> tuple[int, ...]:
         """Captured lengths, ascending; none on a CPU."""
         return tuple(self._runs)
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The CUDA device, with its memory as it is now."""
+        return torch_gpu(self._device)
+
+    @property
+    def weights(self) -> WeightsFormat:
+        """How they are stored, but for the head, which is in float32."""
+        where = "CUDA" if self._device.type == "cuda" else "a CPU"
+        return WeightsFormat(self.details["precision"], f"for PyTorch on {where}")
 
     @property
     def details(self) -> dict[str, str]:
@@ -88,7 +100,8 @@ def open_torch_codec(
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise SettingsError(
-            "codec_device='cuda', but PyTorch sees no CUDA device.", param="codec_device"
+            f"codec_device='cuda', but PyTorch sees no CUDA device: {why_no_cuda()}.",
+            param="codec_device",
         )
     if threads:
         torch.set_num_threads(threads)

@@ -28,7 +28,7 @@ from vivavoce.engines.neutts.backbone import (
 )
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.gguf.llama_context import SHORTEST, ContextShape, LlamaContext
-from vivavoce.engines.neutts.gguf.llama_library import check_device
+from vivavoce.engines.neutts.gguf.llama_library import check_device, used_gpu
 from vivavoce.engines.neutts.gguf.llama_model import LlamaModel
 from vivavoce.engines.neutts.gguf.pruned_cache import pruned_copy
 from vivavoce.engines.neutts.gguf.row_map import RowMap
@@ -39,11 +39,11 @@ from vivavoce.engines.neutts.gguf.threads import (
     DecodeThreads,
     Threads,
     default_threads,
-    usable_cores,
 )
 from vivavoce.engines.neutts.gguf.vocabulary import GgufVocabulary
 from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
-from vivavoce.types import FinishReason
+from vivavoce.runtime.machine import usable_cores
+from vivavoce.types import FinishReason, Gpu, WeightsFormat
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,7 @@ class _Loaded:
     rows: Rows
     templates: Templates
     evaluated: Path
+    format: str
     closing: ExitStack
 
 
@@ -159,6 +160,16 @@ class GgufBackbone:
             "prefill_threads": self._threads.prefill,
         }
 
+    @property
+    def gpu(self) -> Gpu | None:
+        """The card that llama.cpp uses, with its memory as it is now."""
+        return None if self._device == "cpu" else used_gpu()
+
+    @property
+    def weights(self) -> WeightsFormat:
+        """As the file has them."""
+        return WeightsFormat(self._open.format, "as the file has them")
+
     def load(self) -> None:
         """Open the model and its vocabulary, pruned first where that is not done yet.
 
@@ -185,6 +196,7 @@ class GgufBackbone:
                 Rows(context, self.capacity),
                 Templates(context, self._settings.template_tokens),
                 evaluated,
+                model.format,
                 closing.pop_all(),
             )
 

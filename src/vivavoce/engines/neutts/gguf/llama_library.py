@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vivavoce.errors import MissingExtra, SettingsError
+from vivavoce.types import Gpu
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,19 @@ def gpu_devices() -> tuple[str, ...]:
     return tuple(map(_device_name, names))
 
 
+def used_gpu() -> Gpu | None:
+    """The first GPU llama.cpp can use, with the memory it says is free and in all."""
+    if not gpu_devices():
+        return None
+    ggml = _ggml(Path(library().__file__).parent / "lib")
+    every = (ggml.ggml_backend_dev_get(index) for index in range(ggml.ggml_backend_dev_count()))
+    device = next(each for each in every if ggml.ggml_backend_dev_type(each) in GPU_DEVICES)
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+    name = ggml.ggml_backend_dev_description(device).decode("utf-8", "replace")
+    return Gpu(name, free.value, total.value)
+
+
 def check_device(gpu_layers: int) -> str:
     """Where a model with ``gpu_layers`` runs (0: CPU). Raises SettingsError where it cannot."""
     if gpu_layers == 0:
@@ -108,4 +122,9 @@ def _ggml(folder: Path) -> Any:
     ggml.ggml_backend_dev_name.restype = ctypes.c_char_p
     ggml.ggml_backend_dev_type.argtypes = [pointer]
     ggml.ggml_backend_dev_type.restype = ctypes.c_int
+    ggml.ggml_backend_dev_description.argtypes = [pointer]
+    ggml.ggml_backend_dev_description.restype = ctypes.c_char_p
+    size = ctypes.POINTER(ctypes.c_size_t)
+    ggml.ggml_backend_dev_memory.argtypes = [pointer, size, size]
+    ggml.ggml_backend_dev_memory.restype = None
     return ggml

@@ -12,6 +12,8 @@ from vivavoce.errors import ModelFileError
 SPECIAL_ATTRIBUTES = 1 << 3 | 1 << 4
 """``LLAMA_TOKEN_ATTR_CONTROL`` and ``_USER_DEFINED``."""
 
+DESCRIPTION_BYTES = 128
+
 
 class LlamaModel:
     """An open model; ``close`` gives its memory back.
@@ -36,6 +38,14 @@ class LlamaModel:
         if self.pointer:
             self._lib.llama_model_free(self.pointer)
             self.pointer = None
+
+    @property
+    def format(self) -> str:
+        """How its weights are stored, as llama.cpp calls it: Q4_0, BF16, "all F32"."""
+        text = ctypes.create_string_buffer(DESCRIPTION_BYTES)
+        self._lib.llama_model_desc(self.pointer, text, len(text))
+        words = text.value.decode("utf-8", "replace").split(maxsplit=2)
+        return words[2].removeprefix("(guessed) ") if len(words) == 3 else "unknown"
 
     @property
     def bos(self) -> int | None:

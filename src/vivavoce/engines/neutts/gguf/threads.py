@@ -9,7 +9,6 @@ computes beside it.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 MOST_DECODE_THREADS, MOST_PREFILL_THREADS = 4, 8
@@ -26,13 +25,6 @@ class Threads:
     decode: int
     prefill: int
     decode_most: int = 0
-
-
-def usable_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def default_threads(cores: int) -> Threads:

@@ -32,7 +32,8 @@ from vivavoce.engines.neutts.torch_lm.transfer import Outbox
 from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
 from vivavoce.engines.neutts.torch_lm.weights import open_weights
 from vivavoce.errors import ContextOverflow, EngineError, InputError
-from vivavoce.types import FinishReason
+from vivavoce.runtime.cuda import torch_gpu
+from vivavoce.types import FinishReason, Gpu, WeightsFormat
 
 NO_CODES: Codes = np.empty(0, np.int32)
 
@@ -133,6 +134,20 @@ class TorchBackbone:
     def details(self) -> Mapping[str, Any]:
         """What was loaded: dtype, memory, the error of int8, what was captured; after ``load``."""
         return self._details
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The CUDA device, with its memory as it is now."""
+        return torch_gpu(self._place.device)
+
+    @property
+    def weights(self) -> WeightsFormat:
+        """How they are stored."""
+        if self._options.int8:
+            return WeightsFormat("int8", "asked for")
+        default = "the default on CUDA" if self._lag else "the default on a CPU"
+        dtype = str(self._place.dtype).removeprefix("torch.")
+        return WeightsFormat(dtype, default if self._options.dtype == "auto" else "asked for")
 
     def load(self) -> None:
         """Read the model, capture its graphs. Raises ModelFileError, MissingExtra."""

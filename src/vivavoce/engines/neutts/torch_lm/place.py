@@ -9,6 +9,7 @@ import torch
 from vivavoce.engines.neutts.backbone import PREFILL_SLICE
 from vivavoce.engines.neutts.torch_lm.attention import ATTENTION
 from vivavoce.errors import SettingsError
+from vivavoce.runtime.cuda import why_no_cuda
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CUDA_SLICE = 512
@@ -97,7 +98,7 @@ def _device(asked: str) -> torch.device:
         return torch.device("cpu")
     index = int(number or 0)
     if index >= there:
-        sees = f"sees {there} of them" if there else "sees no CUDA device"
+        sees = f"sees {there} of them" if there else f"sees no CUDA device: {why_no_cuda()}"
         raise SettingsError(
             f"backbone_device={asked!r}, but PyTorch {sees}.", param="backbone_device"
         )

@@ -1,0 +1,129 @@
+"""What threads cost Qwen3-TTS on a CPU: processor time a frame, beside nobody and beside others.
+
+PyTorch's threads wait for each other by spinning, so with as many as there are cores every other
+busy process makes all of them burn time. Weights are random, of true size unless the folder given
+is another; each figure is of a process of its own, and the kinds take turns.
+
+python benchmarks/qwen3_threads.py [--model FOLDER] [--frames 25] [--rounds 3] [-o FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MODEL = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
+TEXT = "The quick brown fox jumps over the lazy dog, and nobody minds at all, or says a word."
+WARM_UP_FRAMES = 3
+
+
+def measure(folder: str, threads: int, quantize: str, frames: int) -> dict[str, float]:
+    """One process: frames of one row, greedy; processor and wall time for each."""
+    from vivavoce.engines.qwen3 import create
+    from vivavoce.types import Span, Utterance
+
+    options = {"model": folder, "device": "cpu", "quantize": quantize, "capacity": 1}
+    engine = create(options | ({"threads": threads} if threads else {}))
+    engine.load()
+    chosen = int(engine.info.details["threads"])
+    how = {"max_frames": WARM_UP_FRAMES + frames + 50, "guards": False, "greedy": True}
+    engine.admit(Utterance((Span(TEXT),), engine.voices()[0], options=how))
+    for _ in range(WARM_UP_FRAMES):
+        engine.step()
+    began_s, before_s = time.perf_counter(), _processor_s()
+    for _ in range(frames):
+        engine.step()
+    return {
+        "threads": chosen,
+        "cpu_s_a_frame": (_processor_s() - before_s) / frames,
+        "wall_s_a_frame": (time.perf_counter() - began_s) / frames,
+    }
+
+
+def _processor_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """So many others that never rest."""
+    others = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
+    ]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def run(arguments: argparse.Namespace, threads: int) -> dict[str, float]:
+    """``measure`` in a process of its own."""
+    words = ("--threads-of-one", threads, "--model", arguments.model)
+    more = ("--frames", arguments.frames, "--quantize", arguments.quantize)
+    command = [sys.executable, __file__, *map(str, (*words, *more))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(arguments: argparse.Namespace, cores: int) -> list[dict[str, Any]]:
+    """Each number of threads beside nobody and beside a busy process a core."""
+    kinds = [(threads, others) for threads in (0, *range(1, cores + 1)) for others in (0, cores)]
+    found: dict[tuple[int, int], list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for _ in range(arguments.rounds):
+        for threads, others in kinds:
+            with busy(others):
+                found[threads, others].append(run(arguments, threads))
+            print(threads, others, found[threads, others][-1], flush=True)
+    return [
+        {
+            "asked": threads or "the default",
+            "busy_processes": others,
+            **{name: round(statistics.median(one[name] for one in taken), 4) for name in taken[0]},
+        }
+        for (threads, others), taken in found.items()
+    ]
+
+
+def main() -> None:
+    from vivavoce.bench.device import provenance
+    from vivavoce.runtime.machine import usable_cores
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--quantize", default="int8")
+    parser.add_argument("--frames", type=int, default=25)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads-of-one", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("-o", "--output", type=Path)
+    arguments = parser.parse_args()
+    if arguments.threads_of_one is not None:
+        one = arguments.threads_of_one
+        print(json.dumps(measure(arguments.model, one, arguments.quantize, arguments.frames)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if not arguments.model:
+            from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+
+            arguments.model = str(Path(folder) / "model")
+            make_random_checkpoint(MODEL, Path(arguments.model), seed=1)
+        where = provenance()  # before the load average is our own
+        report = where | {"kind": "qwen3 threads", "results": compare(arguments, usable_cores())}
+    if arguments.output:
+        arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
