@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced, TextLiking
 from vivavoce.engines.fake_faults import Fault, parse_faults
 from vivavoce.engines.options import parse_options
 from vivavoce.errors import EngineError, InputError, ModelFileError
@@ -42,7 +42,8 @@ class FakeOptions:
     ``runaway_word`` never ends, ``break_word`` breaks the whole engine, ``slow_word`` makes
     every step with it take ``slow_ms``. ``fault`` says what else goes wrong, and where: see
     ``fake_faults.py``. ``journal`` is a file that gets a JSON line per chunk.
-    Without ``expressive`` it takes neither instructions nor sampling.
+    Without ``expressive`` it takes neither instructions nor sampling. It likes sentences in groups
+    of ``group_s``, 0 for one by one.
     """
 
     sample_rate_hz: int = 24_000
@@ -55,6 +56,7 @@ class FakeOptions:
     cloning: bool = True
     speed: bool = True
     expressive: bool = True
+    group_s: float = 0.0
     fail_word: str = "failword"
     nan_word: str = "nanword"
     runaway_word: str = "runawayword"
@@ -113,6 +115,7 @@ class FakeEngine(Engine):
             capabilities=capabilities,
             default_voice=self.options.voice,
             details={"why": "tones, no model"},
+            text=TextLiking(self.options.group_s),
         )
 
     @property

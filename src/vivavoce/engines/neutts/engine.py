@@ -16,7 +16,7 @@ from vivavoce.engines.neutts import catalogue
 from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Window
-from vivavoce.engines.neutts.describing import capabilities, details
+from vivavoce.engines.neutts.describing import LIKING, capabilities, details
 from vivavoce.engines.neutts.hub import find_files
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
@@ -386,6 +386,7 @@ class NeuTTSEngine(Engine):
             known.voices[0].id,
             aliases_for(known.voices),
             MappingProxyType(self._details()),
+            LIKING,
         )
 
     def _details(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.qwen3.about import (
+    LIKING,
     capabilities,
     config_at_hand,
     find_checkpoint,
@@ -375,6 +376,7 @@ class Qwen3Engine(Engine):
             default_voice=self._listed[0].id if self._listed else "",
             voice_aliases=aliases_for(self._listed),
             details=MappingProxyType(self._details()),
+            text=LIKING,
         )
 
     def _row_count(self, device: str) -> int:
