@@ -216,6 +216,8 @@ def test_the_default_voice_is_the_chosen_one_then_its_own() -> None:
     assert spoken_fields({"voice": ""}, Voices(mine, "alto"))["voice"] == "alto"
     assert spoken_fields({}, Voices(("alto",)))["voice"] is None
     assert spoken_fields({"voice": "ryan"}, Voices(("alto",), "alto"))["voice"] is None
+    assert spoken_fields({"voice": "nova"}, Voices(("nova", "vivian")))["voice"] == "vivian"
+    assert spoken_fields({"voice": "nova"}, Voices(("nova",)))["voice"] == "nova"
     assert spoken_fields({"voice": {"id": "alto"}}, Voices(mine))["voice"] == {"id": "alto"}
     assert spoken_fields({"voice": "nobody"}, Voices(mine))["voice"] == "nobody"
 

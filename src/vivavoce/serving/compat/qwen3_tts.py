@@ -28,6 +28,12 @@ SPEAKERS = (
 )  # fmt: skip
 """Its voices: speakers of a CustomVoice model here, the default voice of any other."""
 
+ALIASES = MappingProxyType({
+    "alloy": "ryan", "echo": "aiden", "fable": "dylan",
+    "onyx": "uncle_fu", "nova": "vivian", "shimmer": "serena",
+})  # fmt: skip
+"""OpenAI's names that it knew: also for voices of those names that were saved here."""
+
 DEFAULT_VOICE = "vivian"
 RETRY_AFTER_S = 5
 CODES = MappingProxyType({
@@ -71,6 +77,8 @@ def spoken_fields(fields: Fields, voices: Voices) -> Fields:
     name = fields.get("voice") or (None if voices.chosen else DEFAULT_VOICE)
     fields["voice"] = voices.chosen
     if isinstance(name, str):
+        stands_for = ALIASES.get(name.lower(), name)
+        name = stands_for if voices.known(stands_for) else name
         fields["voice"] = voices.known(name) or (None if name.lower() in SPEAKERS else name)
     elif name is not None:
         fields["voice"] = name
