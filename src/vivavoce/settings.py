@@ -128,6 +128,10 @@ class Settings(BaseSettings):
         None, validation_alias=_also("ssl_keyfile", "SSL_KEYFILE"), description="TLS private key."
     )
 
+    compat: Literal["", "qwen3-tts-server", "neutts-server"] = Field(
+        "", description="Serve the clients of another server as it did."
+    )
+
     # Which engine speaks.
     engine: str = Field("piper", description="The engine: piper, qwen3, neutts, fake, or yours.")
     model_id: str = Field(

@@ -31,3 +31,43 @@ def test_a_wrong_setting_is_named(vivavoce: Callable[..., Any], served: list[Set
     assert ran.status == 3
     assert "port" in ran.err
     assert served == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("qwen3-tts-server", {"engine": "qwen3", "port": 8101, "max_queue_depth": 5}),
+        ("neutts-server", {"engine": "neutts", "port": 5555, "playback": "device"}),
+    ],
+)
+def test_another_server_s_settings_take_the_place_of_defaults(
+    vivavoce: Callable[..., Any],
+    served: list[Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    expected: dict[str, Any],
+) -> None:
+    monkeypatch.delenv("VIVAVOCE_ENGINE", raising=False)
+    assert vivavoce("serve", "--compat", name).status == 0
+    (settings,) = served
+    assert {each: getattr(settings, each) for each in expected} == expected
+    assert settings.compat == name
+    assert settings.host == "127.0.0.1"
+    assert (settings.output_dir is not None) == (name == "neutts-server")
+
+
+def test_what_was_said_goes_before_another_server_s_settings(
+    vivavoce: Callable[..., Any], served: list[Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAX_QUEUE_DEPTH", "7")
+    monkeypatch.setenv("VIVAVOCE_COMPAT", "qwen3-tts-server")
+    assert vivavoce("serve", "--engine", "fake", "--set", "port=0").status == 0
+    (settings,) = served
+    assert (settings.engine, settings.port, settings.max_queue_depth) == ("fake", 0, 7)
+
+
+def test_a_server_that_nobody_knows(vivavoce: Callable[..., Any], served: list[Settings]) -> None:
+    ran = vivavoce("serve", "--compat", "kokoro")
+    assert ran.status == 3
+    assert "qwen3-tts-server" in ran.err
+    assert served == []

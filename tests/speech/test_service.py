@@ -523,3 +523,66 @@ async def test_an_engine_that_loads_too_long_is_not_said_to_be_a_slot_that_does(
         assert (service.admission.running, outcomes(service)) == (0, ["deadline"])
     finally:
         await service.close()
+
+
+def spoken_by(engine: FakeEngine) -> list[Utterance]:
+    """What the engine is given from now on."""
+    given, admit = [], engine.admit
+
+    def noted(utterance: Utterance) -> int:
+        given.append(utterance)
+        return admit(utterance)
+
+    engine.admit = noted  # type: ignore[method-assign]
+    return given
+
+
+SHORT_FIRST = "Good evening to you. Then there is that. And in the end, a third."
+
+
+async def test_an_engine_that_likes_groups_gets_them_after_the_first_sentence() -> None:
+    async with serving(group_s=20.0) as service:
+        given = spoken_by(engine_of(service))
+        async with service.open(SpeechRequest(SHORT_FIRST)) as stream:
+            chunks = [chunk async for chunk in stream]
+        assert [each.text for each in given] == [
+            "Good evening to you.",
+            "Then there is that. And in the end, a third.",
+        ]
+        assert {chunk.clause for chunk in chunks} == {0, 1}
+        assert stream.timings.clauses == 2
+        alone = [each.max_audio_s or 0.0 for each in given]
+        assert alone[1] > len(given[1].text) * 0.06, "the whole group may be spoken"
+
+
+async def test_sentences_come_one_by_one_where_sound_leaves_so() -> None:
+    async with serving(group_s=20.0) as service:
+        given = spoken_by(engine_of(service))
+        chunks = await chunks_of(service, SpeechRequest(SHORT_FIRST, stream_mode="sentence"))
+        assert len(given) == 3 == len({chunk.clause for chunk in chunks})
+
+
+async def test_groups_and_sentences_are_remembered_apart() -> None:
+    async with serving(group_s=20.0) as service:
+        given = spoken_by(engine_of(service))
+        for mode in ("token", "sentence", "token", "sentence"):
+            await speak(service, SHORT_FIRST, stream_mode=mode)
+        assert len(given) == 2 + 3
+        assert service.cache.stats.hits == 2
+
+
+async def test_a_failure_in_a_group_comes_after_what_was_spoken_before() -> None:
+    async with serving(group_s=20.0) as service:
+        heard = []
+        with pytest.raises(EngineError):
+            async with service.open(SpeechRequest(f"{SHORT_FIRST} A failword.")) as stream:
+                async for chunk in stream:
+                    heard.append(chunk.clause)
+        assert set(heard) >= {0, 1}
+        assert outcomes(service) == ["engine_error"]
+
+
+async def test_a_group_without_end_is_cut_off() -> None:
+    async with serving(group_s=20.0, chunk_ms=1000.0) as service:
+        with pytest.raises(RunawayOutput):
+            await speak(service, f"{SHORT_FIRST} A runawayword.")

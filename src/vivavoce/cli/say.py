@@ -189,9 +189,11 @@ def _speak(synthesizer: Synthesizer, text: str, how: dict[str, Any], target: Tar
 
 
 def _clause_chars(synthesizer: Synthesizer, text: str, how: dict[str, Any]) -> list[int]:
-    """How long each clause is; empty for a text too short to show progress for."""
+    """How long each clause or group is; empty for a text too short to show progress for."""
     from vivavoce.cli.progress import LONG_TEXT_CHARS
-    from vivavoce.text import TextOptions, clauses
+    from vivavoce.speech.request import group_seconds
+    from vivavoce.speech.synthesizer import make_request
+    from vivavoce.text import TextOptions, clauses, grouped
     from vivavoce.text.languages import language_code
 
     if len(text) < LONG_TEXT_CHARS:
@@ -200,4 +202,5 @@ def _clause_chars(synthesizer: Synthesizer, text: str, how: dict[str, Any]) -> l
     options = TextOptions(
         language, how["normalize"], how["ssml"], synthesizer.service.options.lexicon
     )
-    return [len(clause.text) for clause in clauses(text, options)]
+    group_s = group_seconds(make_request(text, **how), synthesizer.info)
+    return [len(clause.text) for clause in grouped(clauses(text, options), group_s)]

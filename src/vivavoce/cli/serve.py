@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,9 @@ from vivavoce.cli.options import (
     VoiceOption,
     settings_from,
 )
+
+if TYPE_CHECKING:
+    from vivavoce.settings import Settings
 
 
 def serve(
@@ -35,6 +39,10 @@ def serve(
     log_level: Annotated[
         str | None, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.")
     ] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option(help="Serve another server's clients: qwen3-tts-server or neutts-server."),
+    ] = None,
     config: ConfigOption = None,
     sets: SetOption = None,
     supervise: Annotated[
@@ -45,7 +53,7 @@ def serve(
     """Run the speech server until SIGTERM or Ctrl-C."""
     if config is not None or has_file_around():
         hold_hangups_back()
-    settings = settings_from(
+    settings = _settings(
         config,
         sets,
         host=host,
@@ -56,6 +64,7 @@ def serve(
         api_keys=tuple(api_key) if api_key else None,
         allow_public_without_key=allow_public_without_key or None,
         log_level=log_level,
+        compat=compat,
         exit_on_failure=True if supervised else None,
     )
     if supervise:
@@ -70,6 +79,18 @@ def serve(
         run(settings, SupervisorLink.inherited(supervised))
     else:
         run(settings)
+
+
+def _settings(config: Path | None, sets: list[str] | None, **given: Any) -> Settings:
+    """The settings; where they name another server, its own for what nobody has set."""
+    settings = settings_from(config, sets, **given)
+    if not settings.compat:
+        return settings
+    from vivavoce.serving.compat.presets import PRESETS
+
+    said = settings.model_fields_set
+    own = {name: value for name, value in PRESETS[settings.compat].items() if name not in said}
+    return settings_from(config, sets, **(given | own))
 
 
 def own_command() -> list[str]:

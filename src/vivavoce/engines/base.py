@@ -43,12 +43,24 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class TextLiking:
+    """How an engine likes a text that is there as a whole.
+
+    ``group_s``: sentences are gathered into utterances of about so many seconds of speech, after a
+    first one that is short; 0: each is an utterance by itself.
+    """
+
+    group_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineInfo:
     """Who an engine is.
 
     ``languages`` (ISO 639-1) empty means any; ``device`` is where it really runs;
     ``voice_aliases`` maps other servers' voice names to this engine's; ``weights`` tells how those
-    of each loaded part are stored, the model that speaks first.
+    of each loaded part are stored, the model that speaks first; ``text`` is how it likes what it is
+    to speak.
     """
 
     name: str
@@ -61,6 +73,7 @@ class EngineInfo:
     voice_aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     weights: Mapping[str, WeightsFormat] = field(default_factory=lambda: MappingProxyType({}))
+    text: TextLiking = TextLiking()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
+from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced, TextLiking
 from vivavoce.engines.fake_faults import Fault, parse_faults
 from vivavoce.engines.options import parse_options
 from vivavoce.errors import EngineError, InputError, ModelFileError, shown
@@ -44,7 +44,8 @@ class FakeOptions:
     every step with it take ``slow_ms``. ``fault`` says what else goes wrong, and where: see
     ``fake_faults.py``. ``journal`` is a file that gets a JSON line per chunk.
     Without ``expressive`` it takes neither instructions nor sampling. ``gpu`` is the name of a card
-    that it claims to run on, with ``PLANTED_GPU``'s memory.
+    that it claims to run on, with ``PLANTED_GPU``'s memory. It likes sentences in groups of
+    ``group_s``, 0 for one by one.
     """
 
     sample_rate_hz: int = 24_000
@@ -57,6 +58,7 @@ class FakeOptions:
     cloning: bool = True
     speed: bool = True
     expressive: bool = True
+    group_s: float = 0.0
     fail_word: str = "failword"
     nan_word: str = "nanword"
     runaway_word: str = "runawayword"
@@ -118,6 +120,7 @@ class FakeEngine(Engine):
             device="cuda:0" if self.options.gpu else "cpu",
             details={"why": "tones, no model"},
             weights={"tones": WeightsFormat("none", "there are no weights")},
+            text=TextLiking(self.options.group_s),
         )
 
     def gpu(self) -> Gpu | None:

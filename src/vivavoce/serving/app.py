@@ -28,6 +28,7 @@ from vivavoce.serving import (
 )
 from vivavoce.serving.auth import Doors
 from vivavoce.serving.client_tokens import derive_signing_keys
+from vivavoce.serving.compat.layers import SERVERS, OldAnswers, OldRequests
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.head_requests import HeadRequests
@@ -77,6 +78,9 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     )
     app.state.context = context
     app.state.on_failed_start = _stay_and_say_so
+    old = SERVERS.get(settings.compat)
+    if old is not None and old.router is not None:
+        app.include_router(old.router)
     for module in ROUTERS:
         app.include_router(module.router)
     install_problem_handlers(app, [route for each in ROUTERS for route in each.router.routes])
@@ -88,6 +92,10 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
 def _add_middleware(app: FastAPI, context: ServerContext) -> None:
     """The last one added is the outermost."""
     settings, origins = context.settings, OriginRule.of(context.settings)
+    old, service = SERVERS.get(settings.compat), context.service
+    if old is not None:
+        voices, default = (lambda: service.voices), settings.default_voice
+        app.add_middleware(OldRequests, old=old, voices=voices, default_voice=default)
     app.add_middleware(HeadRequests)
     app.add_middleware(
         BodyLimits,
@@ -105,6 +113,8 @@ def _add_middleware(app: FastAPI, context: ServerContext) -> None:
         )
     app.add_middleware(RejectTimes, observer=context.service.observer)
     app.add_middleware(RequestIds, in_flight=context.in_flight)
+    if old is not None:
+        app.add_middleware(OldAnswers, old=old)
 
 
 @asynccontextmanager

@@ -27,7 +27,7 @@ router = APIRouter(tags=["speech"])
 )
 async def stream_events(request: Request) -> Response:
     """``event: metadata`` (JSON), then ``data:`` lines of base64 s16le, then ``data: [DONE]``."""
-    return await _speak(request, PcmEvents())
+    return await speak_pcm(request, PcmEvents())
 
 
 @router.post(
@@ -39,10 +39,11 @@ async def stream_events(request: Request) -> Response:
 )
 async def stream_pcm(request: Request) -> Response:
     """Bare s16le mono; the headers X-PCM-Sample-Rate, -Bit-Depth and -Channels describe it."""
-    return await _speak(request, PcmFraming())
+    return await speak_pcm(request, PcmFraming())
 
 
-async def _speak(request: Request, framing: Framing) -> Response:
+async def speak_pcm(request: Request, framing: Framing) -> Response:
+    """Speak what a body of SpeechBody's fields asks for. Raises InputError."""
     context = context_of(request)
     try:
         body = await read_json(request, SpeechBody)

@@ -26,11 +26,17 @@ LARGEST_SHARE = 4
 
 
 def cache_key(
-    request: SpeechRequest, voice: Voice, language: str | None, lexicon_digest: bytes
+    request: SpeechRequest,
+    voice: Voice,
+    language: str | None,
+    lexicon_digest: bytes,
+    *,
+    grouped: bool = False,
 ) -> Key:
     """32 bytes for everything that alters the sound; format, rate and chunking do not.
 
     ``lexicon_digest`` stands for every entry that applies, the server's and the request's own.
+    ``grouped``: the engine gets sentences in groups, which sound another way than one by one.
     """
     alters = (
         voice.engine,
@@ -46,6 +52,7 @@ def cache_key(
         request.ssml,
         lexicon_digest,
         sorted((name, repr(value)) for name, value in request.options.items()),
+        grouped,
     )
     return hashlib.sha256(repr(alters).encode()).digest()
 

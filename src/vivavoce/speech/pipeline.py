@@ -1,5 +1,7 @@
 """From clauses to sound: in order, one clause ahead, joined without clicks.
 
+A clause may be a group of sentences here, for engines that like them so (``text/group.py``).
+
 While the sound of one clause is being consumed, the next is already in the engine; never more
 than one ahead. The look-ahead is driven by the engine's own "finished", not by a task, so that
 nothing is left running when a consumer goes away.
@@ -18,6 +20,7 @@ from vivavoce.audio.join import Joiner
 from vivavoce.engines.base import Produced
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import EngineError, RunawayOutput
+from vivavoce.speech.request import OWN_LIMITS
 from vivavoce.types import Clause, Samples, Timings, Utterance
 
 LOOK_AHEAD = 2
@@ -26,9 +29,6 @@ LOOK_AHEAD = 2
 LOOK_AHEAD_BYTES = 2 * 1024 * 1024
 """While more sound than this waits, the next clause does too: 20 s at 24,000 Hz are ahead enough,
 and what one stream holds is bounded."""
-
-OWN_LIMITS = frozenset({"max_frames", "max_codes"})
-"""Options of an utterance that say how long it may be: reaching it is no failure."""
 
 Open = Callable[[Utterance], UtteranceStream]
 ToUtterance = Callable[[Clause, float], Utterance]

@@ -22,12 +22,16 @@ BATCH_PATIENCE_S = 60.0
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 
+OWN_LIMITS = frozenset({"max_frames", "max_codes"})
+"""Options of an utterance that say how long it may be: reaching it is no failure."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A request that has passed validation: as whom to speak, and what is ignored.
 
-    ``voice`` is None for a request with a reference recording until it is cloned.
+    ``voice`` is None for a request with a reference recording until it is cloned. ``group_s`` is
+    how much of the text may be one utterance, in seconds of speech; 0: a clause.
     """
 
     request: SpeechRequest
@@ -35,6 +39,7 @@ class Prepared:
     language: str | None
     ignored: tuple[str, ...]
     timings: Timings
+    group_s: float = 0.0
 
 
 def check_request(request: SpeechRequest, engine: Engine, max_input_chars: int) -> None:
@@ -59,7 +64,8 @@ def prepared(
     """
     language = _language(request, voice, engine.info)
     timings = Timings(characters=len(request.text), arrived_s=began_s)
-    ready = Prepared(request, voice, language, _ignored(request, engine.info), timings)
+    ignored, group_s = _ignored(request, engine.info), group_seconds(request, engine.info)
+    ready = Prepared(request, voice, language, ignored, timings, group_s)
     if voice is not None:
         engine.validate(utterance_of(ready, voice, Clause(()), 0.0, engine))
     return ready
@@ -75,7 +81,19 @@ def key_of(prepared: Prepared, lexicon: Lexicon) -> Key | None:
     digest = lexicon.digest
     if prepared.request.lexicon:
         digest += entries_digest(prepared.request.lexicon)
-    return cache_key(prepared.request, prepared.voice, prepared.language, digest)
+    grouped = prepared.group_s > 0
+    return cache_key(prepared.request, prepared.voice, prepared.language, digest, grouped=grouped)
+
+
+def group_seconds(request: SpeechRequest, info: EngineInfo) -> float:
+    """How much of a text may be one utterance, in seconds of speech; 0: a clause.
+
+    A clause at a time where sound is to leave so, and where the request bounds the length of an
+    utterance itself.
+    """
+    if request.stream_mode == "sentence" or OWN_LIMITS & request.options.keys():
+        return 0.0
+    return info.text.group_s
 
 
 def utterance_of(

@@ -17,7 +17,7 @@ from itertools import chain
 
 from vivavoce.errors import EmptyInput
 from vivavoce.speech.request import Prepared
-from vivavoce.text import Lexicon, TextOptions, clauses
+from vivavoce.text import Lexicon, TextOptions, clauses, grouped
 from vivavoce.text.growth import may_exceed
 from vivavoce.types import Clause, SpeechRequest
 
@@ -40,7 +40,8 @@ class Wording:
     max_input_chars: int
 
     async def clauses(self, prepared: Prepared) -> Iterator[Clause]:
-        """The clauses of a request, the first one made already.
+        """The clauses of a request, the first one made already; later ones in groups where its
+        engine likes that.
 
         Raises EmptyInput and InputError. The iterator raises InputTooLong where a text grows too
         long although nothing in it said so.
@@ -52,7 +53,7 @@ class Wording:
         else:
             made = await asyncio.get_running_loop().run_in_executor(_thread, self._read, prepared)
         prepared.timings.normalise_ms = (time.monotonic() - began_s) * 1000
-        return made
+        return grouped(made, prepared.group_s)
 
     def _read(self, prepared: Prepared) -> Iterator[Clause]:
         """In the thread."""

@@ -2,6 +2,7 @@
 
 from vivavoce.text.duration import expected_duration_s, max_duration_s
 from vivavoce.text.frontend import Frontend, TextOptions, clauses, is_speakable
+from vivavoce.text.group import grouped
 from vivavoce.text.lexicon import Lexicon
 from vivavoce.text.neutralise import neutralise
 from vivavoce.text.segment import Piece, Segmenter
@@ -15,6 +16,7 @@ __all__ = [
     "TextOptions",
     "clauses",
     "expected_duration_s",
+    "grouped",
     "is_speakable",
     "max_duration_s",
     "neutralise",

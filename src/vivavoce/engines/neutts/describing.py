@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.base import Capabilities
+from vivavoce.engines.base import Capabilities, TextLiking
 from vivavoce.engines.neutts.cloning import can_clone
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
@@ -15,6 +15,10 @@ from vivavoce.types import Gpu, WeightsFormat
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
     from vivavoce.engines.neutts.codec.codec import Codec
+
+LIKING = TextLiking(group_s=20.0)
+"""The reference is read again with every prompt. A group that does not fit beside a long one is
+halved again (``fitting.py``)."""
 
 
 def capabilities(options: NeuTTSOptions, family: Family) -> Capabilities:

@@ -16,7 +16,7 @@ from vivavoce.engines.neutts import catalogue
 from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule, Window
-from vivavoce.engines.neutts.describing import capabilities, details, gpu, weights
+from vivavoce.engines.neutts.describing import LIKING, capabilities, details, gpu, weights
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
 from vivavoce.engines.neutts.models import find_files
@@ -392,6 +392,7 @@ class NeuTTSEngine(Engine):
             aliases_for(known.voices),
             MappingProxyType(details(self.options, known.family, *parts, self._schedule.chunks)),
             weights=weights(*parts),
+            text=LIKING,
         )
 
 

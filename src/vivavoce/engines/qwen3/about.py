@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.base import Capabilities
+from vivavoce.engines.base import Capabilities, TextLiking
 from vivavoce.engines.qwen3.checks import takes_instructions
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.options import Qwen3Options, models_root
@@ -19,6 +19,9 @@ MIB = 1024 * 1024
 
 FRAME_RATE_HZ = 12.5
 """Codec frames a second, in every published model."""
+
+LIKING = TextLiking(group_s=20.0)
+"""A sentence by itself has no voice and no pace from the one before it."""
 
 
 def capabilities(config: Qwen3Config | None) -> Capabilities:

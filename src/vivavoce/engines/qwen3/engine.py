@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.qwen3.about import (
+    LIKING,
     capabilities,
     config_at_hand,
     find_checkpoint,
@@ -380,6 +381,7 @@ class Qwen3Engine(Engine):
             voice_aliases=aliases_for(self._listed),
             details=MappingProxyType(self._details()),
             weights={} if model is None else model.place.weights(),
+            text=LIKING,
         )
 
     def _known(self) -> Qwen3Config:
