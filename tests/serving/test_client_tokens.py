@@ -133,12 +133,12 @@ class TestTime:
                 connection.recv(timeout=PATIENCE_S)
 
     def test_from_a_second_to_an_hour(self, server: LiveServer) -> None:
-        wrong: tuple[Any, ...] = (0, -1, 3_601, 1.5, "60", None, True, 10**30)
+        wrong: tuple[Any, ...] = (0, -1, 3_601, 1.5, "60", True, 10**30)
         for ttl_s in wrong:
             answer = mint(server, ttl_s=ttl_s)
             refused(answer, 400, "invalid_request")
             assert answer.json()["error"]["param"] == "ttl_s"
-        for ttl_s in (1, 3_600, 60.0):
+        for ttl_s in (1, 3_600, 60.0, None):
             assert mint(server, ttl_s=ttl_s).status_code == 200
 
 

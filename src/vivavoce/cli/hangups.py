@@ -17,9 +17,7 @@ def hold_hangups_back() -> None:
 
     ``serving/rereading.py`` and ``serving/supervisor.py`` let it through.
     """
-    if hasattr(signal, "pthread_sigmask") and (
-        threading.current_thread() is threading.main_thread()
-    ):
+    if hasattr(signal, "SIGHUP") and threading.current_thread() is threading.main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 

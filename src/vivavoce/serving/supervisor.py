@@ -29,7 +29,7 @@ from vivavoce.settings import Settings
 
 log = logging.getLogger(__name__)
 
-HANGUP = (signal.SIGHUP,)
+HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
 ACCEPTING, ALIVE, CLOSING = b"+", b".", b"-"
 
