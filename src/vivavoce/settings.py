@@ -10,7 +10,6 @@ keys, in the file or with the prefix in the environment, are errors.
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +44,7 @@ from vivavoce.key_table import (
     split_keys,
     split_names,
 )
-from vivavoce.settings_faults import check_environment, explain, leave_out_empty
+from vivavoce.settings_faults import check_environment, explain, leave_out_empty, unreadable
 
 PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
@@ -382,7 +381,8 @@ class Settings(BaseSettings):
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings from everywhere. Raises SettingsError that names the key at fault."""
     check_environment(PREFIX, (*Settings.model_fields, *NOT_SETTINGS))
-    path = config or _path_from_environment()
+    named = os.environ.get(CONFIG_VARIABLE)
+    path = config or (Path(named) if named else None)
     if path is not None and not path.is_file():
         raise SettingsError(f"The configuration file {path} does not exist.")
 
@@ -391,20 +391,9 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
 
     try:
         settings = Configured(**overrides)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"The configuration file {path} is not TOML: {error}") from error
     except (ValidationError, PydanticSettingsError) as error:
         raise SettingsError(explain(error, Settings.model_fields)) from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"The configuration file {path} is not UTF-8: {error}") from error
-    except RecursionError as error:
-        raise SettingsError(f"The configuration file {path} is nested too deeply.") from error
-    except (OSError, ValueError) as error:  # no rights; a number of 5,000 digits
-        raise SettingsError(f"The configuration file {path} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise unreadable(path, error) from error
     settings._source = (path, overrides)
     return settings
-
-
-def _path_from_environment() -> Path | None:
-    value = os.environ.get(CONFIG_VARIABLE)
-    return Path(value) if value else None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
@@ -25,6 +27,19 @@ def check_environment(prefix: str, names: Iterable[str]) -> None:
         near = get_close_matches(variable, sorted(known), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise SettingsError(f"Unknown environment variable {name}.{hint}", param=name)
+
+
+def unreadable(path: Path | None, error: Exception) -> SettingsError:
+    """Why a configuration file cannot be read: what came of reading it, in words."""
+    if isinstance(error, tomllib.TOMLDecodeError):
+        why = f"is not TOML: {error}"
+    elif isinstance(error, UnicodeDecodeError):
+        why = f"is not UTF-8: {error}"
+    elif isinstance(error, RecursionError):
+        why = "is nested too deeply."
+    else:  # no rights; a number of 5,000 digits
+        why = f"cannot be read: {error}"
+    return SettingsError(f"The configuration file {path} {why}")
 
 
 def leave_out_empty(source: PydanticBaseSettingsSource, but_for: Iterable[str]) -> None:

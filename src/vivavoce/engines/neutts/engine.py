@@ -114,7 +114,7 @@ class NeuTTSEngine(Engine):
         warn_of_unused(self.options, backbone)
         self._codec = codec = codec_of(self.options)
         self._mark = load_perth() if self.options.watermark else None
-        self._lane = Lane(_work)
+        self._lane = Lane(lambda job: job.work())
         self._warm_up(backbone, codec)
         known = replace(self._speakable, family=backbone.family)
         self._speakable = with_voices(known, self.options, strict=True)
@@ -394,8 +394,3 @@ class NeuTTSEngine(Engine):
             weights=weights(*parts),
             text=LIKING,
         )
-
-
-def _work(job: _Job) -> Samples:
-    """In the codec's thread."""
-    return job.work()

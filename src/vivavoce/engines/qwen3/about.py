@@ -68,17 +68,22 @@ def find_checkpoint(options: Qwen3Options) -> Path:
     return folder
 
 
-def known_details(config: Qwen3Config | None, model: Model | None) -> dict[str, Any]:
-    """What is known without rows."""
+def details_of(
+    config: Qwen3Config | None,
+    model: Model | None,
+    batch: Batch | None,
+    rows: int,
+    positions: int,
+) -> dict[str, Any]:
+    """For ``EngineInfo.details``; without parts that are not loaded."""
     told: dict[str, Any] = {"loaded": model is not None, "frame_rate_hz": FRAME_RATE_HZ}
     if config is not None:
         told |= {"kind": config.kind, "size": config.size}
-    return told
-
-
-def loaded_details(model: Model, batch: Batch, rows: int, positions: int) -> dict[str, Any]:
-    """Of a loaded model and its rows."""
-    return model.place.details() | {
+    if model is None or batch is None:
+        return told
+    return {
+        **told,
+        **model.place.details(),
         "attention": batch.attention(),
         "kernels": batch.kernels(),
         "rows": rows,

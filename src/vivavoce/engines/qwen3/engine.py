@@ -8,16 +8,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.qwen3.about import (
     LIKING,
     capabilities,
     config_at_hand,
+    details_of,
     find_checkpoint,
-    known_details,
-    loaded_details,
     locate,
 )
 from vivavoce.engines.qwen3.budget import rows_within
@@ -379,7 +378,9 @@ class Qwen3Engine(Engine):
             device="cpu" if model is None else str(model.place.device),
             default_voice=self._listed[0].id if self._listed else "",
             voice_aliases=aliases_for(self._listed),
-            details=MappingProxyType(self._details()),
+            details=MappingProxyType(
+                details_of(config, model, self._batch, self.capacity, self.options.positions)
+            ),
             weights={} if model is None else model.place.weights(),
             text=LIKING,
         )
@@ -393,10 +394,3 @@ class Qwen3Engine(Engine):
         if self._model is None:
             raise Unavailable("The model is not loaded.")
         return self._model
-
-    def _details(self) -> dict[str, Any]:
-        model, batch = self._model, self._batch
-        told = known_details(self._config, model)
-        if model is not None and batch is not None:
-            told |= loaded_details(model, batch, self.capacity, self.options.positions)
-        return told
