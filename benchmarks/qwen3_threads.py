@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -19,8 +20,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from vivavoce.runtime.torch_threads import WAIT_POLICY
 
 MODEL = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
 TEXT = "The quick brown fox jumps over the lazy dog, and nobody minds at all, or says a word."
@@ -30,23 +34,27 @@ WARM_UP_FRAMES = 3
 def measure(folder: str, threads: int, quantize: str, frames: int) -> dict[str, float]:
     """One process: frames of one row, greedy; processor and wall time for each."""
     from vivavoce.engines.qwen3 import create
+    from vivavoce.engines.qwen3.engine import Qwen3Engine
     from vivavoce.types import Span, Utterance
 
     options = {"model": folder, "device": "cpu", "quantize": quantize, "capacity": 1}
     engine = create(options | ({"threads": threads} if threads else {}))
+    assert isinstance(engine, Qwen3Engine)
     engine.load()
     chosen = int(engine.info.details["threads"])
     how = {"max_frames": WARM_UP_FRAMES + frames + 50, "guards": False, "greedy": True}
-    engine.admit(Utterance((Span(TEXT),), engine.voices()[0], options=how))
-    for _ in range(WARM_UP_FRAMES):
+    slot = engine.admit(Utterance((Span(TEXT),), engine.voices()[0], options=how))
+    made = engine.record(slot)
+    while len(made) < WARM_UP_FRAMES:
         engine.step()
-    began_s, before_s = time.perf_counter(), _processor_s()
-    for _ in range(frames):
+    began_s, before_s, before = time.perf_counter(), _processor_s(), len(made)
+    while len(made) < before + frames:
         engine.step()
+    wall_s, cpu_s = time.perf_counter() - began_s, _processor_s() - before_s
     return {
         "threads": chosen,
-        "cpu_s_a_frame": (_processor_s() - before_s) / frames,
-        "wall_s_a_frame": (time.perf_counter() - began_s) / frames,
+        "cpu_s_a_frame": cpu_s / (len(made) - before),
+        "wall_s_a_frame": wall_s / (len(made) - before),
     }
 
 
@@ -69,31 +77,49 @@ def busy(processes: int) -> Iterator[None]:
             other.wait()
 
 
-def run(arguments: argparse.Namespace, threads: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Kind:
+    """``threads`` 0 is the engine's own choice; ``policy`` is OpenMP's, "" the engine's."""
+
+    name: str
+    threads: int
+    policy: str
+    rounds: int
+
+
+def run(arguments: argparse.Namespace, kind: Kind) -> dict[str, float]:
     """``measure`` in a process of its own."""
-    words = ("--threads-of-one", threads, "--model", arguments.model)
+    words = ("--threads-of-one", kind.threads, "--model", arguments.model)
     more = ("--frames", arguments.frames, "--quantize", arguments.quantize)
+    environment = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
+    if kind.policy:
+        environment[WAIT_POLICY] = kind.policy
     command = [sys.executable, __file__, *map(str, (*words, *more))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def compare(arguments: argparse.Namespace, cores: int) -> list[dict[str, Any]]:
-    """Each number of threads beside nobody and beside a busy process a core."""
-    kinds = [(threads, others) for threads in (0, *range(1, cores + 1)) for others in (0, cores)]
-    found: dict[tuple[int, int], list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for _ in range(arguments.rounds):
-        for threads, others in kinds:
-            with busy(others):
-                found[threads, others].append(run(arguments, threads))
-            print(threads, others, found[threads, others][-1], flush=True)
+    """Each kind beside nobody and beside a busy process a core, in turns."""
+    kinds = (
+        Kind("now: half the cores, sleeping", 0, "", arguments.rounds),
+        Kind("before: all cores, spinning", cores, "active", arguments.rounds_before),
+    )
+    found: dict[tuple[Kind, int], list[dict[str, float]]] = {}
+    for turn in range(max(kind.rounds for kind in kinds)):
+        for kind in kinds:
+            for others in (0, cores) if turn < kind.rounds else ():
+                with busy(others):
+                    found.setdefault((kind, others), []).append(run(arguments, kind))
+                print(kind.name, others, found[kind, others][-1], flush=True)
     return [
         {
-            "asked": threads or "the default",
+            "kind": kind.name,
             "busy_processes": others,
+            "rounds": len(taken),
             **{name: round(statistics.median(one[name] for one in taken), 4) for name in taken[0]},
         }
-        for (threads, others), taken in found.items()
+        for (kind, others), taken in found.items()
     ]
 
 
@@ -106,6 +132,7 @@ def main() -> None:
     parser.add_argument("--quantize", default="int8")
     parser.add_argument("--frames", type=int, default=25)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds-before", type=int, default=1)
     parser.add_argument("--threads-of-one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
@@ -118,7 +145,7 @@ def main() -> None:
             from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
 
             arguments.model = str(Path(folder) / "model")
-            make_random_checkpoint(MODEL, Path(arguments.model), seed=1)
+            make_random_checkpoint(MODEL, Path(arguments.model), seed=1, eos_gain=0)
         where = provenance()  # before the load average is our own
         report = where | {"kind": "qwen3 threads", "results": compare(arguments, usable_cores())}
     if arguments.output:

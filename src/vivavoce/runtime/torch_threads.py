@@ -1,9 +1,9 @@
 """How PyTorch's threads behave on a machine that others use, too.
 
 A product of a frame takes microseconds, and between two of them PyTorch's threads (OpenMP's) spin:
-whoever waits for a thread that another process keeps from running burns a core meanwhile. Measured
-with two threads on two cores beside six busy processes, a frame of Qwen3-TTS took 0.65 s of
-processor time spinning, 0.08 s waiting, 0.06 s with one thread (``benchmarks/qwen3_threads.py``).
+whoever waits for a thread that another process keeps from running burns a core meanwhile. With as
+many threads as cores, a frame of Qwen3-TTS takes ten times the processor time on a busy machine
+(``benchmarks/qwen3_threads.py``).
 """
 
 from __future__ import annotations
