@@ -34,7 +34,7 @@ from vivavoce.bench.texts import SURNAMES, invented_surname
 
 RESULTS = Path(__file__).parent / "results" / "server_overhead.json"
 CHUNK_MS, RATE_HZ = 80, 24_000
-TARGET = "p50 at most 2 ms, p99 at most 5 ms"
+TARGET = "p50 at most 1 ms, p99 at most 3 ms"
 WORDS = "one long and even breath of words without any stop to make a single clause of it"
 HTTP_PATH, WS_PATH = "/v1/audio/speech/stream/pcm", "/v1/audio/speech/ws"
 WS_BINARY, WS_TEXT = 2, 1
