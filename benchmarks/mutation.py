@@ -32,14 +32,14 @@ JUDGED = HERE / "mutation_judged.json"
 TARGETS = {
     "admission": ("speech/admission.py", "tests/speech/test_admission.py"),
     "pipeline": ("speech/pipeline.py", "tests/speech/test_pipeline.py"),
-    "stream": ("speech/stream.py", "tests/speech/test_stream.py"),
-    "loop": ("engines/loop.py", "tests/engines/test_loop.py"),
+    "stream": ("speech/stream.py", "tests/speech/test_stream.py tests/speech/test_delivery.py"),
+    "loop": ("engines/loop.py", "tests/engines/test_loop.py tests/engines/test_loop_faults.py"),
     "lifecycle": ("speech/lifecycle.py", "tests/speech/test_lifecycle.py"),
     "cache": ("speech/cache.py", "tests/speech/test_cache.py"),
     "auth": (
         "serving/auth.py",
         "tests/serving/test_auth_and_limits.py tests/serving/test_doors.py"
-        " tests/serving/test_keys.py tests/serving/test_client_tokens.py",
+        " tests/serving/test_keys.py",
     ),
     "access": (
         "serving/access.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -231,3 +232,62 @@ async def test_a_call_on_the_engine_thread_reports_its_error() -> None:
         with pytest.raises(ValueError, match="no"):
             await asyncio.wrap_future(loop.call(broken))
         assert len(await collect(loop.open(utterance("fine")))) > 0
+
+
+async def test_stopping_leaves_the_model_loaded_unless_it_is_asked_otherwise() -> None:
+    for asked, loaded in (({}, True), ({"unload": False}, True), ({"unload": True}, False)):
+        loop = EngineLoop(FakeEngine())
+        loop.start()
+        await asyncio.wrap_future(loop.load())
+        assert await asyncio.to_thread(loop.stop, **asked)
+        assert loop.engine.loaded is loaded  # type: ignore[attr-defined]
+
+
+async def test_live_are_those_in_slots_and_those_that_wait() -> None:
+    async with running(capacity=2, paced=True) as loop:
+        streams = [loop.open(utterance("a longer text than that")) for _ in range(5)]
+        await until(lambda: loop.live == 5)
+        for left, stream in enumerate(reversed(streams)):
+            stream.close()
+            await until(lambda left=left: loop.live == 4 - left)  # type: ignore[misc]
+
+
+class Timed:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.released_s: list[float] = []
+        self.steps: list[tuple[float, int]] = []
+
+    def released(self, after_s: float) -> None:
+        self.released_s.append(after_s)
+
+    def stepped(self, duration_s: float, live: int) -> None:
+        self.steps.append((duration_s, live))
+
+
+async def test_the_observer_is_told_spans_and_no_times_of_day() -> None:
+    observer = Timed()
+    loop = EngineLoop(FakeEngine(FakeOptions(paced=True)), observer)
+    loop.start()
+    began_s = time.monotonic()
+    await asyncio.wrap_future(loop.load())
+    stream = loop.open(utterance("a longer text than that"))
+    await anext(stream)
+    stream.close()
+    await until(lambda: observer.released_s)
+    passed_s = time.monotonic() - began_s
+    assert all(0 <= each <= passed_s for each in observer.released_s)
+    assert all(0 < each <= passed_s and live == 1 for each, live in observer.steps)
+    await asyncio.to_thread(loop.stop)
+
+
+async def test_nobody_is_left_in_a_loop_that_was_given_up() -> None:
+    async with running(capacity=1, paced=True) as loop:
+        streams = [loop.open(utterance("a longer text than that")) for _ in range(3)]
+        await until(lambda: loop.live == 3)
+        loop.condemn("It hangs.")
+        for stream in streams:
+            with pytest.raises(EngineFailed):
+                await collect(stream)
+        await until(lambda: loop.live == 0)

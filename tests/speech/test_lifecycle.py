@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
+from vivavoce.engines.base import Produced
 from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.watch import Activity, TimeLimits
 from vivavoce.errors import (
@@ -24,7 +26,14 @@ from vivavoce.errors import (
     VivavoceError,
 )
 from vivavoce.speech import lifecycle as lifecycle_module
-from vivavoce.speech.lifecycle import LOAD_FAILED, START_FAILED, UNLOAD_FAILED, Lifecycle
+from vivavoce.speech.lifecycle import (
+    CLOSE_BUSY_S,
+    CLOSE_S,
+    LOAD_FAILED,
+    START_FAILED,
+    UNLOAD_FAILED,
+    Lifecycle,
+)
 from vivavoce.speech.observer import SpeechObserver
 from vivavoce.types import Span, Utterance
 
@@ -343,3 +352,124 @@ async def test_collections_pass_over_what_a_loaded_engine_holds() -> None:
     finally:
         await lifecycle.close()
         gc.unfreeze()
+
+
+class HandClock:
+    """Moves by as much with every look."""
+
+    def __init__(self, now_s: float, by_s: float) -> None:
+        self.now_s, self.by_s = now_s, by_s
+
+    def monotonic(self) -> float:
+        self.now_s += self.by_s
+        return self.now_s
+
+
+async def test_how_long_a_load_took_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle_module, "time", HandClock(1.0, 200.0))
+    with caplog.at_level(logging.INFO):
+        async with alive(FakeEngine()):
+            pass
+    (ready,) = (record for record in caplog.records if record.getMessage() == "engine ready")
+    # The clock is looked at when loading begins, by the proof (twice), and at the end.
+    assert ready.__dict__["load_s"] == 600.0
+
+
+class Mute(FakeEngine):
+    """Ends every utterance without a sound."""
+
+    def step(self) -> list[Produced]:
+        return [replace(each, samples=each.samples[:0]) for each in super().step()]
+
+
+async def test_an_engine_that_makes_no_sound_does_not_become_ready() -> None:
+    with pytest.raises(EngineError, match="no sound"):
+        async with alive(Mute()):
+            pass
+
+
+async def test_it_is_proved_in_the_default_voice() -> None:
+    engine, proved = Counting(), []
+    admit = engine.admit
+    engine.admit = lambda said: proved.append(said) or admit(said)  # type: ignore[method-assign]
+    async with alive(engine):
+        assert [said.voice for said in proved] == [engine.voices()[0]]
+
+
+async def test_who_comes_while_it_loads_is_told_to_come_again_in_a_second() -> None:
+    engine = FakeEngine(FakeOptions(fault="load:hang"))
+    lifecycle = Lifecycle(engine, SpeechObserver())
+    starting = asyncio.create_task(lifecycle.start())
+    await until(lambda: lifecycle.latest() is not None)
+    assert not lifecycle.ready
+    with pytest.raises(Starting) as refused:
+        lifecycle.check_open()
+    assert refused.value.retry_after_ms == 1_000
+    engine.faults.let_go()
+    await starting
+    assert lifecycle.ready
+    await lifecycle.close()
+
+
+@dataclass(frozen=True)
+class Late:
+    """Work that has used up exactly so much of its limit."""
+
+    doing: str
+    share: float
+
+    def __str__(self) -> str:
+        return f"The engine has been {self.doing}."
+
+
+@pytest.mark.parametrize(("share", "late"), [(0.49, False), (0.5, True), (0.51, True)])
+async def test_late_is_what_has_used_up_its_share(share: float, late: bool) -> None:
+    async with alive(FakeEngine()) as lifecycle:
+        lifecycle.watch(lambda: Late("busy", share))  # type: ignore[return-value, arg-type]
+        assert (lifecycle.late(0.5) is not None) is late
+
+
+async def test_each_kind_of_late_work_is_logged_once_and_again_when_it_comes_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle_module, "WATCH_S", 0.001)
+    now = [Late("in a step", 0.99)]
+    looks = [0]
+
+    def look() -> Any:
+        looks[0] += 1
+        return now[0]
+
+    async with alive(FakeEngine()) as lifecycle:
+        lifecycle.watch(look)
+        told = []
+        for doing, share in (("z", 1.0), ("a", 1.5), ("a", 0.99), ("a", 1.99), ("a", 1.0)):
+            before = looks[0]
+            now[0] = Late(doing, share)
+            await until(lambda before=before: looks[0] > before + 3)  # type: ignore[misc]
+            told.append(len([each for each in caplog.records if "is late" in each.getMessage()]))
+        assert told == [1, 2, 2, 3, 3]
+        assert lifecycle.loop.failure is None
+        now[0] = Late("a", 2.0)
+        await until(lambda: lifecycle.loop.failure is not None)
+
+
+@pytest.mark.parametrize(("busy", "timeout_s"), [(False, CLOSE_S), (True, CLOSE_BUSY_S)])
+async def test_the_end_waits_less_for_a_thread_that_is_late(
+    busy: bool, timeout_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    async with alive(FakeEngine()) as lifecycle:
+        stop = lifecycle.loop.stop
+
+        def noting(limit_s: float, *, unload: bool = False) -> bool:
+            waited.append(limit_s)
+            return stop(limit_s, unload=unload)
+
+        monkeypatch.setattr(lifecycle.loop, "stop", noting)
+        if busy:
+            lifecycle.watch(lambda: Late("busy", 1.5))  # type: ignore[return-value, arg-type]
+    assert waited == [timeout_s]
+    assert CLOSE_BUSY_S < CLOSE_S

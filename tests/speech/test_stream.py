@@ -13,6 +13,7 @@ from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
     EngineError,
+    EngineFailed,
     InputTooLong,
     SlowConsumer,
     Starting,
@@ -370,3 +371,45 @@ async def test_remembered_sound_comes_in_pieces_of_a_second() -> None:
     np.testing.assert_array_equal(whole * 32_768, pcm)
     assert len(source.finish()) == 0
     source.close()
+
+
+def test_what_one_stream_may_keep_and_how_long_it_may_take_is_what_the_docs_say() -> None:
+    assert MAX_KEPT_BYTES == MAX_HELD_BYTES == 4_194_304
+    assert StreamLimits() == StreamLimits(request_timeout_s=300.0, stall_timeout_s=30.0)
+
+
+@pytest.mark.parametrize(("arrived_ago_s", "spoken"), [(599.0, True), (700.0, False)])
+async def test_the_deadline_is_a_span_and_no_time_of_day(
+    clock: Clock, arrived_ago_s: float, spoken: bool
+) -> None:
+    made = Making([piece(3) if spoken else NEVER], request_timeout_s=600.0)
+    made.stream.began_s = clock.now_s
+    clock.now_s += arrived_ago_s
+    if spoken:
+        assert lengths(await made.all())[0] == 3
+    else:
+        with pytest.raises(DeadlineExceeded):
+            await made.all()
+
+
+async def test_a_gap_is_the_time_between_two_chunks(clock: Clock) -> None:
+    made = Making([piece(3), piece(3), piece(3)])
+    await anext(made.stream)
+    for gap_s in (700.0, 0.5):
+        clock.now_s += gap_s
+        await anext(made.stream)
+    assert made.witness.gaps_s == [700.0, 0.5]
+
+
+@pytest.mark.parametrize(("clauses", "number"), [(0, 0), (1, 0), (3, 2)])
+async def test_the_last_chunk_is_of_the_last_clause(clauses: int, number: int) -> None:
+    made = Making([], timings=Timings(clauses=clauses))
+    (last,) = await made.all()
+    assert (last.last, last.clause) == (True, number)
+
+
+async def test_it_is_given_up_once() -> None:
+    made = Making([NEVER])
+    assert made.stream.give_up(EngineFailed("It hangs.")) is True
+    assert made.stream.give_up(EngineFailed("It hangs.")) is False
+    assert made.stream.outcome == "rejected"
