@@ -21,7 +21,7 @@ import httpx
 T = TypeVar("T")
 
 START_LIMIT_S = 60.0
-SETTLE_S = 20.0
+SETTLE_S = 60.0
 STOP_LIMIT_S = 20.0
 COMMAND = (sys.executable, "-c", "from vivavoce.cli.main import main; main()")
 
