@@ -9,8 +9,9 @@ same sound for the same text, in however many prompts it is made. Reference of 3
 with the smallest pieces, so that what each measured of a busy machine makes no difference.
 
 ``cpu_s`` is what all threads together computed, which a busy machine alters less than the time it
-took. ``worst_stall_ms`` is the longest gap of a playback that begins with the first chunk.
-``prompts`` is how many prompts a text was made of, ``read_s`` how long they took to read.
+took, least of all with ``--threads 1``, where none waits for another. ``worst_stall_ms`` is the
+longest gap of a playback that begins with the first chunk. ``prompts`` is how many prompts a text
+was made of, ``read_s`` how long they took to read.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ TEXTS = {
 class Speaker:
     """The engine behind the Python interface of whichever checkout this process has."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         from vivavoce.engines.neutts import engine as room
         from vivavoce.engines.neutts.options import NeuTTSOptions
         from vivavoce.engines.neutts.ramp import RAMPS
@@ -82,6 +83,9 @@ class Speaker:
             codec_repo=str(folder / "codec.safetensors"),
             voices_dir=folder / "voices",
             chunks=RAMPS[0],
+            threads=threads,
+            batch_threads=threads,
+            codec_threads=threads,
         )
         limits = StreamLimits(request_timeout_s=PATIENCE_S)
         service = SpeechService(Measured(options), ServiceOptions(cache_entries=0, limits=limits))
@@ -119,8 +123,9 @@ class Speaker:
 class Worker:
     """A checkout in a process of its own, which speaks when it is told to."""
 
-    def __init__(self, source: Path, folder: Path) -> None:
+    def __init__(self, source: Path, folder: Path, threads: int) -> None:
         command = [sys.executable, __file__, "--models", str(folder), "--work"]
+        command += ["--threads", str(threads)]
         own = os.environ | {"PYTHONPATH": str(source)}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=own)
@@ -147,9 +152,9 @@ class Worker:
         raise RuntimeError("a process of the benchmark has ended")
 
 
-def work(folder: Path) -> None:
+def work(folder: Path, threads: int) -> None:
     """The other end of a ``Worker``."""
-    speaker = Speaker(folder)
+    speaker = Speaker(folder, threads)
     speaker.speak(TEXTS["one sentence"], 0)
     print("{}", flush=True)
     for line in sys.stdin:
@@ -157,10 +162,13 @@ def work(folder: Path) -> None:
         print(json.dumps(speaker.speak(text, seed)), flush=True)
 
 
-def compare(base: Path, folder: Path, rounds: int, names: Sequence[str]) -> dict[str, Any]:
+def compare(
+    base: Path, folder: Path, rounds: int, names: Sequence[str], threads: int
+) -> dict[str, Any]:
     """Both checkouts, turn by turn, over the texts of these names."""
     own = Path(__file__).resolve().parents[1]
-    workers = {"this": Worker(own / "src", folder), "base": Worker(base / "src", folder)}
+    sources = {"this": own / "src", "base": base / "src"}
+    workers = {which: Worker(source, folder, threads) for which, source in sources.items()}
     found: dict[str, dict[str, list[dict[str, Any]]]] = {
         name: {which: [] for which in workers} for name in names
     }
@@ -208,10 +216,13 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="Keep the random models here.")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--text", action="append", choices=TEXTS, help="This one; repeatable.")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="Of each part; 0 is the engine's choice."
+    )
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
-        work(arguments.models)
+        work(arguments.models, arguments.threads)
         return
     if arguments.base is None:
         parser.error("--base is missing")
@@ -222,7 +233,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         make_models(MODEL, folder)
         names = arguments.text or list(TEXTS)
-        reads, results = read_gb_s(), compare(arguments.base, folder, arguments.rounds, names)
+        reads = read_gb_s()
+        results = compare(arguments.base, folder, arguments.rounds, names, arguments.threads)
     report = {**provenance(), "base": commit_of(arguments.base), "read_gb_s": reads}
     report["results"] = {MODEL: results}
     print(json.dumps(report["results"], indent=1))
