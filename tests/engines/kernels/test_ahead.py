@@ -30,6 +30,8 @@ def report(folder: Path, *options: str) -> list[dict[str, object]]:
     return rows
 
 
+# Compiling takes half a minute here, and several on a busy machine.
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("capability", ["89", "90"])
 def test_the_kernels_of_one_row_compile_without_spills(tmp_path: Path, capability: str) -> None:
     rows = report(tmp_path, "--quick", "--capability", capability)
