@@ -129,7 +129,7 @@ class UnknownVoice(InputError):
     code = "unknown_voice"
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
-        message = f"Unknown voice {shown(name)}. Known voices: {_listed(sorted(known))}."
+        message = f"Unknown voice {shown(name)}. Known voices: {_listed(known)}."
         super().__init__(message, param="voice")
 
 

@@ -157,7 +157,7 @@ def speaker_id(config: Qwen3Config, speaker: str) -> int:
     try:
         return config.talker.spk_id[speaker.lower()]
     except KeyError:
-        raise UnknownVoice(speaker, config.talker.spk_id) from None
+        raise UnknownVoice(speaker, sorted(config.talker.spk_id)) from None
 
 
 def _side(ids: Iterable[int | None]) -> tuple[Tensor, Tensor]:
