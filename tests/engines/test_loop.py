@@ -291,3 +291,13 @@ async def test_nobody_is_left_in_a_loop_that_was_given_up() -> None:
             with pytest.raises(EngineFailed):
                 await collect(stream)
         await until(lambda: loop.live == 0)
+
+
+async def test_the_thread_rests_once_the_engine_was_given_up() -> None:
+    async with running(capacity=1, paced=True) as loop:
+        stream = loop.open(utterance("a longer text than that"))
+        await anext(stream)
+        loop.condemn("It hangs.")
+        await until(lambda: loop.live == 0)
+        await until(lambda: loop.activity is None)
+        assert loop.running

@@ -473,3 +473,50 @@ async def test_the_end_waits_less_for_a_thread_that_is_late(
             lifecycle.watch(lambda: Late("busy", 1.5))  # type: ignore[return-value, arg-type]
     assert waited == [timeout_s]
     assert CLOSE_BUSY_S < CLOSE_S
+
+
+class IdleClock:
+    """Stands for the event loop's timers of unloading; they run out when they are told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.after_s: list[float] = []
+        self._callbacks: list[Callable[[], None]] = []
+        self._real = asyncio.get_running_loop().call_later
+        monkeypatch.setattr(asyncio.get_running_loop(), "call_later", self._call_later)
+
+    def _call_later(self, delay_s: float, callback: Any, *given: Any, **how: Any) -> Any:
+        if getattr(callback, "__name__", "") != "_begin_unload":
+            return self._real(delay_s, callback, *given, **how)
+        self.after_s.append(delay_s)
+        self._callbacks.append(callback)
+        return self._real(1e6, callback)
+
+    def runs_out(self) -> None:
+        self._callbacks[-1]()
+
+
+async def test_it_stays_loaded_unless_an_idle_time_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle = IdleClock(monkeypatch)
+    lifecycle = Lifecycle(FakeEngine(), SpeechObserver())
+    await lifecycle.start()
+    await use(lifecycle)
+    assert idle.after_s == []
+    await lifecycle.close()
+
+
+async def test_work_that_goes_on_without_its_caller_keeps_it_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    idle = IdleClock(monkeypatch)
+    async with alive(FakeEngine(), idle_s=40.0) as lifecycle:
+        assert idle.after_s == [40.0]
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lifecycle.stay_until(done)
+        idle.runs_out()
+        assert lifecycle.state == "ready"
+        done.set_result(None)
+        await until(lambda: idle.after_s == [40.0, 40.0])
+        idle.runs_out()
+        assert lifecycle.state == "unloaded"

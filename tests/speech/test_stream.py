@@ -413,3 +413,32 @@ async def test_it_is_given_up_once() -> None:
     assert made.stream.give_up(EngineFailed("It hangs.")) is True
     assert made.stream.give_up(EngineFailed("It hangs.")) is False
     assert made.stream.outcome == "rejected"
+
+
+async def test_the_deadline_is_what_is_left_of_the_requests_time(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    real = asyncio.timeout_at
+    monkeypatch.setattr(asyncio, "timeout_at", lambda when: asked.append(when) or real(when))
+    made = Making([piece(3)], request_timeout_s=600.0)
+    made.stream.began_s = clock.now_s - 400.0
+    before_s = asyncio.get_running_loop().time()
+    await anext(made.stream)
+    after_s = asyncio.get_running_loop().time()
+    (when,) = asked
+    assert before_s - 1e-6 <= when - 200.0 <= after_s + 1e-6
+
+
+async def test_each_clause_may_be_held_up_to_the_same_limit() -> None:
+    count = MAX_HELD_BYTES // 4
+    made = Making([piece(10, ended=True), piece(count, 1), piece(5, 1, ended=True)])
+    made.stream.by_clause = True
+    assert lengths(await made.all()) == [10, count + 5, 0]
+
+
+async def test_remembered_sound_by_clause_comes_whole() -> None:
+    source = cached_source(np.full(2_500, 1_000, np.int16), RATE_HZ)
+    stream = SpeechStream(source, Timings(), StreamLimits(), Witness())
+    stream.by_clause = True
+    assert lengths([chunk async for chunk in stream]) == [2_500]
