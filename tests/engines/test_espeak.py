@@ -55,6 +55,24 @@ class Dead:
         raise WorkerDied("the process that did it crashed")
 
 
+class DeadOnce(Dead):
+    """A worker that was killed, or broken by another text."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def ask(self, request: bytes) -> bytes:
+        self.asked += 1
+        return super().ask(request) if self.asked == 1 else b'[["h", ".", true]]'
+
+
+def test_a_text_is_not_refused_for_what_another_one_has_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(espeak, "_worker", DeadOnce())
+    assert spoken_clauses("Hello.", "en-us") == [("h", ".", True)]
+
+
 def test_what_espeak_dies_of_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "_worker", Dead())
     with pytest.raises(InputError, match="cannot speak this text"):
@@ -62,7 +80,7 @@ def test_what_espeak_dies_of_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_endless_initials_are_spoken() -> None:
-    for text in ("A." * 150, "é." * 150, "'s" * 150, "a. " * 100, "U.S." * 75):
+    for text in ("A." * 150, "é." * 150, "'s" * 150, "a. " * 100, "U.S." * 75, "X ." * 100):
         assert spoken_clauses(speakable(text), "en-us")
 
 

@@ -190,6 +190,27 @@ async def _read_whole(scope: Scope, receive: Receive, send: Send) -> None:
     await PlainTextResponse("read")(scope, receive, send)
 
 
+def test_bodies_that_never_end_leave_room_for_what_callers_usually_send(
+    inner: InnerServer,
+) -> None:
+    head = (
+        b"POST /v1/audio/speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 262144\r\n"
+        b"Content-Type: application/json\r\n\r\n"
+    )
+    begun = head + b'{"input": "' + b"a" * 250_000
+    with ExitStack() as stack:
+        raws = [stack.enter_context(dialled(inner.port)) for _ in range(320)]
+        for raw in raws:
+            raw.sendall(begun)
+        refused = settled(lambda: sum(bool(answered(raw, 0.001)) for raw in raws), bool)
+        assert refused
+        with httpx.Client(base_url=inner.url, trust_env=False, timeout=60) as client:
+            said = client.post("/v1/audio/speech", json={"input": "Hello. " * 1_500})
+            assert said.status_code == 200
+            large = client.post("/v1/audio/speech", json={"input": "Hello. ", "x": "a" * 200_000})
+            assert (large.status_code, large.json()["error"]["code"]) == (503, "too_many_bodies")
+
+
 class Call:
     """A request to the middleware alone: its pieces come when they are told to."""
 
@@ -212,7 +233,7 @@ class Call:
 async def test_all_bodies_together_are_bounded_and_give_their_room_back(kind: str) -> None:
     limits = BodyLimits(_read_whole, 10, 10)
     space = limits.uploads if "multipart" in kind else limits.plain
-    space.most_bytes = 15
+    space.most_bytes, space.own_bytes = 15, 0
     first, second = Call(limits, kind), Call(limits, kind)
     await first.come(9)
     await second.come(6)

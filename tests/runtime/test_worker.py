@@ -320,6 +320,16 @@ def test_a_resident_worker_that_was_killed_while_idle_is_not_missed() -> None:
         assert worker.ask(b"b") == b"b"
 
 
+def test_the_end_does_not_wait_for_a_resident_worker_that_hangs() -> None:
+    with resident() as worker, ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(worker.ask, b"hang")
+        while not worker._lock.locked():
+            time.sleep(0.001)
+        worker.close()
+        with pytest.raises(WorkerDied):
+            asked.result(PATIENCE_S)
+
+
 def test_a_resident_worker_that_cannot_start_says_so() -> None:
     with (
         resident(module="runtime.no_such_child") as worker,

@@ -14,6 +14,7 @@ import importlib.util
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -23,12 +24,12 @@ from vivavoce.runtime.worker_child import Bounds
 
 BOUNDS = Bounds(
     memory_bytes=256 * 1024**2,
-    cpu_s=5,
-    wall_s=20,
+    cpu_s=1,
+    wall_s=5,
     request_bytes=1024**2,
     answer_bytes=4 * 1024**2,
 )
-"""For one text; a clause takes a millisecond."""
+"""For one text; a clause takes a millisecond, and whoever else has a text waits for it."""
 
 MAX_SPELLED_CHARS = 20
 """A run with marks in it is cut after the first mark that far from its beginning."""
@@ -39,7 +40,7 @@ MAX_WORD_CHARS = 100
 MAX_DOTTED_LETTERS = 12
 """Of an abbreviation; a letter has up to four bytes, and one of two may be added to each."""
 
-_DOTTED = re.compile(rf"(?:[^\W\d_]\.\s*){{{MAX_DOTTED_LETTERS}}}(?=[^\W\d_]\.)")
+_DOTTED = re.compile(rf"(?:[^\W\d_]\s*\.\s*){{{MAX_DOTTED_LETTERS}}}(?=[^\W\d_]\s*\.)")
 _LONG_RUN = re.compile(rf"\S{{{MAX_SPELLED_CHARS + 1},}}")
 
 _UNSPEAKABLE: dict[int, str | None] = {
@@ -61,7 +62,7 @@ _worker = ResidentWorker("vivavoce.engines.espeak_child", BOUNDS)
 
 
 def start_espeak() -> None:
-    """Begin to start the process, so that the first text need not wait. Raises SetupError."""
+    """Begin to start the process, so that the first text need not wait. Raises MissingExtra."""
     if importlib.util.find_spec("piper") is None:
         raise MissingExtra("espeak-ng", "piper")
     _worker.start()
@@ -70,16 +71,25 @@ def start_espeak() -> None:
 def spoken_clauses(text: str, voice: str) -> list[SpokenClause]:
     """espeak-ng's phonemes of ``text`` (see ``speakable``) in one of its voices.
 
-    Raises InputError for a text that ended the process, ModelFileError where espeak-ng lacks the
+    Raises InputError for a text that ends the process, ModelFileError where espeak-ng lacks the
     voice.
     """
+    request = json.dumps([voice, text]).encode()
     try:
-        answer = json.loads(_worker.ask(json.dumps([voice, text]).encode()))
+        # A process may also die of what a text before this one has done to its memory, or be killed
+        # by the system: only what ends a new one as well is at fault.
+        with suppress(WorkerDied):
+            return _read(_worker.ask(request), voice)
+        return _read(_worker.ask(request), voice)
     except WorkerDied as error:
         raise InputError("espeak-ng cannot speak this text.", param="input") from error
-    if isinstance(answer, str):
-        raise ModelFileError(f"espeak-ng cannot speak {voice!r}: {answer}")
-    return [SpokenClause(*clause) for clause in answer]
+
+
+def _read(answer: bytes, voice: str) -> list[SpokenClause]:
+    said = json.loads(answer)
+    if isinstance(said, str):
+        raise ModelFileError(f"espeak-ng cannot speak {voice!r}: {said}")
+    return [SpokenClause(*clause) for clause in said]
 
 
 def speakable(text: str) -> str:

@@ -162,8 +162,7 @@ class WorkerPool:
                 limit=_READ_LIMIT_BYTES,
             )
         except OSError as error:  # no memory, or too many files or processes
-            log.warning("a worker process cannot be started", extra={"why": error.strerror})
-            raise Unavailable("A process that is needed for this cannot start now.") from error
+            raise _no_room(error) from error
         worker = _Worker(process)
         self._workers.add(worker)
         try:
@@ -277,11 +276,11 @@ class ResidentWorker:
         self._bounds = bounds
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._greeted = False
+        self._greeted = self._has_worked = False
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Begin to start the process, and do not wait for it. Raises SetupError."""
+        """Begin to start the process, and do not wait for it. Raises Unavailable."""
         with self._lock:
             self._running()
 
@@ -289,7 +288,7 @@ class ResidentWorker:
         """The answer; blocks, while others ask, too.
 
         Raises WorkerDied where the process crashed or took too long over it, SetupError where none
-        can be started.
+        can be started, Unavailable where that may pass.
         """
         with self._lock:
             process = self._running()
@@ -311,10 +310,16 @@ class ResidentWorker:
                 raise
 
     def close(self) -> None:
-        """End the process; a later request starts another."""
-        with self._lock:
+        """End the process; a later request starts another. One that is busy is killed."""
+        if not self._lock.acquire(timeout=END_LIMIT_S):
+            if (busy := self._process) is not None:
+                busy.kill()  # whoever waits for it is told, and lets go
+            self._lock.acquire()
+        try:
             if self._process is not None:
                 self._bury()
+        finally:
+            self._lock.release()
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
@@ -330,7 +335,7 @@ class ResidentWorker:
                 env=_environment(),
             )
         except OSError as error:
-            raise SetupError(f"A process that is needed cannot be started: {error}.") from error
+            raise _no_room(error) from error
         self.started += 1
         self._greeted = False
         return process
@@ -342,8 +347,10 @@ class ResidentWorker:
             _exactly(stdout, HEADER_BYTES)
         except EOFError as error:
             self._bury()
+            if self._has_worked:
+                raise WorkerDied("the process was ended while it started") from error
             raise SetupError(f"The process {self._module} does not start.") from error
-        self._greeted = True
+        self._greeted = self._has_worked = True
 
     def _bury(self) -> str:
         """End the process, if it lives, and say what ended it."""
@@ -358,6 +365,12 @@ class ResidentWorker:
             process.kill()
             status = process.wait()
         return cause_of_death(status, hung=False)
+
+
+def _no_room(error: OSError) -> Unavailable:
+    """What is said where a process cannot be started for now."""
+    log.warning("a worker process cannot be started", extra={"why": error.strerror})
+    return Unavailable("A process that is needed for this cannot start now.")
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

@@ -2,7 +2,8 @@
 
 What one body may have is bounded elsewhere (``limits.py``); here it is what all of them may have
 at once, from the first byte until their requests are answered, while they lie in memory or in
-temporary files. Without it, clients that send slowly and never end could fill both.
+temporary files. Without it, clients that send slowly and never end could fill both. What callers
+usually send is short, and fits into what is every body's own: such clients leave it room.
 """
 
 from __future__ import annotations
@@ -16,15 +17,22 @@ UPLOAD_BYTES = 128 * 1024 * 1024
 PLAIN_BYTES = 64 * 1024 * 1024
 """Of all bodies that are no forms."""
 
+OWN_BYTES = 16 * 1024
+"""Of each body that is no form, not counted with those of the others."""
+
 RETRY_MS = 2_000
 
 
 class BodySpace:
-    """Room for bodies of one kind; ``most`` None is no bound on their number."""
+    """Room for bodies of one kind; ``most`` None is no bound on their number.
 
-    def __init__(self, most_bytes: int, most: int | None = None) -> None:
+    ``own_bytes`` of each are not counted.
+    """
+
+    def __init__(self, most_bytes: int, most: int | None = None, own_bytes: int = 0) -> None:
         self.most_bytes = most_bytes
         self.most = most
+        self.own_bytes = own_bytes
         self.count = 0
         self.used_bytes = 0
 
@@ -52,15 +60,22 @@ class Body:
 
     def take(self, size: int) -> None:
         """Count some more of it. Raises TooManyBodies where all together become too much."""
-        if self._space.used_bytes + size > self._space.most_bytes:
-            raise _too_many("The bodies of other requests leave no room for this one.")
-        self._space.used_bytes += size
+        before = self._shared_bytes
         self._size += size
+        more = self._shared_bytes - before
+        if more and self._space.used_bytes + more > self._space.most_bytes:
+            self._size -= size
+            raise _too_many("The bodies of other requests leave no room for this one.")
+        self._space.used_bytes += more
 
     def leave(self) -> None:
         """Its request is over."""
-        self._space.used_bytes -= self._size
+        self._space.used_bytes -= self._shared_bytes
         self._space.count -= 1
+
+    @property
+    def _shared_bytes(self) -> int:
+        return max(0, self._size - self._space.own_bytes)
 
 
 def _too_many(message: str) -> TooManyBodies:

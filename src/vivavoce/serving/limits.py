@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vivavoce.errors import BodyTooLarge, VivavoceError
 from vivavoce.serving.bodies import (
+    OWN_BYTES,
     PLAIN_BYTES,
     UPLOAD_BYTES,
     UPLOADS_AT_ONCE,
@@ -26,7 +27,7 @@ class BodyLimits:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._max_upload_bytes = max_upload_bytes
-        self.plain = BodySpace(max(PLAIN_BYTES, max_body_bytes))
+        self.plain = BodySpace(max(PLAIN_BYTES, max_body_bytes), own_bytes=OWN_BYTES)
         self.uploads = BodySpace(max(UPLOAD_BYTES, max_upload_bytes), UPLOADS_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
