@@ -19,7 +19,7 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 from vivavoce.errors import InputError, MissingExtra, ModelFileError, WorkerDied
-from vivavoce.runtime.worker import ResidentWorker
+from vivavoce.runtime.resident import ResidentWorker
 from vivavoce.runtime.worker_child import Bounds
 
 BOUNDS = Bounds(

@@ -11,21 +11,23 @@ and end when there was none for a while.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
-import os
-import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
-from typing import IO
 
-from vivavoce.errors import Draining, SetupError, Unavailable, WorkerDied
-from vivavoce.runtime.worker_child import HEADER_BYTES, OUT_OF_MEMORY, Bounds
+from vivavoce.errors import Draining, SetupError, WorkerDied
+from vivavoce.runtime.worker_child import HEADER_BYTES, Bounds
+from vivavoce.runtime.worker_process import (
+    END_LIMIT_S,
+    cause_of_death,
+    command,
+    environment,
+    header,
+    no_room,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,19 +35,11 @@ IDLE_S = 30.0
 """How long a worker without work stays."""
 
 START_LIMIT_S = 60.0
-END_LIMIT_S = 2.0
 PATIENCE_S = 5.0
 """How much longer than its own bound a worker may take before it is killed from here."""
 
 _TOLD_BYTES = 2_000
 _READ_LIMIT_BYTES = 1024 * 1024
-
-# What an interpreter needs to find itself and its libraries. A server's keys are in its environment
-# too, and no business of a process that reads strangers' files.
-_INHERITED = (
-    "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME",
-    "SYSTEMROOT", "TEMP", "TMP", "TMPDIR",
-)  # fmt: skip
 
 
 @dataclass(eq=False, slots=True)
@@ -59,7 +53,7 @@ class _Worker:
         """Raises ConnectionError or IncompleteReadError where there is none."""
         stdin = self.process.stdin
         assert stdin is not None
-        stdin.write(_header(request))
+        stdin.write(header(request))
         stdin.write(request)
         await stdin.drain()
         return await self.read(most_bytes)
@@ -154,15 +148,15 @@ class WorkerPool:
             raise Draining("The server is shutting down.")
         try:
             process = await asyncio.create_subprocess_exec(
-                *_command(self._module, self._bounds),
+                *command(self._module, self._bounds),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=_environment(),
+                env=environment(),
                 limit=_READ_LIMIT_BYTES,
             )
         except OSError as error:  # no memory, or too many files or processes
-            raise _no_room(error) from error
+            raise no_room(error) from error
         worker = _Worker(process)
         self._workers.add(worker)
         try:
@@ -245,11 +239,11 @@ def ask_once(module: str, bounds: Bounds, request: bytes) -> bytes:
     """
     try:
         done = subprocess.run(
-            _command(module, bounds),
-            input=_header(request) + request,
+            command(module, bounds),
+            input=header(request) + request,
             capture_output=True,
             timeout=START_LIMIT_S + bounds.wall_s + PATIENCE_S,
-            env=_environment(),
+            env=environment(),
             check=False,
         )
     except subprocess.TimeoutExpired as error:
@@ -258,154 +252,6 @@ def ask_once(module: str, bounds: Bounds, request: bytes) -> bytes:
     if len(hello) < HEADER_BYTES:
         told = done.stderr[-_TOLD_BYTES:].decode("utf-8", "replace")
         raise SetupError(f"A process that is needed for this does not start: {told}")
-    if len(answer) < HEADER_BYTES or answer[:HEADER_BYTES] != _header(answer[HEADER_BYTES:]):
+    if len(answer) < HEADER_BYTES or answer[:HEADER_BYTES] != header(answer[HEADER_BYTES:]):
         raise WorkerDied(cause_of_death(done.returncode, hung=False))
     return answer[HEADER_BYTES:]
-
-
-class ResidentWorker:
-    """One process that runs ``module`` until this one ends; for short requests, from any thread.
-
-    It is started with the first request, or before by ``start``, and again after it died.
-    ``started`` counts processes since the beginning.
-    """
-
-    def __init__(self, module: str, bounds: Bounds) -> None:
-        self.started = 0
-        self._module = module
-        self._bounds = bounds
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._greeted = self._has_worked = False
-        atexit.register(self.close)
-
-    def start(self) -> None:
-        """Begin to start the process, and do not wait for it. Raises Unavailable."""
-        with self._lock:
-            self._running()
-
-    def ask(self, request: bytes) -> bytes:
-        """The answer; blocks, while others ask, too.
-
-        Raises WorkerDied where the process crashed or took too long over it, SetupError where none
-        can be started, Unavailable where that may pass.
-        """
-        with self._lock:
-            process = self._running()
-            assert process.stdin is not None and process.stdout is not None
-            self._hear_greeting(process.stdout)
-            try:
-                process.stdin.write(_header(request) + request)
-                process.stdin.flush()
-                size = int.from_bytes(_exactly(process.stdout, HEADER_BYTES), "big")
-                if size > self._bounds.answer_bytes:
-                    process.kill()
-                    raise EOFError
-                return _exactly(process.stdout, size)
-            except (OSError, EOFError) as error:
-                raise WorkerDied(self._bury()) from error
-            except BaseException:
-                process.kill()  # its next answer would be the one to this request
-                self._bury()
-                raise
-
-    def close(self) -> None:
-        """End the process; a later request starts another. One that is busy is killed."""
-        if not self._lock.acquire(timeout=END_LIMIT_S):
-            if (busy := self._process) is not None:
-                busy.kill()  # whoever waits for it is told, and lets go
-            self._lock.acquire()
-        try:
-            if self._process is not None:
-                self._bury()
-        finally:
-            self._lock.release()
-
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        if self._process is not None:
-            self._bury()
-        try:
-            self._process = process = subprocess.Popen(
-                _command(self._module, self._bounds),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=_environment(),
-            )
-        except OSError as error:
-            raise _no_room(error) from error
-        self.started += 1
-        self._greeted = False
-        return process
-
-    def _hear_greeting(self, stdout: IO[bytes]) -> None:
-        if self._greeted:
-            return
-        try:
-            _exactly(stdout, HEADER_BYTES)
-        except EOFError as error:
-            self._bury()
-            if self._has_worked:
-                raise WorkerDied("the process was ended while it started") from error
-            raise SetupError(f"The process {self._module} does not start.") from error
-        self._greeted = self._has_worked = True
-
-    def _bury(self) -> str:
-        """End the process, if it lives, and say what ended it."""
-        process, self._process = self._process, None
-        assert process is not None and process.stdin is not None and process.stdout is not None
-        with contextlib.suppress(OSError):
-            process.stdin.close()
-        process.stdout.close()
-        try:
-            status = process.wait(END_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            status = process.wait()
-        return cause_of_death(status, hung=False)
-
-
-def _no_room(error: OSError) -> Unavailable:
-    """What is said where a process cannot be started for now."""
-    log.warning("a worker process cannot be started", extra={"why": error.strerror})
-    return Unavailable("A process that is needed for this cannot start now.")
-
-
-def _exactly(stream: IO[bytes], size: int) -> bytes:
-    """Raises EOFError where there is less."""
-    found = stream.read(size)
-    if len(found) < size:
-        raise EOFError
-    return found
-
-
-def cause_of_death(status: int, *, hung: bool) -> str:
-    """Why a process with this exit status (negative: the signal's number) is no more."""
-    timers = [getattr(signal, name, None) for name in ("SIGALRM", "SIGXCPU")]
-    if hung or -status in timers:
-        return "it took too long"
-    if status == OUT_OF_MEMORY:
-        return "it needed too much memory"
-    return "the process that did it crashed"
-
-
-def _header(message: bytes) -> bytes:
-    return len(message).to_bytes(HEADER_BYTES, "big")
-
-
-def _command(module: str, bounds: Bounds) -> list[str]:
-    # -P: modules are not looked for in the folder in which the server happens to run.
-    return [sys.executable, "-P", "-m", module, *bounds.as_arguments()]
-
-
-def _environment() -> dict[str, str]:
-    """The same packages, one thread, one heap, and no secrets."""
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return kept | {
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "MALLOC_ARENA_MAX": "1",
-    }
