@@ -1,11 +1,11 @@
 """Do the tests notice when a line of the service's core is wrong?
 
     pip install cosmic-ray==8.7.0        # in an environment of its own
-    python benchmarks/mutation.py --python .venv/bin/python [--only admission] [--share 0.5]
+    python benchmarks/mutation.py --python .venv/bin/python [--only admission] [--share 0.5] [--seed 2]
 
 Cosmic Ray changes one operator, number, condition or loop at a time, in a copy of the commit, and
 runs the tests of that file; a mutant lives if they all pass. Type annotations are left alone: they
-are never executed. ``--share`` tries a part of the mutants of each file, drawn with a fixed seed.
+are never executed. ``--share`` tries a part of the mutants of each file, drawn by ``--seed``.
 Writes benchmarks/results/mutation.json, with every survivor's line and, from
 benchmarks/mutation_judged.json, why it may live.
 """
@@ -79,6 +79,7 @@ class Work:
     commit: str
     timeout_s: float
     share: float
+    seed: int
 
 
 def main() -> None:
@@ -89,11 +90,12 @@ def main() -> None:
     parser.add_argument("--commit", default="HEAD")
     parser.add_argument("--timeout", type=float, default=20.0, help="seconds for one mutant")
     parser.add_argument("--share", type=float, default=1.0, help="of each file's mutants")
+    parser.add_argument("--seed", type=int, default=1, help="which ones that share is")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "mutation.json")
     asked = parser.parse_args()
     python = str(Path(asked.python).absolute())
     works = [
-        Work(name, python, asked.commit, asked.timeout, asked.share)
+        Work(name, python, asked.commit, asked.timeout, asked.share, asked.seed)
         for name in asked.only or list(TARGETS)
     ]
     with multiprocessing.Pool(2) as pool:
@@ -143,13 +145,14 @@ def measure(work: Work) -> tuple[str, dict[str, Any]]:
         subprocess.run([*tool, "baseline", str(config)], cwd=room, check=True)
         source = (Path(room) / "src" / "vivavoce" / module).read_text()
         skipped = skip_annotations(session, source)
-        skip_all_but(session, work.share)
+        skip_all_but(session, work.share, work.seed)
         subprocess.run([*tool, "exec", str(config), str(session)], cwd=room, check=True)
         found = results(session, source)
         return work.name, {
             "module": module,
             "annotations": skipped,
             "tried_share": work.share,
+            "seed": work.seed,
             **found,
         }
 
@@ -170,12 +173,12 @@ def skip_annotations(session: Path, source: str) -> int:
     return skipped
 
 
-def skip_all_but(session: Path, share: float) -> None:
-    """Take mutants out of a session at random, always the same, until that share is left."""
+def skip_all_but(session: Path, share: float, seed: int) -> None:
+    """Take mutants out of a session at random, by ``seed``, until that share is left."""
     from cosmic_ray.work_db import WorkDB, use_db
     from cosmic_ray.work_item import WorkerOutcome, WorkResult
 
-    drawn = random.Random(1)
+    drawn = random.Random(seed)
     with use_db(str(session), WorkDB.Mode.open) as db:
         for item in sorted(db.pending_work_items, key=_place):
             if drawn.random() >= share:
