@@ -1,7 +1,7 @@
 """Do the tests notice when a line of the service's core is wrong?
 
     pip install cosmic-ray==8.7.0        # in an environment of its own
-    python benchmarks/mutation.py --python .venv/bin/python [--only admission] [--share 0.5] [--seed 2]
+    python benchmarks/mutation.py --python .venv/bin/python [--only cache] [--share .5] [--seed 2]
 
 Cosmic Ray changes one operator, number, condition or loop at a time, in a copy of the commit, and
 runs the tests of that file; a mutant lives if they all pass. Type annotations are left alone: they
