@@ -29,6 +29,8 @@ GOLDEN = Path(__file__).parents[2] / "engines" / "qwen3" / "codec" / "golden.npz
 FRAMES = (1, 7, 60)
 LENGTHS = (1, 95, 96, 97, 961, 9_601, 100_003)  # the last is over 1,000 frames: no window
 SECONDS = (1.0, 2.37)
+SOUND_WITHIN = 3e-4
+"""Sound differs by that much from itself on another kind of CPU, which sums in another order."""
 
 pytestmark = [
     pytest.mark.skipif(not PYTHON, reason="QWEN_TTS_PYTHON names no interpreter with qwen-tts"),
@@ -69,7 +71,8 @@ def test_the_golden_file_is_what_the_package_gives(
     with np.load(GOLDEN) as golden:
         assert set(golden.files) == set(published)
         for name in golden.files:
-            np.testing.assert_allclose(golden[name], published[name], rtol=0, atol=1e-5)
+            within = SOUND_WITHIN if name.startswith("codes") else 1e-5
+            np.testing.assert_allclose(golden[name], published[name], rtol=0, atol=within)
 
 
 @pytest.mark.parametrize("frames", FRAMES)
@@ -78,7 +81,7 @@ def test_sound(
 ) -> None:
     decoder = load_decoder(checkpoint)
     samples = decoder.decode(some_codes(f"codes{frames}", frames)[None], decoder.init_state(1))
-    np.testing.assert_allclose(samples[0], published[f"codes{frames}"], rtol=0, atol=3e-4)
+    np.testing.assert_allclose(samples[0], published[f"codes{frames}"], rtol=0, atol=SOUND_WITHIN)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
