@@ -166,7 +166,7 @@ class Speaking:
     def looping(self, codes: Codes) -> bool:
         """Whether its latest codes go in circles."""
         maker = self.maker
-        return maker is not None and maker.loop.said(codes) and self.guarded
+        return self.guarded and maker is not None and maker.loop.said(codes)
 
     def listen(self, samples: Samples, now_s: float) -> bool:
         """Take decoded sound; True where it has been silent for too long."""
@@ -182,7 +182,7 @@ class Speaking:
             start_s = max(self.plays_until_s, now_s, self.utterance.deadline_s)
             self.plays_until_s = start_s + audible / SAMPLE_RATE_HZ
             self.heard = True
-        return self._silence.heard(samples) and self.guarded
+        return self.guarded and self._silence.heard(samples)
 
     def marked(self, samples: Samples) -> None:
         """Take sound with its watermark."""

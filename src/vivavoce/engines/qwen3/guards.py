@@ -5,11 +5,11 @@ Whatever a guard ends, ends as "length", not "stop".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from vivavoce.engines.repetition import RepetitionWindow
 from vivavoce.text.duration import max_duration_s
 from vivavoce.text.style import style_room
 from vivavoce.types import Samples
@@ -56,25 +56,13 @@ class SilenceGuard:
         return self._silent > SILENCE_S * self.sample_rate_hz
 
 
-@dataclass(slots=True)
 class LoopGuard:
     """Says when the first codes of the frames have come round again and again for 4 s."""
 
-    _codes: list[int] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._codes = RepetitionWindow(LOOP_FRAMES, LOOP_PERIODS, LOOP_SHARE)
 
     def said(self, code: int) -> bool:
         """Take code 0 of the next frame; True when the latest ones are a loop."""
-        self._codes.append(code)
-        del self._codes[: -(LOOP_FRAMES + LOOP_PERIODS)]
-        if len(self._codes) < LOOP_FRAMES + LOOP_PERIODS:
-            return False
-        return _loops(np.array(self._codes))
-
-
-def _loops(codes: NDArray[np.int64]) -> bool:
-    latest = codes[-LOOP_FRAMES:]
-    for period in range(1, LOOP_PERIODS + 1):
-        earlier = codes[-LOOP_FRAMES - period : -period]
-        if np.mean(latest == earlier) >= LOOP_SHARE:
-            return True
-    return False
+        self._codes.add(code)
+        return self._codes.looping

@@ -105,7 +105,7 @@ class RowSpeech:
             self.recorded.append(codes)
         if self.closed and self.frames >= self.budget:
             self.end("length")
-        if self._loop.said(int(codes[0])) and self.guarded:
+        if self.guarded and self._loop.said(int(codes[0])):
             self.end("length")
 
     def heard(self, samples: Samples) -> None:
@@ -115,7 +115,7 @@ class RowSpeech:
             self.fail(EngineError("The codec gave numbers that are not finite."))
             return
         self.sound.append(samples)
-        if self._silence.heard(samples) and self.guarded:
+        if self.guarded and self._silence.heard(samples):
             self.end("length")
 
     def end(self, reason: FinishReason) -> None:
