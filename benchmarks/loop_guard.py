@@ -1,9 +1,9 @@
 """What the guard against loops costs the host for each row and frame, from frame 75 on.
 
-It is asked for every frame of every row, so its time stands once a row in each step. Codes are drawn
-as speech does (2,048 of them), as a pause does (one of four), and as the loop it is made for; a guard's
-first 75 frames, in which it decides nothing, are not timed. Checkouts are measured in processes of
-their own that take turns.
+It is asked for every frame of every row, so its time stands once a row in each step. Codes are
+drawn as speech does (2,048 of them), as a pause does (one of four), and as the loop it is made for;
+a guard's first 75 frames, in which it decides nothing, are not timed. Checkouts are measured in
+processes of their own that take turns.
 
 python benchmarks/loop_guard.py [--before CHECKOUT] [--frames 2000] [--rounds 5] [-o FILE]
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -54,7 +55,7 @@ LOOPS = st.builds(
     st.sampled_from((1, 2, 3, 40, 2048)),
     st.integers(0, 2**32),
 )
-TURNS = st.lists(LOOPS, min_size=1, max_size=3).map(lambda parts: sum(parts, []))
+TURNS = st.lists(LOOPS, min_size=1, max_size=3).map(lambda parts: [*chain(*parts)])
 
 
 @given(TURNS)

@@ -24,7 +24,7 @@ from vivavoce.bench.engine.lines import lines
 from vivavoce.bench.engine.setting import Setting, by_precision, make_checkpoint
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
-from vivavoce.engines.base import Produced
+from vivavoce.engines.base import EngineInfo, Produced
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.qwen3.agreement import fused_talker
@@ -94,6 +94,7 @@ def test_frames_by_rows_and_by_stage(folder: Path) -> None:
         assert set(stages) == {"talker", "code predictor", "sampling", "frame", "codec", "host"}
         assert all(ms > 0 for name, ms in stages.items() if name != "host")
     assert told["floor"]["mb_a_frame"] > 1 and told["first_sound_ms"]["count"] == 3
+    assert told["first_audible_ms"]["p50"] >= told["first_sound_ms"]["p50"]
     assert told["memory_mb"]["peak_resident"] > 100
     assert told["weights_mb"] > 0 and "flash" in told["attention"]
     assert told["kernels"].startswith("torch") and told["stages_by"] == "torch"
@@ -314,6 +315,8 @@ def test_codes_that_differ_are_told(got: list[list[list[int]]], told: bool | str
 class Ended:
     """An engine whose call ends before there is any sound."""
 
+    info = EngineInfo("ended", "none", 24_000)
+
     def admit(self, utterance: object) -> int:
         return 0
 
@@ -326,4 +329,4 @@ class Ended:
 
 def test_a_call_without_sound_is_not_waited_for() -> None:
     with pytest.raises(AssertionError, match="planted"):
-        frames._first_sound_ms(Ended(), 1)  # type: ignore[arg-type]
+        frames.first_sound_ms(Ended(), 1)  # type: ignore[arg-type]
