@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 
 from vivavoce.bench.engine.clock import copy_gb_s
+from vivavoce.bench.engine.fitting import fitting, left_out
 from vivavoce.bench.engine.setting import (
     POSITIONS,
     Setting,
@@ -45,12 +46,14 @@ def measure_frames(setting: Setting) -> Told:
     return {"copy_gb_s": bandwidth, **told}
 
 
-def _of_precision(setting: Setting, precision: str, bandwidth: float) -> Told:
+def _of_precision(asked: Setting, precision: str, bandwidth: float) -> Told:
+    setting = fitting(asked, precision)
     options = parse_options(Qwen3Options, "qwen3", setting.options(precision))
     place = choose_place(options)
     began_s = time.perf_counter()
     model = Model.load(setting.folder, place)
     told: Told = {"load_s": round(time.perf_counter() - began_s, 2), **place.details()}
+    told |= left_out(asked, setting)
     floor_ms = frame_bytes(model.talker) / bandwidth / 1e6
     told["floor"] = {
         "mb_a_frame": round(frame_bytes(model.talker) / 1e6, 1),
