@@ -97,10 +97,10 @@ class SilentAtFirst:
     frames: int
     sent: list[int] = field(default_factory=list)
 
-    def __call__(self, rows: Sequence[int], codes: Codes, *, last: bool = False) -> Hushed:
+    def __call__(self, rows: Sequence[int], codes: Codes, **how: bool) -> Hushed:
         silent = max(0, self.frames - sum(self.sent))
         self.sent.append(codes.shape[1])
-        return Hushed(self.send(rows, codes, last=last), silent * FRAME_SAMPLES)
+        return Hushed(self.send(rows, codes, **how), silent * FRAME_SAMPLES)
 
 
 def spoken(engine: Qwen3Engine, frames: int = 12) -> tuple[np.ndarray, list[Samples], str | None]:
