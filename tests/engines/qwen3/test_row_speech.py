@@ -7,9 +7,10 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from vivavoce.engines.qwen3.guards import LoopGuard, SilenceGuard
+from vivavoce.engines.qwen3.guards import LoopGuard
 from vivavoce.engines.qwen3.manner import Manner
 from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.engines.silence import SilenceGuard
 from vivavoce.types import Span, Utterance, Voice
 
 

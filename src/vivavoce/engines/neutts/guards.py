@@ -5,22 +5,15 @@ Whatever a guard ends in the middle ends as "length", not "stop".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
-
 from vivavoce.engines.neutts.backbone import Codes
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S, SAMPLE_RATE_HZ
+from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.repetition import RepetitionWindow
 from vivavoce.text.duration import expected_duration_s, max_duration_s
-from vivavoce.types import Samples
 
 MIN_CODES = 5
 """An end before so many codes (0.1 s) is no speech: it is tried again with another seed."""
 
 TRIES = 4
-SILENCE_PEAK = 0.003
-SILENCE_S = 3.0
 LOOP_CODES = 150
 LOOP_PERIODS = 50
 LOOP_SHARE = 0.95
@@ -63,18 +56,3 @@ class LoopGuard:
             return False
         self._unseen = 0
         return self._codes.looping
-
-
-@dataclass(slots=True)
-class SilenceGuard:
-    """Says when nothing has been heard for ``SILENCE_S``."""
-
-    _silent: int = 0
-
-    def heard(self, samples: Samples) -> bool:
-        """Take the next sound (n,) at 24 kHz; True when it has been silent for too long."""
-        loud = np.flatnonzero(np.abs(samples) >= SILENCE_PEAK)
-        self._silent = (
-            len(samples) - 1 - int(loud[-1]) if len(loud) else self._silent + len(samples)
-        )
-        return self._silent > SILENCE_S * SAMPLE_RATE_HZ

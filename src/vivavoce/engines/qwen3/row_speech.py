@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.qwen3.chunks import ChunkRamp
-from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, SilenceGuard, frame_budget
+from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, frame_budget
 from vivavoce.engines.qwen3.manner import Manner
 from vivavoce.engines.qwen3.onset import Onset
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
+from vivavoce.engines.silence import SilenceGuard
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
 
