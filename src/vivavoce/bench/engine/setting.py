@@ -46,7 +46,7 @@ class Setting:
     precisions: tuple[str, ...]
     seconds: float
     tiny: bool = False
-    keep: Callable[[Told], None] = lambda _: None
+    keep: Callable[[Told], object] = lambda _: None
 
     @property
     def name(self) -> str:
