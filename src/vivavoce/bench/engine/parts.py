@@ -71,7 +71,7 @@ def where(device: str) -> Told:
 
 def failures(told: Told) -> list[str]:
     """Why something of a part was not found, however deep it stands: of a precision, of a dtype."""
-    found = [told["failed"]] if isinstance(told.get("failed"), str) else []
+    found = [str(told[name]) for name in ("failed", "failed_requests") if name in told]
     inner = (each for each in told.values() if isinstance(each, dict))
     return [*found, *(failure for each in inner for failure in failures(each))]
 

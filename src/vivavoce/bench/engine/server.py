@@ -28,6 +28,10 @@ REQUESTS, WARM_UP = 10, 2
 START_S = 600.0
 """A first start compiles kernels."""
 
+KEY = "of-this-measurement"
+FRAMES = 25
+"""Of a request, 2 s: random weights end by nothing else."""
+
 POLL_S = 0.2
 UNLOAD_S = 120.0
 
@@ -61,7 +65,7 @@ def _of_precision(setting: Setting, precision: str) -> Told:
         told["loaded_mb"] = memory_mb(server, free_before)
         few = setting.tiny or setting.device == "cpu"
         texts = TextSource(TWO_WORDS if few else SHORT)
-        told["one_caller"] = first_sounds(server.url, texts, 2 if few else REQUESTS, WARM_UP)
+        told["one_caller"] = first_sounds(server.url, texts, 1 if few else REQUESTS, WARM_UP)
         time.sleep(pauses.idle_s)
         told["after_idle"] = {
             "idle_s": pauses.idle_s,
@@ -81,7 +85,7 @@ def server_of(setting: Setting, precision: str, pauses: Pauses) -> ServerProcess
         "VIVAVOCE_QWEN3__DEVICE": setting.device,
         "QUANTIZE": precision,
         "IDLE_TIMEOUT": f"{pauses.unload_s:g}",
-        "VIVAVOCE_API_KEYS": "",
+        "VIVAVOCE_API_KEYS": KEY,  # whatever keys this process's own environment has
     }
     named = ("--engine", "qwen3", "--model", str(setting.folder))
     return vivavoce_server(*named, environment=environment, timeout_s=START_S)
@@ -90,9 +94,10 @@ def server_of(setting: Setting, precision: str, pauses: Pauses) -> ServerProcess
 def first_sounds(url: str, texts: TextSource, requests: int, warm_up: int) -> Told:
     """One caller, one request after the other: milliseconds to the first byte and to what is heard.
 
-    ``failed``: how many requests brought no speech, by code, where any did.
+    ``failed_requests``: how many brought no speech, by code, where any did.
     """
-    setup = Setup(Target(url, timeout_s=START_S), ClosedLoop(requests=requests), Listening())
+    target = Target(url, api_key=KEY, timeout_s=START_S, options={"max_frames": FRAMES})
+    setup = Setup(target, ClosedLoop(requests=requests), Listening())
     summary = asyncio.run(Session(setup, texts, warm_up).measure()).summary
     told: Told = {
         "first_byte_ms": _short(summary.first_byte_ms),
@@ -128,7 +133,8 @@ def freed_mb(before: Told, after: Told) -> Told:
 
 
 def _health(server: ServerProcess) -> dict[str, Any]:
-    answer = httpx.get(f"{server.url}/health", timeout=60.0, trust_env=False)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = httpx.get(f"{server.url}/health", headers=headers, timeout=60.0, trust_env=False)
     told: dict[str, Any] = answer.json()
     return told
 
