@@ -81,18 +81,14 @@ def plan_of(device: str, *, tiny: bool) -> Plan:
     return Plan(device, False, 2048, rows, (400, 940), 64 if device.startswith("cuda") else 16)
 
 
-def measure(
-    name: str, folder: Path, plan: Plan, precision: tuple[str, bool], codec: Codec
-) -> dict[str, Any]:
+def measure(name: str, folder: Path, plan: Plan, dtype: str, codec: Codec) -> dict[str, Any]:
     """Everything about one model in one precision."""
-    dtype, int8 = precision
     reset_peak(plan.device)
-    backbone = open_backbone(folder, plan, dtype=dtype, int8=int8, capacity=max(plan.rows))
+    backbone = open_backbone(folder, plan, dtype=dtype, capacity=max(plan.rows))
     floor = bytes_per_token(backbone)
     figures = {
         "model": name,
         "dtype": dtype,
-        "int8": int8,
         "details": dict(backbone.details),
         "memory_mib": memory_mib(plan.device),
         "floor_mib_per_token": round(floor / 2**20, 1),
@@ -103,7 +99,7 @@ def measure(
         },
         "first_codes_ms": {str(prompt): first_ms(backbone, prompt) for prompt in plan.prompts},
         "first_sound_ms": {str(n): first_ms(backbone, n, codec) for n in plan.prompts},
-        "captured_is_eager": captured_is_eager(folder, plan, dtype, int8=int8),
+        "captured_is_eager": captured_is_eager(folder, plan, dtype),
     }
     backbone.unload()
     return figures
@@ -182,11 +178,11 @@ def open_codec(plan: Plan) -> Codec:
         return open_torch_codec(path, device=device)
 
 
-def captured_is_eager(folder: Path, plan: Plan, dtype: str, *, int8: bool) -> bool:
+def captured_is_eager(folder: Path, plan: Plan, dtype: str) -> bool:
     """Whether graphs give the codes that uncaptured work gives (three rows, three samplers)."""
     said = []
     for graphs in (Uncaptured(), None):
-        backbone = open_backbone(folder, plan, graphs, dtype=dtype, int8=int8, capacity=4)
+        backbone = open_backbone(folder, plan, graphs, dtype=dtype, capacity=4)
         said.append(three_rows(backbone, plan))
         backbone.unload()
     return said[0] == said[1]
@@ -207,20 +203,18 @@ def three_rows(backbone: TorchBackbone, plan: Plan) -> list[list[int]]:
     return list(said.values())
 
 
-def exactness(folder: Path, plan: Plan, precisions: tuple[tuple[str, bool], ...]) -> dict[str, Any]:
+def exactness(folder: Path, plan: Plan, dtypes: tuple[str, ...]) -> dict[str, Any]:
     """Scores after a prompt against those of float32 on the CPU, uncaptured."""
     wide = Plan("cpu", plan.tiny, plan.context, (1,), plan.prompts, plan.tokens)
     reference = scores_of(open_backbone(folder, wide, Eager(), dtype="float32"), plan)
     found: dict[str, Any] = {}
-    for dtype, int8 in (("float32", False), *precisions):
+    for dtype in ("float32", *dtypes):
         for attention in ATTENTION:
-            backbone = open_backbone(
-                folder, plan, dtype=dtype, int8=int8, attention=attention, capacity=1
-            )
+            backbone = open_backbone(folder, plan, dtype=dtype, attention=attention, capacity=1)
             scores = scores_of(backbone, plan)
             backbone.unload()
             near = torch.cosine_similarity(scores.double(), reference.double(), 0)
-            found[f"{dtype}{' int8' if int8 else ''}, {attention}"] = {
+            found[f"{dtype}, {attention}"] = {
                 "cosine": round(float(near), 7),
                 "largest_agrees": bool(scores.argmax() == reference.argmax()),
             }
@@ -301,13 +295,12 @@ def show(results: dict[str, Any]) -> None:
     where = results["environment"]
     print(f"{where['device']}, torch {where['torch']}, {where['bandwidth_gb_s']} GB/s copied")
     for run in results["runs"]:
-        precision = run["dtype"] + (" int8" if run["int8"] else "")
         details, floor_ms = run["details"], run["floor_mib_per_token"] * 2**20 / 1e6
         floor_ms /= where["bandwidth_gb_s"]
-        print(f"\n{run['model']}, {precision}: floor {floor_ms:.3f} ms a token")
+        print(f"\n{run['model']}, {run['dtype']}: floor {floor_ms:.3f} ms a token")
         print(f"  captured = eager: {run['captured_is_eager']}; memory {run['memory_mib']} MiB")
         print(f"  load {details['load_s']} s, capture {details['capture_s']} s", end=", ")
-        print(f"{details['graphs']} graphs, int8 error {details['int8_error']}")
+        print(f"{details['graphs']} graphs")
         for what, spent_ms in run["ms_per_token"].items():
             rows = int(what.split()[0])
             times = rows * 1000 / spent_ms / CODES_PER_S
@@ -333,7 +326,7 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     plan = plan_of(arguments.device, tiny=arguments.tiny)
-    precisions: tuple[tuple[str, bool], ...] = (("bfloat16", False), ("bfloat16", True))
+    dtypes = ("bfloat16",)
     results: dict[str, Any] = {"environment": environment(plan.device), "runs": []}
     results["exactness"] = {}
     codec = open_codec(plan)
@@ -341,9 +334,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             stored = RandomLm(name, small=plan.tiny, dtype="BF16", end_every=0)
             made = make_random_lm(stored, folder)
-            for precision in precisions:
-                results["runs"].append(measure(name, made, plan, precision, codec))
-            results["exactness"][name] = exactness(made, plan, precisions)
+            for dtype in dtypes:
+                results["runs"].append(measure(name, made, plan, dtype, codec))
+            results["exactness"][name] = exactness(made, plan, dtypes)
     if arguments.output:
         arguments.output.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
     show(results)

@@ -25,6 +25,8 @@ def test_every_call_that_came_is_heard_to_its_end() -> None:
     engine = fake(capacity=2)
     told = load_on(engine).open_loop(200.0, 0.05, seed=3)
     assert told["calls"] == told["first_sound_ms"]["count"] > 2
+    assert told["first_audible_ms"]["count"] == told["calls"]
+    assert told["first_audible_ms"]["p50"] >= told["first_sound_ms"]["p50"]
     assert told["audio_s_per_s"] > 0
     assert engine.step() == []
 
@@ -50,7 +52,7 @@ def test_a_stall_is_counted() -> None:
 
 def test_nobody_came() -> None:
     told = load_on(fake(capacity=1)).open_loop(0.001, 0.01)
-    assert told["calls"] == 0 and told["first_sound_ms"] == {}
+    assert told["calls"] == 0 and told["first_sound_ms"] == told["first_audible_ms"] == {}
 
 
 def test_a_failed_call_is_not_a_quiet_one() -> None:

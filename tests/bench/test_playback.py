@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.bench.playback import AudibleDetector, PlaybackClock
+from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector, PlaybackClock
 
 RATE_HZ = 1000
 
@@ -94,6 +94,14 @@ def test_the_threshold_is_in_dbfs(level: int, heard: bool) -> None:
     detector = AudibleDetector(RATE_HZ, threshold_dbfs=-50.0)  # 103.6 of 32,768
     detector.feed(1.0, np.full(5, level, np.int16))
     assert (detector.audible_at_s is not None) is heard
+
+
+def test_float_samples_have_a_full_scale_of_one() -> None:
+    detector = AudibleDetector(RATE_HZ, full_scale=FLOAT_FULL_SCALE)
+    detector.feed(1.0, np.full(50, 0.003, np.float32))
+    assert detector.audible_at_s is None
+    detector.feed(1.0, np.full(50, -0.0033, np.float32))
+    assert detector.audible_at_s == pytest.approx(1.05)
 
 
 def test_the_lowest_sample_is_loud() -> None:

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from vivavoce.bench.profiling import Profiler, Sample, _frames_per_s, profile_length
+from vivavoce.bench.profiling import Profiler, Sample, _frames_per_s, profile_length, take_sample
 from vivavoce.bench.texts import TextSource
 from vivavoce.cli import speaking
 from vivavoce.cli.profile import profile
@@ -38,6 +38,14 @@ class Chunks:
 
     def close(self) -> None:
         self.closed = True
+
+
+class Hushed(Chunks):
+    """A second of silence before a second that is heard."""
+
+    def __iter__(self) -> Iterator[AudioChunk]:
+        yield AudioChunk(np.zeros(1000, np.float32), 1000)
+        yield AudioChunk(np.full(1000, 0.1, np.float32), 1000, last=True)
 
 
 class Stub:
@@ -89,6 +97,20 @@ def test_every_length_is_measured_in_turn() -> None:
     assert list(short.stages_ms) == ["normalise", "queue", "encoder"]
     assert short.stages_ms["encoder"] is not None and short.stages_ms["encoder"].max == 7.0
     assert found.cold.audio_s == 1.0
+
+
+def test_the_first_audible_sample_is_measured_beside_the_first_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Silence in front of it has to be played first; silence alone is never heard."""
+    silent = take_sample(Stub(), "text", {})
+    assert silent.audible_ms is None and silent.first_chunk_ms > 0
+    stub = Stub()
+    monkeypatch.setattr(stub, "stream", lambda text, **how: Hushed())
+    heard = take_sample(stub, "text", {})
+    assert heard.audible_ms is not None
+    assert heard.audible_ms == pytest.approx(heard.first_chunk_ms + 1000)
+    assert profile_length("x", [silent, heard]).audible_ms is not None
 
 
 def test_a_stage_some_runs_lack_is_not_counted_as_zero() -> None:

@@ -123,7 +123,8 @@ def test_the_comparison_begins_with_what_a_caller_waits() -> None:
     named = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
     assert named[:4] == ["first byte, ms, median", "first byte, ms, p95", "first byte, ms, p99",
                          "first byte, ms, longest"]  # fmt: skip
-    assert named[4] == "whole answer, ms, median"
+    assert named[4] == "first audible sample, ms, median"
+    assert named[8] == "whole answer, ms, median"
     assert lines[0].strip() == "What a caller waits, before and after"
     assert named.count("first byte, ms, median") == 1 and "real-time factor, median" in named
     assert "underruns with 0 ms buffer" in named and "ok share" in named

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from vivavoce.bench.arrivals import schedule_s
-from vivavoce.bench.playback import PlaybackClock
-from vivavoce.bench.stats import spread
+from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector, PlaybackClock
+from vivavoce.bench.stats import spread_ms
 from vivavoce.engines.base import Engine
-from vivavoce.types import Utterance
+from vivavoce.types import Samples, Utterance
 
 NAP_S = 0.0005
 """How long to sleep at most while nobody speaks: an arrival must not wait for it."""
@@ -21,14 +21,20 @@ NAP_S = 0.0005
 class _Caller:
     came_s: float
     playback: PlaybackClock
+    onset: AudibleDetector
     first_s: float | None = None
     samples: int = 0
 
-    def heard(self, now_s: float, samples: int) -> None:
+    def heard(self, now_s: float, samples: Samples) -> None:
         if self.first_s is None:
             self.first_s = now_s
-        self.playback.feed(now_s, samples)
-        self.samples += samples
+        self.playback.feed(now_s, len(samples))
+        self.onset.feed(now_s, samples)
+        self.samples += len(samples)
+
+    def waited_ms(self, heard_s: float | None) -> float | None:
+        """From when it came, where it heard anything."""
+        return None if heard_s is None else (heard_s - self.came_s) * 1000
 
 
 class EngineLoad:
@@ -73,8 +79,10 @@ class EngineLoad:
 
     def _begin(self, came_s: float) -> None:
         self._number += 1
-        playback = PlaybackClock(self._engine.info.sample_rate_hz)
-        self._live[self._engine.admit(self._utterance(self._number))] = _Caller(came_s, playback)
+        rate_hz = self._engine.info.sample_rate_hz
+        onset = AudibleDetector(rate_hz, full_scale=FLOAT_FULL_SCALE)
+        caller = _Caller(came_s, PlaybackClock(rate_hz), onset)
+        self._live[self._engine.admit(self._utterance(self._number))] = caller
 
     def _step(self) -> None:
         """One step. Raises the error of a slot that failed."""
@@ -84,7 +92,7 @@ class EngineLoad:
             if piece.error is not None:
                 raise piece.error
             if len(piece.samples):
-                self._live[piece.slot].heard(now_s, len(piece.samples))
+                self._live[piece.slot].heard(now_s, piece.samples)
             if piece.last:
                 self._gone.append(self._live.pop(piece.slot))
 
@@ -92,12 +100,11 @@ class EngineLoad:
         """Of this run's calls, which are forgotten then."""
         gone, self._gone = self._gone, []
         clocks = [caller.playback for caller in gone]
-        firsts = [(c.first_s - c.came_s) * 1000 for c in gone if c.first_s is not None]
         sound_s = sum(c.samples for c in gone) / self._engine.info.sample_rate_hz
-        first_ms = {name: round(ms, 2) for name, ms in spread(firsts).items()} if firsts else {}
         return {
             "calls": len(gone),
-            "first_sound_ms": first_ms,
+            "first_sound_ms": spread_ms(c.waited_ms(c.first_s) for c in gone),
+            "first_audible_ms": spread_ms(c.waited_ms(c.onset.audible_at_s) for c in gone),
             "audio_s_per_s": round(sound_s / wall_s, 2),
             "calls_with_underruns": sum(clock.underruns > 0 for clock in clocks),
             "underruns": sum(clock.underruns for clock in clocks),

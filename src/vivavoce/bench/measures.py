@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vivavoce.bench.breakdown import Breakdown, ServerTimes, break_down
-from vivavoce.bench.playback import AudibleDetector, PlaybackClock
+from vivavoce.bench.playback import AUDIBLE_DBFS, AudibleDetector, PlaybackClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Listening:
     """How measures are taken: buffers to play against, and from what level sound is audible."""
 
     buffers_ms: tuple[float, ...] = (0.0,)
-    threshold_dbfs: float = -50.0
+    threshold_dbfs: float = AUDIBLE_DBFS
 
 
 class Recorder:

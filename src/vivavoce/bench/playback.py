@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 MIN_STALL_MS = 1.0
 """Gaps under this are neither counted nor summed: no sound card works that finely."""
 
-_INT16_FULL_SCALE = 32_768.0
+AUDIBLE_DBFS = -50.0
+"""What a sample must exceed to be the first audible one."""
+
+INT16_FULL_SCALE = 32_768.0
+FLOAT_FULL_SCALE = 1.0
 
 
 class PlaybackClock:
@@ -57,18 +61,24 @@ class AudibleDetector:
     both count. Stalls before the first sound count as well.
     """
 
-    def __init__(self, sample_rate_hz: int, threshold_dbfs: float = -50.0) -> None:
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        threshold_dbfs: float = AUDIBLE_DBFS,
+        full_scale: float = INT16_FULL_SCALE,
+    ) -> None:
+        """``full_scale`` is the loudest sample: 32,768 of int16, 1.0 of float32."""
         self.audible_at_s: float | None = None
         self._sample_rate_hz = sample_rate_hz
         self._clock = PlaybackClock(sample_rate_hz)
-        self._threshold = 10 ** (threshold_dbfs / 20) * _INT16_FULL_SCALE
+        self._threshold = 10 ** (threshold_dbfs / 20) * full_scale
 
-    def feed(self, arrived_s: float, samples: NDArray[np.int16]) -> None:
-        """Take a chunk, shape (n,), int16; does nothing once something was audible."""
+    def feed(self, arrived_s: float, samples: NDArray[np.int16] | NDArray[np.float32]) -> None:
+        """Take a chunk, shape (n,); does nothing once something was audible."""
         if self.audible_at_s is not None:
             return
         starts_s = self._clock.feed(arrived_s, len(samples))
-        # int32, because the absolute value of the lowest int16 is not an int16.
-        loud = np.abs(samples.astype(np.int32)) > self._threshold
+        # Wider, because the absolute value of the lowest int16 is not an int16.
+        loud = np.abs(samples.astype(np.float64)) > self._threshold
         if loud.any():
             self.audible_at_s = starts_s + int(loud.argmax()) / self._sample_rate_hz

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vivavoce.bench.device import provenance
+from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
 from vivavoce.bench.report import SCHEMA
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import TextSource
@@ -47,7 +48,10 @@ class Speaks(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request: milliseconds of each stage, and how much sound it made."""
+    """One request: milliseconds of each stage, and how much sound it made.
+
+    ``audible_ms`` is when a listener without a buffer hears the first audible sample.
+    """
 
     characters: int
     audio_s: float
@@ -56,6 +60,7 @@ class Sample:
     total_ms: float
     tokens: int = 0
     first_token_ms: float | None = None
+    audible_ms: float | None = None
 
     @property
     def rtf(self) -> float | None:
@@ -83,6 +88,7 @@ class LengthProfile:
     first_chunk_ms: Distribution | None
     total_ms: Distribution | None
     rtf: Distribution | None
+    audible_ms: Distribution | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +126,15 @@ def take_sample(speaks: Speaks, text: str, how: Mapping[str, Any]) -> Sample:
     started_s = time.perf_counter()
     chunks = speaks.stream(text, **how)
     first_s: float | None = None
+    onset: AudibleDetector | None = None
     audio_s = 0.0
     try:
         for chunk in chunks:
-            if first_s is None and len(chunk.samples):
-                first_s = time.perf_counter()
+            if len(chunk.samples):
+                now_s = time.perf_counter()
+                first_s = first_s or now_s
+                onset = onset or AudibleDetector(chunk.sample_rate_hz, full_scale=FLOAT_FULL_SCALE)
+                onset.feed(now_s, chunk.samples)
             audio_s += chunk.duration_s
     finally:
         chunks.close()
@@ -142,6 +152,9 @@ def take_sample(speaks: Speaks, text: str, how: Mapping[str, Any]) -> Sample:
         total_ms=(ended_s - started_s) * 1000,
         tokens=timings.tokens,
         first_token_ms=timings.first_token_ms,
+        audible_ms=None
+        if onset is None or onset.audible_at_s is None
+        else (onset.audible_at_s - started_s) * 1000,
     )
 
 
@@ -161,6 +174,7 @@ def profile_length(kind: str, samples: Sequence[Sample]) -> LengthProfile:
         first_chunk_ms=Distribution.of(sample.first_chunk_ms for sample in samples),
         total_ms=Distribution.of(sample.total_ms for sample in samples),
         rtf=Distribution.of(sample.rtf for sample in samples),
+        audible_ms=Distribution.of(sample.audible_ms for sample in samples),
     )
 
 

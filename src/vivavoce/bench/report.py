@@ -22,8 +22,8 @@ SCHEMA = 1
 QUANTILES = ("p50", "p95", "p99", "max")
 LATENCIES = (
     "first_byte_ms",
-    "first_playable_ms",
     "audible_ms",
+    "first_playable_ms",
     "total_ms",
     "chunk_gap_ms",
     "rtf",

@@ -49,3 +49,11 @@ def spread(values: Iterable[float | None]) -> dict[str, float]:
     if distribution is None:
         raise ValueError("nothing was measured")
     return asdict(distribution)
+
+
+def spread_ms(values: Iterable[float | None]) -> dict[str, float]:
+    """Milliseconds, to the hundredth; empty where nothing was measured."""
+    distribution = Distribution.of(values)
+    if distribution is None:
+        return {}
+    return {name: round(value, 2) for name, value in asdict(distribution).items()}

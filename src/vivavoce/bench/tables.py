@@ -28,8 +28,8 @@ _LABELS = {
 }
 
 _QUANTILES = {"p50": "median", "max": "longest"}
-WAITS = ("first_byte_ms", "total_ms")
-"""Until the first byte, and until all of it is there: what a change is for."""
+WAITS = ("first_byte_ms", "audible_ms", "total_ms")
+"""Until the first byte, until something is heard, and until all of it is there."""
 
 
 def number(value: float | None) -> str:
@@ -49,7 +49,8 @@ def summary_view(summary: Summary) -> Group:
 
 def each_table(measures: Sequence[Measure]) -> Table:
     """Where the time of every request went, in the order in which they ended."""
-    columns = ("request", "queue", "inference", "network", "first byte", "to the end", "sound, s")
+    parts = ("queue", "inference", "network", "first byte")
+    columns = ("request", *parts, "first audible", "to the end", "sound, s")
     return figure_table(
         "Each request, ms", columns, [_each_row(*pair) for pair in enumerate(measures, 1)]
     )
@@ -113,12 +114,14 @@ def _parts(summary: Summary) -> Table:
 
 def _each_row(number_of: int, measure: Measure) -> list[object]:
     if measure.failure is not None:
-        return [f"{number_of}: {measure.failure.code}", *[None] * 6]
+        return [f"{number_of}: {measure.failure.code}", *[None] * 7]
     parts = measure.breakdown
     told = [None] * 3 if parts is None else [parts.queue_ms, parts.inference_ms, parts.network_ms]
     first_ms = measure.first_byte_ms or 0.0
     rest_ms = measure.total_ms - first_ms
-    return [str(number_of), *told, first_ms - measure.lag_ms, rest_ms, measure.audio_s]
+    audible_ms = None if measure.audible_ms is None else measure.audible_ms - measure.lag_ms
+    heard = [first_ms - measure.lag_ms, audible_ms]
+    return [str(number_of), *told, *heard, rest_ms, measure.audio_s]
 
 
 def _playback(summary: Summary) -> Table:

@@ -16,14 +16,16 @@ def bench_engine(
     *,
     part: Annotated[
         list[str] | None,
-        Option(help="correct, kernels, frames, load, peer or launch; may be given many times. All "
-               "of them by default."),
+        Option(help="correct, kernels, frames, load, server, peer or launch; may be given many "
+               "times. All of them by default."),
     ] = None,
     size: Annotated[Literal["0.6B", "1.7B"], Option(help="Which model.")] = "0.6B",
     tiny: Annotated[bool, Option("--tiny", help="A tiny model, to try it out.")] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], Option(help="Where.")] = "auto",
     rows: Annotated[
-        list[int] | None, Option(min=1, help="Rows at a time; may be given many times.")
+        list[int] | None,
+        Option(min=1, help="Rows at a time; may be given many times. Those that the card has no "
+               "memory for are left out."),
     ] = None,
     precision: Annotated[
         list[str] | None,
@@ -42,10 +44,14 @@ def bench_engine(
 ) -> None:  # fmt: skip
     """Measure the Qwen3-TTS engine on this device, with random weights of true size.
 
-    Each part is a run of its own and takes minutes; a file keeps the other parts' results.
+    Each part is a run of its own and takes minutes; a file keeps the other parts' results, and
+    each precision's as soon as it is there. The status is 1 where something failed.
     """
+    from dataclasses import replace
+    from functools import partial
+
     from vivavoce.bench.engine.lines import lines
-    from vivavoce.bench.engine.parts import NO_CUDA, PARTS, merge, run_part
+    from vivavoce.bench.engine.parts import NO_CUDA, PARTS, failures, merge, run_part
     from vivavoce.bench.engine.setting import Setting, default_rows, make_checkpoint
 
     parts = _known(part or [*PARTS], PARTS)
@@ -63,12 +69,18 @@ def bench_engine(
             seconds,
             tiny,
         )
+        failed = False
         for each in parts:
+            if json is not None:
+                setting = replace(setting, keep=partial(merge, json, setting.name, each))
             told = run_part(each, setting)
             print(f"\n{setting.name}, {each} ({told['took_s']} s)")
             print(lines(each, told))
             if json is not None:
                 merge(json, setting.name, each, told)
+            failed = failed or bool(failures(told))
+    if failed:
+        raise typer.Exit(1)
 
 
 def _known(parts: list[str], known: Mapping[str, str]) -> list[str]:

@@ -91,6 +91,7 @@ def length_table(length: LengthProfile) -> Table:
         *((f"{name}, ms", spread) for name, spread in length.stages_ms.items()),
         *_of_tokens(length),
         ("first chunk, ms", length.first_chunk_ms),
+        ("first audible sample, ms", length.audible_ms),
         ("total, ms", length.total_ms),
         ("real-time factor", length.rtf),
     ]

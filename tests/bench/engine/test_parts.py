@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,14 +20,16 @@ from typer.testing import CliRunner
 
 from vivavoce.bench.engine import frames, parts, peer
 from vivavoce.bench.engine.correct import alike
+from vivavoce.bench.engine.fitting import fitting, left_out
 from vivavoce.bench.engine.frames import predicted_ms
 from vivavoce.bench.engine.lines import lines
-from vivavoce.bench.engine.setting import Setting, by_precision, make_checkpoint
+from vivavoce.bench.engine.setting import POSITIONS, Setting, by_precision, make_checkpoint
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
-from vivavoce.engines.base import Produced
+from vivavoce.engines.base import EngineInfo, Produced
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
+from vivavoce.engines.qwen3 import device
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
@@ -34,6 +37,7 @@ from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.planned import planned_footprint
 from vivavoce.engines.qwen3.published_config import (
     SMALL_FILES,
     codec_config,
@@ -42,7 +46,7 @@ from vivavoce.engines.qwen3.published_config import (
 )
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.errors import EngineError, SettingsError
+from vivavoce.errors import EngineError, SettingsError, SetupError
 
 SHOWN = {"kernels": ("talker qkv", "sum of codes", "launches a frame", "what they read takes")}
 
@@ -74,6 +78,7 @@ def test_the_command_puts_each_part_into_the_same_file(folder: Path, tmp_path: P
     assert all("failed" not in each for each in told.values())
     assert told["load"]["where"]["versions"]["python"] and told["load"]["where"]["on"] == "cpu"
     assert told["load"]["none"]["1 callers"]["calls"] > 0
+    assert told["load"]["none"]["1 callers, 10 s each"]["calls"] > 0
 
 
 def test_a_precision_that_failed_is_shown_beside_the_others() -> None:
@@ -94,6 +99,7 @@ def test_frames_by_rows_and_by_stage(folder: Path) -> None:
         assert set(stages) == {"talker", "code predictor", "sampling", "frame", "codec", "host"}
         assert all(ms > 0 for name, ms in stages.items() if name != "host")
     assert told["floor"]["mb_a_frame"] > 1 and told["first_sound_ms"]["count"] == 3
+    assert told["first_audible_ms"]["p50"] >= told["first_sound_ms"]["p50"]
     assert told["memory_mb"]["peak_resident"] > 100
     assert told["weights_mb"] > 0 and "flash" in told["attention"]
     assert told["kernels"].startswith("torch") and told["stages_by"] == "torch"
@@ -185,6 +191,63 @@ def test_a_precision_that_fails_takes_no_other_along(folder: Path) -> None:
         "ZeroDivisionError"
         in by_precision(setting_of(folder, precisions=("fp8",)), measure)["failed"]
     )
+
+
+def test_each_precision_is_in_the_file_before_the_next_begins(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is ended, or a precision that fails, leaves what was found before it."""
+    path, seen = tmp_path / "all.json", []
+
+    def measure(setting: Setting) -> dict[str, Any]:
+        def one(precision: str) -> dict[str, Any]:
+            seen.append(json.loads(path.read_text()) if path.exists() else None)
+            return {"ms": 1 / (precision != "int8")}
+
+        return by_precision(setting, one)
+
+    monkeypatch.setitem(parts.PARTS, "frames", "part.measure")
+    part = ModuleType("part")
+    part.measure = measure  # type: ignore[attr-defined]
+    monkeypatch.setattr(parts, "import_module", lambda _: part)
+    keep = partial(parts.merge, path, "0.6B tiny", "frames")
+    told = parts.run_part("frames", setting_of(folder, precisions=("none", "int8"), keep=keep))
+    assert seen[0] is None
+    between = seen[1]["models"]["0.6B tiny"]["frames"]
+    assert between["none"] == {"ms": 1.0} and between["to_come"] == ["int8"]
+    assert between["where"]["on"] == "cpu"
+    after = keep(told)["models"]["0.6B tiny"]["frames"]
+    assert after["none"] == {"ms": 1.0} and "ZeroDivisionError" in after["int8"]["failed"]
+    assert "to_come" not in after
+
+
+def test_a_card_gets_the_rows_it_has_memory_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = setting_of(folder, rows=(1, 2, 4, 64))
+    assert fitting(setting, "none") is setting  # a CPU has no such bound
+    place = choose_place(Qwen3Options(device="cpu", quantize="none"))
+    needs = planned_footprint(Qwen3Config.load(folder), place, POSITIONS)
+    monkeypatch.setattr(device, "budget_bytes", lambda *_: needs.total(5))
+    fitted = fitting(setting, "none")
+    assert fitted.rows == (1, 2, 4) and left_out(setting, fitted) == {"rows_without_room": [64]}
+    monkeypatch.setattr(device, "budget_bytes", lambda *_: needs.total(1) - 1)
+    with pytest.raises(SetupError, match="for rows"):
+        fitting(setting, "none")
+
+
+def test_rows_without_room_are_named_and_the_others_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = choose_place(Qwen3Options(device="cpu", quantize="none"))
+    needs = planned_footprint(Qwen3Config.load(folder), place, POSITIONS)
+    monkeypatch.setattr(device, "budget_bytes", lambda *_: needs.total(2))
+    setting = setting_of(folder, rows=(1, 4))
+    found = {part: parts.run_part(part, setting) for part in ("frames", "load", "correct")}
+    assert set(found["frames"]["none"]["ms"]) == {1}
+    assert found["correct"]["float32"]["alone = in company"] == {1: True}
+    for told in (found["frames"]["none"], found["load"]["none"], found["correct"]["float32"]):
+        assert told["rows_without_room"] == [4]
 
 
 def test_precisions_of_several_runs_come_together(tmp_path: Path) -> None:
@@ -314,6 +377,8 @@ def test_codes_that_differ_are_told(got: list[list[list[int]]], told: bool | str
 class Ended:
     """An engine whose call ends before there is any sound."""
 
+    info = EngineInfo("ended", "none", 24_000)
+
     def admit(self, utterance: object) -> int:
         return 0
 
@@ -326,4 +391,4 @@ class Ended:
 
 def test_a_call_without_sound_is_not_waited_for() -> None:
     with pytest.raises(AssertionError, match="planted"):
-        frames._first_sound_ms(Ended(), 1)  # type: ignore[arg-type]
+        frames.first_sound_ms(Ended(), 1)  # type: ignore[arg-type]

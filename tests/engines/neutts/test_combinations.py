@@ -265,6 +265,19 @@ def test_a_backbone_on_a_missing_device_is_an_error(models: Models, backbone: st
     assert not engine.info.details["loaded"]
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_int8_weights_in_pytorch_are_refused_with_a_hint(models: Models, device: str) -> None:
+    """Before anything is fetched, and whether the device is there or not."""
+    options = models.options("torch", "onnx", backbone_device=device, quantize="int8")
+    with pytest.raises(SettingsError, match="bfloat16") as caught:
+        open_backbone(options)
+    assert caught.value.param == "quantize"
+
+
+def test_int8_weights_stop_no_gguf(models: Models) -> None:
+    assert open_backbone(models.options("gguf", "onnx", quantize="int8")).capacity >= 1
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [

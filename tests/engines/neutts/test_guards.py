@@ -1,4 +1,4 @@
-"""Budgets, loops, silence, seeds."""
+"""Budgets, loops, seeds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from vivavoce.engines.neutts.guards import (
     LoopGuard,
-    SilenceGuard,
     code_budget,
     expected_codes,
     next_seed,
@@ -41,14 +40,6 @@ def test_speech_is_no_loop() -> None:
     codes = np.random.default_rng(0).integers(0, 65_536, 3_000).astype(np.int32)
     guard = LoopGuard()
     assert not any(guard.said(codes[i : i + 3]) for i in range(0, 3_000, 3))
-
-
-def test_silence_is_noticed_after_three_seconds() -> None:
-    guard = SilenceGuard()
-    quiet, loud = np.full(12_000, 0.001, np.float32), np.full(10, 0.5, np.float32)
-    assert [guard.heard(quiet) for _ in range(6)] == [False] * 6
-    assert guard.heard(quiet)
-    assert not guard.heard(loud)
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(1, 8))

@@ -22,9 +22,9 @@ ON_CUDA: Any = SimpleNamespace(device="cuda:0", details={})
         (NeuTTSOptions(quantize="int8"), GGUF, ["quantize=int8"]),
         (NeuTTSOptions(cuda_graphs=True, quantize="int8"), GGUF, ["quantize=int8", "cuda_graphs"]),
         (NeuTTSOptions(cuda_graphs=True), ON_CPU, ["cuda_graphs"]),
-        (NeuTTSOptions(cuda_graphs=True, quantize="int8"), ON_CUDA, []),
+        (NeuTTSOptions(cuda_graphs=True), ON_CUDA, []),
         (NeuTTSOptions(), GGUF, []),
-        (NeuTTSOptions(quantize="int8", cuda_graphs=False), ON_CPU, []),
+        (NeuTTSOptions(cuda_graphs=False), ON_CPU, []),
     ],
 )
 def test_each_has_its_sentence(options: NeuTTSOptions, backbone: Any, named: list[str]) -> None:

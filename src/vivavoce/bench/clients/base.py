@@ -27,7 +27,7 @@ now_s = time.monotonic
 class Target:
     """A server and how it is asked. ``path`` None means the usual one of the transport.
 
-    ``seed`` goes with every request, where there is one.
+    ``seed`` and the engine's own ``options`` go with every request, where there are any.
     """
 
     url: str = "http://127.0.0.1:8000"
@@ -40,6 +40,7 @@ class Target:
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
     seed: int | None = None
+    options: Mapping[str, Any] | None = None
 
     @property
     def endpoint(self) -> str:
@@ -62,6 +63,7 @@ class Target:
             "model": self.model,
             "sample_rate": self.sample_rate_hz,
             "seed": self.seed,
+            "options": self.options,
         }
         return {name: value for name, value in fields.items() if value is not None}
 

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from vivavoce.bench.engine.buckets import across_buckets
+from vivavoce.bench.engine.fitting import fitting, left_out
 from vivavoce.bench.engine.setting import Setting, Told, release_memory, told_or_failed, utterance
 
 if TYPE_CHECKING:
@@ -26,18 +27,21 @@ def measure_correctness(setting: Setting) -> Told:
     told: Told = {"frames": FRAMES}
     for dtype in DTYPES[setting.device]:
         told[dtype] = told_or_failed(partial(_of_dtype, setting, dtype))
-    told["across buckets"] = told_or_failed(lambda: across_buckets(setting))
+        setting.keep(told)
+    told["across buckets"] = told_or_failed(lambda: across_buckets(fitting(setting, "none")))
     release_memory()
     return told
 
 
-def _of_dtype(setting: Setting, dtype: str) -> Told:
+def _of_dtype(asked: Setting, dtype: str) -> Told:
+    setting = fitting(asked, "none", dtype=dtype)
     ways = {"eager": False, "captured": True} if setting.device == "cuda" else {"eager": False}
     heard = {name: _by_rows(setting, dtype, graphs=graphs) for name, graphs in ways.items()}
     eager = heard["eager"]
     alone = eager[setting.rows[0]][0]
     told: Told = {
-        "alone = in company": {rows: alike([codes[0]], [alone]) for rows, codes in eager.items()}
+        "alone = in company": {rows: alike([codes[0]], [alone]) for rows, codes in eager.items()},
+        **left_out(asked, setting),
     }
     if "captured" in heard:
         captured = heard["captured"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 
 from vivavoce.bench.engine.clock import copy_gb_s
+from vivavoce.bench.engine.fitting import fitting, left_out
 from vivavoce.bench.engine.setting import (
     POSITIONS,
     Setting,
@@ -20,8 +20,9 @@ from vivavoce.bench.engine.setting import (
     utterance,
 )
 from vivavoce.bench.engine.stages import Stages, frame_bytes
-from vivavoce.bench.stats import spread
-from vivavoce.engines.base import Engine, Produced
+from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
+from vivavoce.bench.stats import spread_ms
+from vivavoce.engines.base import Engine
 from vivavoce.engines.options import parse_options
 from vivavoce.engines.qwen3.batch import Batch, Words
 from vivavoce.engines.qwen3.capturing import capturing_on
@@ -33,6 +34,8 @@ from vivavoce.engines.qwen3.rows import RowOptions
 
 WARM_UP = 5
 FIRST_SOUNDS = 20
+FIRST_FRAMES = 24
+"""Of such a call: more than are silent before it is heard."""
 
 
 def measure_frames(setting: Setting) -> Told:
@@ -43,12 +46,14 @@ def measure_frames(setting: Setting) -> Told:
     return {"copy_gb_s": bandwidth, **told}
 
 
-def _of_precision(setting: Setting, precision: str, bandwidth: float) -> Told:
+def _of_precision(asked: Setting, precision: str, bandwidth: float) -> Told:
+    setting = fitting(asked, precision)
     options = parse_options(Qwen3Options, "qwen3", setting.options(precision))
     place = choose_place(options)
     began_s = time.perf_counter()
     model = Model.load(setting.folder, place)
     told: Told = {"load_s": round(time.perf_counter() - began_s, 2), **place.details()}
+    told |= left_out(asked, setting)
     floor_ms = frame_bytes(model.talker) / bandwidth / 1e6
     told["floor"] = {
         "mb_a_frame": round(frame_bytes(model.talker) / 1e6, 1),
@@ -75,8 +80,7 @@ def _of_precision(setting: Setting, precision: str, bandwidth: float) -> Told:
     }
     del model, fused
     release_memory()
-    told["first_sound_ms"] = first_sound_ms(setting, precision)
-    return told
+    return told | first_sounds(setting, precision)
 
 
 def _prepared(model: Model, options: Qwen3Options, setting: Setting) -> tuple[Batch, Told]:
@@ -128,32 +132,35 @@ def loop_ms(batch: Batch, model: Model, rows: int, rounds: int) -> float:
     return round(statistics.median(gaps_s) * 1000, 3)
 
 
-def first_sound_ms(setting: Setting, precision: str) -> Told:
-    """From ``admit`` to the first samples, one call at a time."""
+def first_sounds(setting: Setting, precision: str) -> Told:
+    """From ``admit`` to the first samples, and to the first audible one, one call at a time."""
     engine = setting.engine(precision, 1)
-    times_ms = [
-        _first_sound_ms(engine, seed) for seed in range(3 if setting.tiny else FIRST_SOUNDS)
-    ]
+    count = 3 if setting.tiny else FIRST_SOUNDS
+    pairs = [first_sound_ms(engine, seed) for seed in range(count)]
     engine.unload()
-    return {name: round(value, 2) for name, value in spread(times_ms).items()}
+    firsts, audible = zip(*pairs, strict=True)
+    return {"first_sound_ms": spread_ms(firsts), "first_audible_ms": spread_ms(audible)}
 
 
-def _first_sound_ms(engine: Engine, seed: int) -> float:
-    began_s = time.perf_counter()
-    slot = engine.admit(utterance(engine, 12, seed))
-    while not any(len(piece.samples) for piece in _stepped(engine)):
-        pass
-    took_ms = (time.perf_counter() - began_s) * 1000
+def first_sound_ms(engine: Engine, seed: int) -> tuple[float, float | None]:
+    """Until there is sound, and until a listener without a buffer hears some, if any is heard.
+
+    Raises AssertionError for a call that ends without sound.
+    """
+    onset = AudibleDetector(engine.info.sample_rate_hz, full_scale=FLOAT_FULL_SCALE)
+    first_s, last, began_s = None, False, time.perf_counter()
+    slot = engine.admit(utterance(engine, FIRST_FRAMES, seed))
+    while onset.audible_at_s is None and not last:
+        for piece in engine.step():
+            now_s, last = time.perf_counter(), piece.last
+            if len(piece.samples):
+                first_s = now_s if first_s is None else first_s
+                onset.feed(now_s, piece.samples)
+            assert first_s is not None or not last, f"no sound came: {piece.error!r}"
     engine.release(slot)
-    return took_ms
-
-
-def _stepped(engine: Engine) -> Sequence[Produced]:
-    """What a step gives. Raises AssertionError for a call that ended: it would be waited for."""
-    pieces = engine.step()
-    ended = [piece for piece in pieces if piece.last and not len(piece.samples)]
-    assert not ended, f"a call ended without sound: {ended[0].error!r}"
-    return pieces
+    assert first_s is not None
+    audible_s = onset.audible_at_s
+    return (first_s - began_s) * 1000, None if audible_s is None else (audible_s - began_s) * 1000
 
 
 def predicted_ms(

@@ -33,11 +33,16 @@ def _frames(told: Told) -> str:
     )
     stages = next(iter(told["stages_ms"].values()))
     apart = ", ".join(f"{name} {ms}" for name, ms in stages.items())
-    first = told["first_sound_ms"]
     return (
-        f"a frame of {by_rows}\n    by stage, ms: {apart}\n    first sound p50 {first['p50']} ms, "
-        f"p95 {first['p95']} ms; weights {told['weights_mb']} MB; memory {told['memory_mb']}"
+        f"a frame of {by_rows}\n    by stage, ms: {apart}\n"
+        f"    first sound {_spread(told['first_sound_ms'])}, audible "
+        f"{_spread(told['first_audible_ms'])}; weights {told['weights_mb']} MB; "
+        f"memory {told['memory_mb']}"
     )
+
+
+def _spread(told: Told) -> str:
+    return f"p50 {told['p50']} ms, p95 {told['p95']} ms" if told else "never"
 
 
 def _kernels(told: Told) -> Iterator[str]:

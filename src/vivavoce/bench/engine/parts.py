@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ PARTS = {
     "kernels": "kernels.measure_kernels",
     "frames": "frames.measure_frames",
     "load": "load.measure_load",
+    "server": "server.measure_server",
     "peer": "peer.measure_peer",
     "launch": "launch.measure_launch",  # last: a barrier that is wrong would wait for ever
 }
@@ -34,16 +37,23 @@ _QUERY = "--query-gpu=name,driver_version,memory.total,clocks.sm,clocks.mem,powe
 
 
 def run_part(part: str, setting: Setting) -> Told:
-    """What a part tells, or why it tells nothing, and how it came about."""
+    """What a part tells, or why it tells nothing, and how it came about.
+
+    What the setting's ``keep`` is given on the way has that, too.
+    """
     module, function = PARTS[part].split(".")
     measure: Callable[[Setting], Told] = getattr(
         import_module(f"vivavoce.bench.engine.{module}"), function
     )
-    began_s = time.perf_counter()
-    told = told_or_failed(lambda: measure(setting))
+    began_s, place = time.perf_counter(), where(setting.device)
+
+    def come_about(told: Told) -> Told:
+        return {**told, "took_s": round(time.perf_counter() - began_s, 1), "where": place}
+
+    kept = replace(setting, keep=lambda told: setting.keep(come_about(told)))
+    told = told_or_failed(lambda: measure(kept))
     release_memory()
-    took_s = round(time.perf_counter() - began_s, 1)
-    return {**told, "took_s": took_s, "where": where(setting.device)}
+    return come_about(told)
 
 
 def where(device: str) -> Told:
@@ -59,11 +69,18 @@ def where(device: str) -> Told:
     return told
 
 
+def failures(told: Told) -> list[str]:
+    """Why something of a part was not found, however deep it stands: of a precision, of a dtype."""
+    found = [str(told[name]) for name in ("failed", "failed_requests") if name in told]
+    inner = (each for each in told.values() if isinstance(each, dict))
+    return [*found, *(failure for each in inner for failure in failures(each))]
+
+
 def merge(path: Path, name: str, part: str, told: Told) -> Told:
     """Put one part's result into a file, leaving the others in it; the whole.
 
-    Of parts by precision those of earlier runs stay. Raises SettingsError for a file that is
-    something else.
+    Of parts by precision those of earlier runs stay. The file is whole at every moment. Raises
+    SettingsError for a file that is something else.
     """
     whole: dict[str, Any] = {"schema": SCHEMA, "models": {}}
     if path.exists():
@@ -76,5 +93,7 @@ def merge(path: Path, name: str, part: str, told: Told) -> Told:
     of_model = whole["models"].setdefault(name, {})
     before = {key: each for key, each in of_model.get(part, {}).items() if key in BY_PRECISION}
     of_model[part] = before | told
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    written = path.with_name(f"{path.name}.part")
+    written.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    os.replace(written, path)
     return whole

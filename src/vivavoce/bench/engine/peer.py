@@ -9,7 +9,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from vivavoce.bench.engine.setting import TEXT, Setting, Told, release_memory, utterance
+from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
 from vivavoce.engines.qwen3.pace import FRAME_MS
+from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ as RATE_HZ
+from vivavoce.types import Samples
 
 MODULE = "faster_qwen3_tts"
 FRAMES = 96
@@ -28,12 +31,15 @@ def measure_peer(setting: Setting) -> Told:
     """Both, and how many times sooner and quicker this engine is; or how to get the other."""
     if find_spec(MODULE) is None:
         return {"missing": HOW}
-    told: Told = {"frames": FRAMES, "theirs": _theirs(setting)}
+    told: Told = {"frames": FRAMES, "theirs": _theirs(setting), "ours": {}}
+    setting.keep(told)
     release_memory()
-    told["ours"] = {precision: _ours(setting, precision) for precision in setting.precisions}
+    for precision in setting.precisions:
+        told["ours"][precision] = _ours(setting, precision)
+        setting.keep(told)
     theirs, ours = told["theirs"], told["ours"][setting.precisions[0]]
     told["times_quicker"] = {
-        name: {key: round(each[key] / ours[key], 2) for key in ours}
+        name: {key: round(each[key] / ours[key], 2) for key in ours if key in each}
         for name, each in theirs.items()
     }
     return told
@@ -42,12 +48,12 @@ def measure_peer(setting: Setting) -> Told:
 def _ours(setting: Setting, precision: str) -> Told:
     engine = setting.engine(precision, 1)
 
-    def speak() -> Iterator[int]:
+    def speak() -> Iterator[Samples]:
         slot, last = engine.admit(utterance(engine, FRAMES, 1)), False
         while not last:
             for piece in engine.step():
                 last = piece.last
-                yield len(piece.samples)
+                yield piece.samples
         engine.release(slot)
 
     told = _timed(speak)
@@ -61,10 +67,10 @@ def _theirs(setting: Setting) -> Told:
         str(setting.folder), device=setting.device
     )
 
-    def speaking(chunk: int | None) -> Callable[[], Iterator[int]]:
+    def speaking(chunk: int | None) -> Callable[[], Iterator[Samples]]:
         more: dict[str, Any] = {} if chunk is None else {"chunk_size": chunk}
 
-        def speak() -> Iterator[int]:
+        def speak() -> Iterator[Samples]:
             pieces = model.generate_custom_voice_streaming(
                 text=TEXT,
                 speaker=SPEAKER,
@@ -73,26 +79,34 @@ def _theirs(setting: Setting) -> Told:
                 min_new_tokens=FRAMES,
                 **more,
             )
-            return (len(samples) for samples, _rate, _timing in pieces)
+            return (samples for samples, _rate, _timing in pieces)
 
         return speak
 
     return {name: _timed(speaking(chunk)) for name, chunk in CHUNKS.items()}
 
 
-def _timed(speak: Callable[[], Iterator[int]]) -> Told:
+def _timed(speak: Callable[[], Iterator[Samples]]) -> Told:
     """The best of a few after one that warms up; with prompt and codec, over the sound made."""
     runs = [_one(speak) for _ in range(ROUNDS + 1)][1:]
-    return {name: round(min(run[name] for run in runs), 3) for name in runs[0]}
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    return {name: round(min(run[name] for run in runs), 3) for name in names}
 
 
-def _one(speak: Callable[[], Iterator[int]]) -> dict[str, float]:
-    began_s = time.perf_counter()
-    first_s, samples = None, 0
-    for count in speak():
-        if count and first_s is None:
-            first_s = time.perf_counter() - began_s
-        samples += count
-    whole_s = time.perf_counter() - began_s
-    frames = samples / 24.0 / FRAME_MS
-    return {"first_sound_ms": (first_s or whole_s) * 1000, "ms_a_frame": whole_s * 1000 / frames}
+def _one(speak: Callable[[], Iterator[Samples]]) -> dict[str, float]:
+    onset = AudibleDetector(RATE_HZ, full_scale=FLOAT_FULL_SCALE)
+    first_s, count, began_s = None, 0, time.perf_counter()
+    for samples in speak():
+        now_s = time.perf_counter()
+        if len(samples):
+            first_s = now_s if first_s is None else first_s
+            onset.feed(now_s, samples)
+        count += len(samples)
+    ended_s = time.perf_counter()
+    frames = count * 1000 / RATE_HZ / FRAME_MS
+    told = {
+        "first_sound_ms": ((first_s or ended_s) - began_s) * 1000,
+        "ms_a_frame": (ended_s - began_s) * 1000 / frames,
+    }
+    heard_s = onset.audible_at_s
+    return told if heard_s is None else told | {"first_audible_ms": (heard_s - began_s) * 1000}

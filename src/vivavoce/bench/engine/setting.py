@@ -33,7 +33,11 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """``rows`` are the numbers of rows at a time; ``seconds`` the length of a load run."""
+    """``rows`` are the numbers of rows at a time; ``seconds`` the length of a load run.
+
+    ``keep`` is given what a part has told so far, each time a precision is done: what comes after
+    it may fail, or be ended.
+    """
 
     folder: Path
     size: str
@@ -42,6 +46,7 @@ class Setting:
     precisions: tuple[str, ...]
     seconds: float
     tiny: bool = False
+    keep: Callable[[Told], object] = lambda _: None
 
     @property
     def name(self) -> str:
@@ -93,9 +98,11 @@ def make_checkpoint(size: str, where: Path, *, tiny: bool) -> Path:
     return folder
 
 
-def utterance(engine: Engine, frames: int, seed: int, *, greedy: bool = False) -> Utterance:
-    """So many frames of something."""
-    options: dict[str, Any] = {"max_frames": frames, "guards": False}
+def utterance(
+    engine: Engine, frames: int, seed: int, *, greedy: bool = False, guards: bool = False
+) -> Utterance:
+    """So many frames of something; with ``guards``, which cost time, perhaps fewer."""
+    options: dict[str, Any] = {"max_frames": frames, "guards": guards}
     if greedy:
         options["greedy"] = True
     return Utterance(
@@ -121,11 +128,12 @@ def told_or_failed(measure: Callable[[], Told]) -> Told:
 
 
 def by_precision(setting: Setting, measure: Callable[[str], Told]) -> Told:
-    """What is told of each; it ``failed`` where all of them did."""
+    """What is told of each; it ``failed`` where all of them did. Each is kept when it is done."""
     told: Told = {}
-    for precision in setting.precisions:
+    for number, precision in enumerate(setting.precisions, start=1):
         told[precision] = told_or_failed(partial(measure, precision))
         release_memory()
+        setting.keep({**told, "to_come": list(setting.precisions[number:])})
     failed = [each["failed"] for each in told.values() if "failed" in each]
     return told | ({"failed": failed[0]} if len(failed) == len(told) else {})
 

@@ -5,21 +5,15 @@ Whatever a guard ends in the middle ends as "length", not "stop".
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
-
 from vivavoce.engines.neutts.backbone import Codes
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S, SAMPLE_RATE_HZ
+from vivavoce.engines.neutts.codec.codec import CODES_PER_S
+from vivavoce.engines.repetition import RepetitionWindow
 from vivavoce.text.duration import expected_duration_s, max_duration_s
-from vivavoce.types import Samples
 
 MIN_CODES = 5
 """An end before so many codes (0.1 s) is no speech: it is tried again with another seed."""
 
 TRIES = 4
-SILENCE_PEAK = 0.003
-SILENCE_S = 3.0
 LOOP_CODES = 150
 LOOP_PERIODS = 50
 LOOP_SHARE = 0.95
@@ -46,42 +40,19 @@ def next_seed(seed: int, attempt: int) -> int:
     return (seed + attempt * 0x9E3779B97F4A7C15) % 2**63
 
 
-@dataclass(slots=True)
 class LoopGuard:
     """Says when the codes of 3 s have come round again and again, in periods of up to 1 s."""
 
-    _codes: list[int] = field(default_factory=list)
-    _unseen: int = 0
+    def __init__(self) -> None:
+        self._codes = RepetitionWindow(LOOP_CODES, LOOP_PERIODS, LOOP_SHARE)
+        self._unseen = 0
 
     def said(self, codes: Codes) -> bool:
-        """Take the next codes; True when the latest ones are a loop."""
-        self._codes.extend(codes.tolist())
+        """Take the next codes; True when the latest ones are a loop, looked at every 0.5 s."""
+        for code in codes.tolist():
+            self._codes.add(code)
         self._unseen += len(codes)
-        del self._codes[: -(LOOP_CODES + LOOP_PERIODS)]
-        if len(self._codes) < LOOP_CODES + LOOP_PERIODS or self._unseen < LOOK_EVERY:
+        if self._unseen < LOOK_EVERY or self._codes.length < LOOP_CODES + LOOP_PERIODS:
             return False
         self._unseen = 0
-        return _loops(np.array(self._codes, np.int32))
-
-
-@dataclass(slots=True)
-class SilenceGuard:
-    """Says when nothing has been heard for ``SILENCE_S``."""
-
-    _silent: int = 0
-
-    def heard(self, samples: Samples) -> bool:
-        """Take the next sound (n,) at 24 kHz; True when it has been silent for too long."""
-        loud = np.flatnonzero(np.abs(samples) >= SILENCE_PEAK)
-        self._silent = (
-            len(samples) - 1 - int(loud[-1]) if len(loud) else self._silent + len(samples)
-        )
-        return self._silent > SILENCE_S * SAMPLE_RATE_HZ
-
-
-def _loops(codes: Codes) -> bool:
-    latest = codes[-LOOP_CODES:]
-    return any(
-        np.mean(latest == codes[-LOOP_CODES - period : -period]) >= LOOP_SHARE
-        for period in range(1, LOOP_PERIODS + 1)
-    )
+        return self._codes.looping

@@ -46,9 +46,10 @@ class NeuTTSOptions:
     a second), keys and values of a GGUF in ``cache_precision``. ``flash_attention`` reads its
     prompts sooner on a CPU, and what a row says then depends on its company. ``threads`` are for
     one token of all rows, ``batch_threads`` for prompts, ``codec_threads`` for the codec; 0 is a
-    choice that leaves the other parts a core. ``gpu_layers`` is how much of a GGUF goes to CUDA
-    (-1: all). ``prune`` keeps a copy of a GGUF without the rows that speech never needs beside it
-    (or in ``cache_dir``).
+    choice that leaves the other parts a core. ``quantize`` "int8" is refused for a backbone in
+    PyTorch, which has nothing quicker than bfloat16, and does nothing to a GGUF. ``gpu_layers`` is
+    how much of a GGUF goes to CUDA (-1: all). ``prune`` keeps a copy of a GGUF without the rows
+    that speech never needs beside it (or in ``cache_dir``).
 
     ``temperature`` to ``min_tokens`` are what an utterance draws with unless it says otherwise;
     the values are those of the models' own GGUF path. ``chunks`` are the sizes of the first

@@ -60,15 +60,22 @@ def rows_of(options: NeuTTSOptions) -> int:
 
 def open_backbone(options: NeuTTSOptions) -> Backbone:
     """The backbone, not yet loaded. Raises SetupError."""
-    _require_runtime(expected_kind(options))  # before gigabytes are fetched
+    _require(expected_kind(options), options)  # before gigabytes are fetched
     found = locate_backbone(options)
-    _require_runtime(found.kind)
+    _require(found.kind, options)
     made = _torch if found.kind == "torch" else _gguf
     return made(found.path, options)
 
 
-def _require_runtime(kind: Kind | None) -> None:
-    """Raise MissingExtra where a kind of backbone cannot be run."""
+def _require(kind: Kind | None, options: NeuTTSOptions) -> None:
+    """Raise MissingExtra or SettingsError where a kind of backbone cannot be run as asked for."""
+    if kind == "torch" and options.quantize == "int8":
+        raise SettingsError(
+            "quantize='int8' is not for a NeuTTS backbone in PyTorch: every product would make its "
+            "matrix wide again first, which is slower than bfloat16. Set quantize to none (it is "
+            "bfloat16 on CUDA then); neuphonic's q4 and q8 repositories are smaller (GGUF).",
+            param="quantize",
+        )
     if kind == "gguf" and (find_spec("llama_cpp") is None or find_spec("gguf") is None):
         raise MissingExtra("A GGUF backbone", "neutts")
     if kind == "torch" and (find_spec("torch") is None or find_spec("tokenizers") is None):
@@ -108,7 +115,6 @@ def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
         folder,
         TorchLmOptions(
             device=options.backbone_device,
-            int8=options.quantize == "int8",
             context_tokens=options.context,
             capacity=rows_of(options),
             threads=threads_of(options).tokens,

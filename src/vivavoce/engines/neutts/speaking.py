@@ -14,15 +14,14 @@ from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
 from vivavoce.engines.neutts.guards import (
     MIN_CODES,
-    SILENCE_PEAK,
     TRIES,
     LoopGuard,
-    SilenceGuard,
     next_seed,
 )
 from vivavoce.engines.neutts.schedule import RowState, dry_at
 from vivavoce.engines.neutts.slices import CODE_S, Demand, Place, demands
 from vivavoce.engines.neutts.watermark import WatermarkStream
+from vivavoce.engines.silence import SILENCE_PEAK, SilenceGuard
 from vivavoce.errors import EngineError, RunawayOutput, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
 
@@ -83,7 +82,7 @@ class Speaking:
     recorded: list[int] | None = None
     first_token_s: float | None = None
     _untold_tokens: int = 0
-    _silence: SilenceGuard = field(default_factory=SilenceGuard)
+    _silence: SilenceGuard = field(default_factory=lambda: SilenceGuard(SAMPLE_RATE_HZ))
 
     @property
     def maker(self) -> Take | None:
@@ -166,7 +165,7 @@ class Speaking:
     def looping(self, codes: Codes) -> bool:
         """Whether its latest codes go in circles."""
         maker = self.maker
-        return maker is not None and maker.loop.said(codes) and self.guarded
+        return self.guarded and maker is not None and maker.loop.said(codes)
 
     def listen(self, samples: Samples, now_s: float) -> bool:
         """Take decoded sound; True where it has been silent for too long."""
@@ -182,7 +181,7 @@ class Speaking:
             start_s = max(self.plays_until_s, now_s, self.utterance.deadline_s)
             self.plays_until_s = start_s + audible / SAMPLE_RATE_HZ
             self.heard = True
-        return self._silence.heard(samples) and self.guarded
+        return self.guarded and self._silence.heard(samples)
 
     def marked(self, samples: Samples) -> None:
         """Take sound with its watermark."""

@@ -1,26 +1,19 @@
-"""Guards against a model that does not stop: how long a text may take, silence, and loops.
+"""Guards against a model that does not stop: how long a text may take, and loops.
 
 Whatever a guard ends, ends as "length", not "stop".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import numpy as np
-from numpy.typing import NDArray
-
+from vivavoce.engines.repetition import RepetitionWindow
 from vivavoce.text.duration import max_duration_s
 from vivavoce.text.style import style_room
-from vivavoce.types import Samples
 
 FRAME_S = 0.08
 BASE_S = 3.0
 TOKEN_S = 1.0
 """Ordinary speech takes 0.2 to 0.35 s a token, spelt letters and digits up to 0.5 s."""
 
-SILENCE_PEAK = 0.003
-SILENCE_S = 3.0
 LOOP_FRAMES = 50
 LOOP_PERIODS = 25
 LOOP_SHARE = 0.95
@@ -40,41 +33,13 @@ def frame_budget(
     return max(1, int(allowed_s / FRAME_S + 1e-6))
 
 
-@dataclass(slots=True)
-class SilenceGuard:
-    """Says when nothing has been heard for ``SILENCE_S``."""
-
-    sample_rate_hz: int
-    _silent: int = 0
-
-    def heard(self, samples: Samples) -> bool:
-        """Take the next sound; True when it has been silent for too long."""
-        loud = np.flatnonzero(np.abs(samples) >= SILENCE_PEAK)
-        self._silent = (
-            len(samples) - 1 - int(loud[-1]) if len(loud) else self._silent + len(samples)
-        )
-        return self._silent > SILENCE_S * self.sample_rate_hz
-
-
-@dataclass(slots=True)
 class LoopGuard:
     """Says when the first codes of the frames have come round again and again for 4 s."""
 
-    _codes: list[int] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._codes = RepetitionWindow(LOOP_FRAMES, LOOP_PERIODS, LOOP_SHARE)
 
     def said(self, code: int) -> bool:
         """Take code 0 of the next frame; True when the latest ones are a loop."""
-        self._codes.append(code)
-        del self._codes[: -(LOOP_FRAMES + LOOP_PERIODS)]
-        if len(self._codes) < LOOP_FRAMES + LOOP_PERIODS:
-            return False
-        return _loops(np.array(self._codes))
-
-
-def _loops(codes: NDArray[np.int64]) -> bool:
-    latest = codes[-LOOP_FRAMES:]
-    for period in range(1, LOOP_PERIODS + 1):
-        earlier = codes[-LOOP_FRAMES - period : -period]
-        if np.mean(latest == earlier) >= LOOP_SHARE:
-            return True
-    return False
+        self._codes.add(code)
+        return self._codes.looping

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.qwen3.chunks import ChunkRamp
-from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, SilenceGuard, frame_budget
+from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, frame_budget
 from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.onset import Onset
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
+from vivavoce.engines.silence import SilenceGuard
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.types import FinishReason, Samples, Utterance
 
@@ -42,7 +44,6 @@ class RowSpeech:
     sound: list[Samples] = field(default_factory=list)
     sent: int = 0
     travelling: int = 0
-    audible: bool = False
     ramp: ChunkRamp = field(default_factory=ChunkRamp)
     ended: FinishReason | None = None
     error: VivavoceError | None = None
@@ -50,6 +51,7 @@ class RowSpeech:
     recorded: list[FrameCodes] | None = None
     first_frame_s: float | None = None
     _told_frames: int = 0
+    _onset: Onset = field(default_factory=Onset)
     _coming: IncrementalTokenizer | None = None
     _silence: SilenceGuard = field(default_factory=lambda: SilenceGuard(SAMPLE_RATE_HZ))
     _loop: LoopGuard = field(default_factory=LoopGuard)
@@ -105,17 +107,20 @@ class RowSpeech:
             self.recorded.append(codes)
         if self.closed and self.frames >= self.budget:
             self.end("length")
-        if self._loop.said(int(codes[0])) and self.guarded:
+        if self.guarded and self._loop.said(int(codes[0])):
             self.end("length")
 
     def heard(self, samples: Samples) -> None:
-        """Its next sound; may end it as silent."""
-        self.audible = True
+        """Its next sound, whose silence at the beginning is left out; may end it as silent."""
         if not np.isfinite(samples).all():
             self.fail(EngineError("The codec gave numbers that are not finite."))
             return
-        self.sound.append(samples)
-        if self._silence.heard(samples) and self.guarded:
+        audible = self._onset.audible(samples)
+        if len(audible):
+            self.sound.append(audible)
+        else:  # Nobody has heard anything yet, so the next chunk is a first one again.
+            self.ramp = ChunkRamp(self.ramp.sizes)
+        if self.guarded and self._silence.heard(samples):
             self.end("length")
 
     def end(self, reason: FinishReason) -> None:
@@ -138,6 +143,11 @@ class RowSpeech:
         return np.stack(taken)
 
     @property
+    def audible(self) -> bool:
+        """Whether there is anything to hear of it: until then its sound is waited for."""
+        return self._onset.passed or self.error is not None
+
+    @property
     def over(self) -> bool:
         """Whether nothing of it is to come."""
         if self.ended is None:
@@ -147,7 +157,7 @@ class RowSpeech:
     @property
     def dry_s(self) -> float:
         """When playback runs dry of what was given to the codec (monotonic clock)."""
-        return self.utterance.deadline_s + self.sent * FRAME_S
+        return self.utterance.deadline_s + (self.sent - self._onset.dropped_frames) * FRAME_S
 
     def take_sound(self) -> Samples:
         """All that arrived in this step."""

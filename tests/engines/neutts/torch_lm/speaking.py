@@ -100,7 +100,6 @@ class Bare:
         folder: Path,
         *,
         dtype: torch.dtype = torch.float32,
-        int8: bool = False,
         rows: int = 1,
         context: int = 256,
         slice_tokens: int = 128,
@@ -111,7 +110,7 @@ class Bare:
         vocabulary = known_vocabulary(folder, weights.config.architecture)
         first = vocabulary.first_speech_id
         choices = Choices(vocabulary.end_id, first, SPEECH_CODES)
-        model = load_model(weights, choices, dtype=dtype, device=CPU, int8=int8).model
+        model = load_model(weights, choices, dtype=dtype, device=CPU).model
         ids = torch.tensor([vocabulary.end_id, *range(first, first + SPEECH_CODES)])
         runner = Runner(
             model,

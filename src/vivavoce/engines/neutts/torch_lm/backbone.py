@@ -132,7 +132,7 @@ class TorchBackbone:
 
     @property
     def details(self) -> Mapping[str, Any]:
-        """What was loaded: dtype, memory, the error of int8, what was captured; after ``load``."""
+        """What was loaded: dtype, memory, what was captured; after ``load``."""
         return self._details
 
     @property
@@ -143,8 +143,6 @@ class TorchBackbone:
     @property
     def weights(self) -> WeightsFormat:
         """How they are stored."""
-        if self._options.int8:
-            return WeightsFormat("int8", "asked for")
         default = "the default on CUDA" if self._lag else "the default on a CPU"
         dtype = str(self._place.dtype).removeprefix("torch.")
         return WeightsFormat(dtype, default if self._options.dtype == "auto" else "asked for")
@@ -163,9 +161,7 @@ class TorchBackbone:
         vocabulary = load_vocabulary(self._folder, config.architecture)
         choices = Choices(vocabulary.end_id, vocabulary.first_speech_id, SPEECH_CODES)
         place = self._place
-        loaded = load_model(
-            weights, choices, dtype=place.dtype, device=place.device, int8=self._options.int8
-        )
+        loaded = load_model(weights, choices, dtype=place.dtype, device=place.device)
         self._context = min(self._options.context_tokens, config.max_position_embeddings)
         loaded.model.set_attention(ATTENTION[place.attention])
         self._runner = self._make_runner(loaded, choices)
@@ -267,8 +263,6 @@ class TorchBackbone:
             "runtime": "torch",
             "torch": torch.__version__,
             "dtype": str(self._place.dtype).removeprefix("torch."),
-            "int8": self._options.int8,
-            "int8_error": round(loaded.int8_error, 5),
             "attention": self._place.attention,
             "weights_bytes": loaded.weights_bytes,
             "weights_read_bytes": loaded.read_bytes,

@@ -1,4 +1,4 @@
-"""From an opened folder to a model in memory: fused, cut and, if asked for, in 8 bits."""
+"""From an opened folder to a model in memory, fused and cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.neutts.torch_lm.int8 import Int8Linear, relative_error
 from vivavoce.engines.neutts.torch_lm.model import SpeechLm
 from vivavoce.engines.neutts.torch_lm.tensor_names import EMBEDDING, published_parts
 from vivavoce.engines.neutts.torch_lm.weights import Weights
@@ -40,13 +39,11 @@ class Loaded:
     """A model and what loading it told.
 
     ``read_bytes`` is what one token reads of the weights: all but the embedding table.
-    ``int8_error`` is the worst matrix's (see ``relative_error``), 0.0 without int8.
     """
 
     model: SpeechLm
     weights_bytes: int
     read_bytes: int
-    int8_error: float
 
 
 @torch.no_grad()
@@ -56,7 +53,6 @@ def load_model(
     *,
     dtype: torch.dtype,
     device: torch.device,
-    int8: bool = False,
 ) -> Loaded:
     """Read everything. Raises ModelFileError.
 
@@ -70,14 +66,12 @@ def load_model(
         )
     with torch.device("meta"):
         model = SpeechLm(weights.config, choices.size)
-    reader = _Reader(weights, dtype, device, int8)
+    reader = _Reader(weights, dtype, device)
     model.embed_tokens.weight = _parameter(reader.embedding())
-    worst = reader.fill(model)
+    reader.fill(model)
     model.head.weight = _parameter(reader.head(choices, model.embed_tokens.weight))
-    if int8:
-        worst = max(worst, _quantise_child(model, "head"))
     read = sum(each.nbytes for each in _tensors(model)) - model.embed_tokens.weight.nbytes
-    return Loaded(model.eval(), _bytes(model), read, worst)
+    return Loaded(model.eval(), _bytes(model), read)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +79,6 @@ class _Reader:
     weights: Weights
     dtype: torch.dtype
     device: torch.device
-    int8: bool
 
     def embedding(self) -> Tensor:
         """The table, no wider than it is stored: its rows are made wide when they are used."""
@@ -96,19 +89,13 @@ class _Reader:
         self.weights.read_into(EMBEDDING, table)
         return table
 
-    def fill(self, model: SpeechLm) -> float:
-        """The layers and every norm; the worst error of quantising a weight."""
-        worst = 0.0
-        # Names, not modules: a list of these would keep what int8 has replaced.
-        for at in [name for name, each in model.named_modules() if isinstance(each, FILLED)]:
-            if at == "head":
+    def fill(self, model: SpeechLm) -> None:
+        """The layers and every norm."""
+        for at, module in model.named_modules():
+            if at == "head" or not isinstance(module, FILLED):
                 continue
-            module = model.get_submodule(at)
             for name, old in list(module.named_parameters()):
                 setattr(module, name, _parameter(self.parameter(f"{at}.{name}", old)))
-            if self.int8 and isinstance(module, nn.Linear):
-                worst = max(worst, _quantise_child(model, at))
-        return worst
 
     def parameter(self, name: str, like: Tensor) -> Tensor:
         """One parameter of the shape of ``like``, from the published tensors stacked in it."""
@@ -123,7 +110,7 @@ class _Reader:
     def head(self, choices: Choices, table: Tensor) -> Tensor:
         """END's row and the speech tokens' rows; a view of the embedding table where it can be."""
         shared = self.weights.tied and choices.together and table.dtype == self.dtype
-        if shared and not self.int8:
+        if shared:
             return table[choices.end_id : choices.end_id + choices.size]
         rows = torch.empty(choices.size, table.shape[1], dtype=self.dtype, device=self.device)
         self.weights.read_into(self.weights.head, rows[:1], choices.end_id)
@@ -133,15 +120,6 @@ class _Reader:
 
 def _parameter(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
-
-
-def _quantise_child(model: nn.Module, at: str) -> float:
-    parent, _, name = at.rpartition(".")
-    linear = model.get_submodule(at)
-    assert isinstance(linear, nn.Linear)
-    packed = Int8Linear.of(linear.weight, linear.bias)
-    setattr(model.get_submodule(parent), name, packed)
-    return relative_error(linear.weight, packed)
 
 
 def _tensors(model: nn.Module) -> tuple[Tensor, ...]:

@@ -24,14 +24,13 @@ class TorchLmOptions:
     """How to run a PyTorch backbone.
 
     ``device``: "auto", "cpu", "cuda" or "cuda:1". ``dtype``: "auto" is bfloat16 on a GPU and
-    float32 on a CPU. ``int8``: weights in 8 bits. ``prefill_slice``: prompt tokens a step, None
-    for the device's own. ``threads``: PyTorch's on a CPU, 0 leaves them. ``graphs``: capture
-    CUDA graphs. ``attention``: a name of ``attention.ATTENTION``, or "auto".
+    float32 on a CPU. ``prefill_slice``: prompt tokens a step, None for the device's own.
+    ``threads``: PyTorch's on a CPU, 0 leaves them. ``graphs``: capture CUDA graphs.
+    ``attention``: a name of ``attention.ATTENTION``, or "auto".
     """
 
     device: str = "auto"
     dtype: str = "auto"
-    int8: bool = False
     context_tokens: int = 2048
     capacity: int = 4
     prefill_slice: int | None = None
