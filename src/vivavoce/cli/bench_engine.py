@@ -16,7 +16,7 @@ def bench_engine(
     *,
     part: Annotated[
         list[str] | None,
-        Option(help="correct, kernels, frames, load, peer or launch; may be given many times. All "
+        Option(help="correct, kernels, frames, load or peer; may be given many times. All "
                "of them by default."),
     ] = None,
     size: Annotated[Literal["0.6B", "1.7B"], Option(help="Which model.")] = "0.6B",

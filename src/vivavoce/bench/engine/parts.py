@@ -23,7 +23,6 @@ PARTS = {
     "frames": "frames.measure_frames",
     "load": "load.measure_load",
     "peer": "peer.measure_peer",
-    "launch": "launch.measure_launch",  # last: a barrier that is wrong would wait for ever
 }
 BY_PRECISION = ("none", "int8", "fp8")
 NO_CUDA = (
