@@ -1,7 +1,8 @@
 """Compiling every kernel at the models' shapes for a GPU that need not be there.
 
 What comes back is what a look at a GPU would have shown first: whether it compiles, how many
-registers a thread takes, what spills, how much shared memory a program holds.
+registers a thread takes, what spills, how much shared memory a program holds; and how often its
+threads wait for each other and for memory, which is what a small kernel's time goes into.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ from vivavoce.errors import VivavoceError
 
 _NUMBER = r"(\d+)"
 _RESOURCES = re.compile(rf"REG:{_NUMBER} STACK:{_NUMBER} SHARED:{_NUMBER} LOCAL:{_NUMBER}")
+_BARRIER = re.compile(r"\bbar(?:rier)?(?:\.cta)?\.(?:sync|red)\b")
+_SHUFFLE = re.compile(r"\bshfl\.sync\b")
+_LOAD = re.compile(r"\bld\.global\b|\bcp\.async\.c[ag]\b")
+_PLACE = re.compile(r"^(\$L\w+):|\bbra(?:\.uni)?\s+(\$L\w+)", re.MULTILINE)
 _ALIGNED = [["tt.divisibility", 16]]
 
 
@@ -53,7 +58,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes of a multiprocessor."""
+    """What one kernel takes of a multiprocessor.
+
+    ``barriers``: instructions, as PTX has them, at which all warps of a program wait for each
+    other; ``shuffles``: those that exchange a number within a warp; ``loop_loads``: loads from the
+    GPU's memory in the loop that has most, each of one to 16 bytes a thread, and ``loop_barriers``
+    likewise. 0 where all is unrolled.
+    """
 
     kernel: str
     capability: int
@@ -62,6 +73,10 @@ class Resources:
     spilled_bytes: int
     shared_bytes: int
     tensor_cores: bool
+    barriers: int
+    shuffles: int
+    loop_loads: int
+    loop_barriers: int
 
     def row(self) -> dict[str, Any]:
         """For a report."""
@@ -104,7 +119,28 @@ def compile_case(case: Case, capability: int) -> Resources:
         spilled_bytes=stack + local,
         shared_bytes=compiled.metadata.shared,
         tensor_cores="mma" in ptx,
+        barriers=_count(_BARRIER, ptx),
+        shuffles=_count(_SHUFFLE, ptx),
+        loop_loads=max((_count(_LOAD, loop) for loop in loops(ptx)), default=0),
+        loop_barriers=max((_count(_BARRIER, loop) for loop in loops(ptx)), default=0),
     )
+
+
+def loops(ptx: str) -> list[str]:
+    """The text of each loop: from a label to a branch that comes behind it and leads back to it."""
+    labels: dict[str, int] = {}
+    found = []
+    for place in _PLACE.finditer(ptx):
+        label, target = place.groups()
+        if label is not None:
+            labels[label] = place.start()
+        elif target in labels:
+            found.append(ptx[labels[target] : place.end()])
+    return found
+
+
+def _count(pattern: re.Pattern[str], ptx: str) -> int:
+    return len(pattern.findall(ptx))
 
 
 def _resources(cubin: bytes) -> tuple[int, int, int]:

@@ -140,7 +140,7 @@ class Batch:
     """``rows`` rows of ``positions`` positions each, with a codec state for each.
 
     With ``capturing`` everything is captured, and results are read while later work is under way;
-    without, each call waits for its own.
+    without, each call waits for its own. ``compiled`` says how the codec is compiled.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class Batch:
         self._positions = positions
         self._rows = Rows(model.config.talker, rows, positions, model.talker.codec_head.weight)
         self._captured: CapturedParts | None = None
+        self.compiled = "off" if capturing is None else capturing.compiled
         if capturing is not None:
             capturing.api.enter()
         kernels = kernels or chosen(model.place.device, model.place.dtype)
