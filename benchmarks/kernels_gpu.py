@@ -146,10 +146,9 @@ def projections(device: Any, copy_gb_s: float, tune: bool) -> list[dict[str, Any
 def projection_line(row: dict[str, Any]) -> str:
     """One measurement in one line."""
     plain = f"plain {row['plain_ms'] * 1e3:7.2f} us"
-    overlap = f"overlapped {row['overlap_ms'] * 1e3:7.2f}" if row["overlap_ms"] else ""
     return (
         f"{row['name']:16} {row['precision']:5} rows {row['batch']:2} {row['ms'] * 1e3:7.2f} us"
-        f" {row['of_copy']:6.1%} of copy | {plain} {overlap} | error {row['error']:.1e}"
+        f" {row['of_copy']:6.1%} of copy | {plain} | error {row['error']:.1e}"
         f" ({row['plain_error']:.1e}) {'' if row['correct'] else 'WRONG'}"
     )
 
@@ -198,13 +197,12 @@ def projection(
     def run(path: str, weight: Any) -> Any:
         if path == "plain":
             return plain.gated(x, weight, norm) if gate else plain.linear(x, weight, norm, residual)
-        plan = replace(how, overlap=path == "overlap")
-        return fused.project(x, weight, norm, residual, plan)
+        return fused.project(x, weight, norm, residual, how)
 
     error, plain_error = (relative(run(path, weight), exact) for path in ("fused", "plain"))
     times = {
         path: graph_ms([lambda w=w, path=path: run(path, w) for w in weights])
-        for path in ("fused", "plain", *(["overlap"] if overlaps(device) else []))
+        for path in ("fused", "plain")
     }
     return {
         "name": name,
@@ -212,19 +210,11 @@ def projection(
         "batch": batch,
         "ms": times["fused"],
         "plain_ms": times["plain"],
-        "overlap_ms": times.get("overlap"),
         "gb_s": round(weight.nbytes / times["fused"] / 1e6, 1),
         "error": error,
         "plain_error": plain_error,
         "correct": error < 2**-5,
     }
-
-
-def overlaps(device: Any) -> bool:
-    """Whether a kernel may begin while the one before ends."""
-    import torch
-
-    return torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def tiles(
@@ -264,7 +254,7 @@ def attention(device: Any) -> list[dict[str, Any]]:
     """A frame's short cache, and rows of the talker."""
     return [
         attend_case(span, stored, splits, batch, device)
-        for span, stored, splits in ((16, 16, 1), (256, 2048, 1), (256, 2048, 4), (2048, 2048, 16))
+        for span, stored, splits in ((16, 16, 1), (256, 2048, 1), (256, 2048, 8), (2048, 2048, 8))
         for batch in BATCHES
     ]
 
@@ -286,7 +276,7 @@ def attend_case(span: int, stored: int, splits: int, batch: int, device: Any) ->
     positions = torch.full((batch,), span - 1, device=device)
     scratch = Scratch.build(heads, batch, splits, device) if splits > 1 else None
     rope = RopeTable.build(stored, 128, 1e6, qkv)
-    cache = Cache(keys, values, positions, span, scratch)
+    cache = Cache(keys, values, positions, scratch=scratch)
     wanted = plain.attend(qkv, heads, rope, cache)
     got = fused.attend(qkv, heads, rope, cache)
     error = relative(got, wanted.double())
@@ -377,12 +367,12 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
     positions = [torch.full((batch,), at, device=device) for at in range(GROUPS)]
 
     def frame() -> None:
-        state = fused.step(x, Place(rope, kv, positions[0], 2))[:, -1].contiguous()
+        state = fused.step(x, Place(rope, kv, positions[0]))[:, -1].contiguous()
         for group in range(1, GROUPS):
             scores = kernels.linear(state, heads[group - 1], fused.norm)
             _, embedded = kernels.sample(scores, how, noise, group, None, tables[group - 1])
             if group < GROUPS - 1:
-                at = Place(rope, kv, positions[group + 1], group + 2)
+                at = Place(rope, kv, positions[group + 1])
                 state = fused.step(embedded[:, None], at)[:, 0]
 
     nbytes = (GROUPS - 1) * fused.nbytes + sum(head.nbytes for head in heads)

@@ -16,8 +16,8 @@ def bench_engine(
     *,
     part: Annotated[
         list[str] | None,
-        Option(help="correct, kernels, frames, load, server, peer or launch; may be given many "
-               "times. All of them by default."),
+        Option(help="correct, kernels, frames, load, server or peer; may be given many times. All "
+               "of them by default."),
     ] = None,
     size: Annotated[Literal["0.6B", "1.7B"], Option(help="Which model.")] = "0.6B",
     tiny: Annotated[bool, Option("--tiny", help="A tiny model, to try it out.")] = False,

@@ -16,10 +16,16 @@ Options = TypeVar("Options")
 def parse_options(kind: type[Options], engine: str, options: Mapping[str, Any]) -> Options:
     """Check and convert options; text is converted, as environment variables are text.
 
-    Raises SettingsError that names the option, UnknownOption where there is none of that name.
+    A class variable ``GONE`` of ``kind`` says what to do without options that it had once. Raises
+    SettingsError that names the option, UnknownOption where there is none of that name.
     """
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    gone: Mapping[str, str] = getattr(kind, "GONE", {})
     for name in options:
+        if name in gone:
+            raise SettingsError(
+                f"Engine {engine!r} has no option {name!r} any more: {gone[name]}.", param=name
+            )
         if name not in known:
             message = f"Unknown option {name!r} of engine {engine!r}."
             raise UnknownOption(f"{message} It has: {', '.join(sorted(known))}.", param=name)

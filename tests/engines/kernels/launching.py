@@ -18,7 +18,6 @@ from vivavoce.engines.layers import int8_cpu
 from vivavoce.engines.layers.quantised import quantise_linears
 from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.fused import FusedTalker
-from vivavoce.engines.qwen3.one_launch import with_whole
 from vivavoce.engines.qwen3.rows import RowState
 
 CPU = torch.device("cpu")
@@ -41,10 +40,7 @@ class NoDriver:
 
 
 def launched(capability: int, precision: Precision) -> Counter[str]:
-    """What a frame of three rows, and of twelve, would put onto a GPU, compiled but not run.
-
-    Its codes after the first twice: the second time, of three rows, in one launch.
-    """
+    """What a frame of three rows, and of twelve, would put onto a GPU, compiled but not run."""
     from engines.qwen3.tiny import config_of, tiny_json, tiny_talker
 
     int8_cpu.available = lambda: False  # as on a GPU
@@ -68,11 +64,10 @@ def launched(capability: int, precision: Precision) -> Counter[str]:
         fused = FusedTalker.of(talker, chosen(CPU, torch.bfloat16, Path.TRITON), 12)
         for rows in (3, 12):
             state = RowState.build(config.talker, rows, 300, talker.codec_head.weight)
-            hidden = fused.step(state.hidden, state, 300)
+            hidden = fused.step(state.hidden, state)
             first = fused.first(state, state.active, config.talker.codec_eos_token_id)
             first.zero_()
             fused.rest(state, first, hidden)
-            with_whole(fused).rest(state, first, hidden)
     finally:
         jit.JITFunction.run = whole
     return made

@@ -49,7 +49,7 @@ def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None
         x = torch.randn(2, steps, SHAPE.hidden).to(dtype)
         positions = torch.arange(position, position + steps).repeat(2, 1)
         wanted = decoder(x, Placement.each(rope, positions, position + steps), one)
-        at = Place(rope, other, positions[:, 0].contiguous(), position + steps)
+        at = Place(rope, other, positions[:, 0].contiguous())
         flat = fused.step(x, at).flatten(0, 1)
         got = fused.kernels.normalise(flat, fused.norm).view_as(wanted)
         assert float((got - wanted).abs().max() / wanted.abs().max()) < limit
@@ -67,7 +67,7 @@ def test_quantised_weights_come_close(path: Path, precision: Precision) -> None:
     like = torch.zeros((), dtype=torch.bfloat16)
     rope, x = RopeTable.build(STORED, 16, 1e6, like), torch.randn(2, 1, SHAPE.hidden).to(like)
     out = [
-        each.step(x, Place(rope, buffers(2, like), torch.zeros(2, dtype=torch.int64), 1))
+        each.step(x, Place(rope, buffers(2, like), torch.zeros(2, dtype=torch.int64)))
         for each in (whole, small)
     ]
     assert small.nbytes < 0.6 * whole.nbytes

@@ -61,7 +61,7 @@ def test_the_kernels_compute_what_the_modules_compute(
         positions = torch.arange(position, position + steps).repeat(2, 1)
         position += steps
         wanted = decoder(x, Placement.each(rope, positions, position), one)
-        at = Place(rope, other, positions[:, 0].contiguous(), position)
+        at = Place(rope, other, positions[:, 0].contiguous())
         flat = fused.step(x, at).flatten(0, 1)
         got = fused.kernels.normalise(flat, fused.norm).view_as(wanted)
         assert float((got - wanted).abs().max() / wanted.abs().max()) < limit

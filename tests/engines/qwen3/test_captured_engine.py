@@ -274,6 +274,7 @@ def test_compiled_code_is_kept_and_a_mode_without_captures_is_told(
     kept: list[Path] = []
     monkeypatch.setattr(compiled, "cache_on_disk", kept.append)
     monkeypatch.setattr(cuda, "CudaGraphs", lambda device: RecordingGraphs())
+    monkeypatch.setattr(compiled, "processors", lambda device: 132)
     place = choose_place(Qwen3Options(device="cpu"))
     with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.capturing"):
         assert capturing_on(place, options) is None and not kept
@@ -283,3 +284,39 @@ def test_compiled_code_is_kept_and_a_mode_without_captures_is_told(
     assert found is None or found.mode == mode
     told = [each.levelno for each in caplog.records if "torch_compile_mode" in each.message]
     assert told == ([] if level is None else [level])
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "mode", "level"),
+    [
+        (None, 24, "default", logging.INFO),
+        ("max-autotune", 67, "default", logging.WARNING),
+        ("max-autotune", 68, "max-autotune-no-cudagraphs", None),
+        ("reduce-overhead", 24, "default", None),
+        ("off", 24, None, None),
+    ],
+)
+def test_a_small_gpu_is_spared_max_autotune(
+    asked: Any,
+    count: int,
+    mode: str | None,
+    level: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It would compile for minutes with nothing to choose from; that it does not is said."""
+    monkeypatch.setattr(compiled, "cache_on_disk", lambda folder: None)
+    monkeypatch.setattr(cuda, "CudaGraphs", lambda device: RecordingGraphs())
+    monkeypatch.setattr(compiled, "processors", lambda device: count)
+    place = replace(choose_place(Qwen3Options(device="cpu")), device=torch.device("cuda"))
+    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.capturing"):
+        found = capturing_on(place, Qwen3Options(torch_compile_mode=asked))
+    assert found is not None and found.mode == mode
+    assert [each.levelno for each in caplog.records] == ([] if level is None else [level])
+    words = f"default (max-autotune has templates from 68 multiprocessors on, this GPU has {count})"
+    assert found.compiled == (asked if level is None else words)
+    assert all(f"this GPU has {count}" in each.message for each in caplog.records)
+
+
+def test_how_the_codec_is_compiled_is_told(captured: Qwen3Engine) -> None:
+    assert captured.info.details["torch_compile"] == "off"

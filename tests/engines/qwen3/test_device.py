@@ -11,7 +11,7 @@ import torch
 
 from vivavoce.engines.kernels import chooser
 from vivavoce.engines.layers.weights import Precision
-from vivavoce.engines.qwen3 import device
+from vivavoce.engines.qwen3 import create, device
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.options import Qwen3Options, compile_mode, refuse_unsupported
@@ -72,7 +72,6 @@ def test_a_budget_asks_for_a_gpu() -> None:
         (Qwen3Options(cuda_graphs=True), "cuda_graphs=True"),
         (Qwen3Options(torch_compile=True), "torch_compile=True"),
         (Qwen3Options(torch_compile_mode="default"), "torch_compile_mode=default"),
-        (Qwen3Options(one_launch=True), "one_launch=True"),
         (Qwen3Options(tf32=True), "tf32=True"),
     ],
 )
@@ -187,3 +186,10 @@ def test_threads_are_half_the_cores_unless_set(
 ) -> None:
     monkeypatch.setattr(device, "half_the_cores", lambda: 3)
     assert choose_place(Qwen3Options(threads=asked)).details()["threads"] == used
+
+
+@pytest.mark.parametrize("value", [True, "false"])
+def test_an_option_that_is_gone_is_refused_with_what_to_do(value: object) -> None:
+    with pytest.raises(SettingsError, match=r"'one_launch' any more: .* Leave it out") as caught:
+        create({"device": "cpu", "one_launch": value})
+    assert caught.value.param == "one_launch"

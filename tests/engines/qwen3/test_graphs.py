@@ -17,7 +17,7 @@ from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_
 from vivavoce.engines.capture import compiled
 from vivavoce.engines.capture.account import Held
 from vivavoce.engines.capture.api import CaptureFailed
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.layers.sampling import SamplerOptions
@@ -26,7 +26,7 @@ from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, Status
 from vivavoce.engines.qwen3.fused import FusedTalker
-from vivavoce.engines.qwen3.graphs import NO_STEP, FrameGraphs, PrefillGraphs
+from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
@@ -89,7 +89,10 @@ class Captured:
 
     def start(self, row: int, speaking: Speaking, options: RowOptions) -> None:
         laid = plan(config(), speaking)
-        hidden = self.prompts.run(row, embed(talker(), laid.rows, speaking))
+        prompt, hidden = embed(talker(), laid.rows, speaking), None
+        for at in range(0, len(prompt), LENGTH_BUCKETS[-1]):
+            hidden = self.prompts.run(row, prompt[at : at + LENGTH_BUCKETS[-1]], at)
+            assert hidden is not None
         assert hidden is not None
         self.bench.rows.admit(row, hidden, len(laid.rows), laid.trailing, options)
 
@@ -97,9 +100,7 @@ class Captured:
         self, width: int, *, step: bool = True, most: int = SHORTLIST
     ) -> list[tuple[Status, list[int]]]:
         state = self.bench.rows.state
-        live = state.active[:width]
-        span = int((state.positions[:width] * live).max()) + 1
-        self.frames.run(width, span, step=step, most=most)
+        self.frames.run(width, step=step, most=most)
         told = zip(state.status[:width].tolist(), state.codes[:width].tolist(), strict=True)
         return [(Status(status), codes) for status, codes in told]
 
@@ -111,11 +112,11 @@ def many() -> Captured:
 
 def test_every_bucket_is_captured_and_none_failed(many: Captured) -> None:
     keys = set(many.frames.captures.keys)
-    spans = (NO_STEP, POSITIONS)
-    usual = {(rows, span, SHORTLIST) for rows in BATCH_BUCKETS for span in spans}
-    assert keys == usual | {(64, span, 0) for span in spans}
+    usual = {(rows, SHORTLIST, True) for rows in BATCH_BUCKETS}
+    assert keys == usual | {(1, SHORTLIST, False), (64, 0, True)}
+    assert set(many.prompts.captures.keys) == {16, 32, 64}
     assert many.frames.captures.counts.failed == many.prompts.captures.counts.failed == 0
-    assert many.api.captured[0] == f"frame {many.frames.key(64, 1, most=SHORTLIST)}"
+    assert many.api.captured[0] == f"frame {many.frames.key(64, most=SHORTLIST)}"
 
 
 @pytest.mark.parametrize("most", BATCH_BUCKETS)
@@ -158,7 +159,7 @@ def test_a_first_frame_needs_no_talker_step(many: Captured) -> None:
     many.start(0, speaking, options)
     heard = [many.frame(1, step=False)[0][1], many.frame(1)[0][1]]
     assert heard == expected(2)[:2]
-    assert many.api.replays[-2] == "frame FrameKey(rows=1, span=0, most=50)"
+    assert many.api.replays[-2] == "frame FrameKey(rows=1, most=50, step=False)"
     many.bench.rows.release(0)
 
 
@@ -170,12 +171,23 @@ def test_a_row_that_needs_sorting_takes_everybody_along(many: Captured) -> None:
     many.start(1, speaking, sharp)
     heard = [many.frame(2, most=0)[1][1] for _ in wanted]
     assert heard == wanted
-    assert many.api.replays[-1] == f"frame {many.frames.key(2, POSITIONS)}"
-    assert many.frames.key(2, POSITIONS).rows == 64
+    assert many.api.replays[-1] == f"frame {many.frames.key(2)}"
+    assert many.frames.key(2).rows == 64
     many.bench.rows.release(1)
 
 
-def test_a_row_that_outgrows_its_span_goes_on_in_the_next() -> None:
+def test_rows_that_begin_together_take_the_step_along(many: Captured) -> None:
+    """Without it there is only the frame of one row."""
+    many.start(0, *scripts()[2])
+    many.start(1, *scripts()[1])
+    heard = [[codes for _, codes in many.frame(2, step=step)] for step in (False, True)]
+    assert heard == [[expected(2)[at], expected(1)[at]] for at in range(2)]
+    assert many.api.replays[-2] == many.api.replays[-1] == f"frame {many.frames.key(2, most=50)}"
+    many.bench.rows.release(0)
+    many.bench.rows.release(1)
+
+
+def test_a_long_row_is_read_to_its_end() -> None:
     captured = Captured.build(2, positions=300)
     speaking = Speaking([20], "english", "ryan", layout=Layout.WHOLE)
     around = len(plan(config(), speaking).rows) - 1
@@ -186,8 +198,7 @@ def test_a_row_that_outgrows_its_span_goes_on_in_the_next() -> None:
     captured.start(1, speaking, options)
     heard = [captured.frame(2)[1][1] for _ in wanted]
     assert heard == wanted
-    spans = [name for name in captured.api.replays if name.startswith("frame")]
-    assert "span=256" in spans[0] and "span=300" in spans[-1]
+    assert captured.frames.captures.counts.eager == 0
 
 
 def test_a_prompt_goes_into_any_row_behind_what_is_there(many: Captured) -> None:
@@ -207,13 +218,21 @@ def test_a_prompt_goes_into_any_row_behind_what_is_there(many: Captured) -> None
 
 @pytest.mark.parametrize("start", [0, 9, 250])
 def test_a_prompt_behind_a_long_beginning_is_captured_too(start: int) -> None:
-    """A cloned voice's own words and sound may take most of a span."""
+    """A cloned voice's own words and sound may take most of a row."""
     bench = Bench.build(config(), talker(), rows=1, positions=400)
     prompts = PrefillGraphs(RecordingGraphs(), talker(), bench.rows.state)
     prompts.warm()
     for length in (1, 9, 40):
-        key = prompts.key(length, start)
-        assert key is not None and prompts.captures.holds(key)
+        bucket = prompts.bucket(length, start)
+        assert bucket is not None and prompts.captures.holds(bucket)
+
+
+def test_a_prompt_whose_padding_has_no_room_is_left_to_others() -> None:
+    """At the end of a row: padding must not be written over what stands before it."""
+    bench = Bench.build(config(), talker(), rows=1, positions=POSITIONS)
+    prompts = PrefillGraphs(RecordingGraphs(), talker(), bench.rows.state)
+    assert [prompts.bucket(3, start) for start in (48, 49)] == [16, None]
+    assert prompts.run(0, torch.zeros(3, 48), 49) is None
 
 
 def test_a_prompt_longer_than_any_bucket_is_left_to_others(many: Captured) -> None:
@@ -234,8 +253,8 @@ def test_kernels_need_no_sorting_and_take_nobody_along() -> None:
     wanted = alone(plain, speaking, sharp)[0].tolist()
     bench.start(0, speaking, sharp)
     for codes in wanted:
-        assert frames.key(1, POSITIONS, most=0).rows == 1
-        frames.run(1, POSITIONS, most=0)
+        assert frames.key(1, most=0).rows == 1
+        frames.run(1, most=0)
         assert bench.rows.state.codes[0].tolist() == codes
     assert frames.captures.counts.eager == 0
 
@@ -268,11 +287,11 @@ def test_what_fails_with_kernels_is_captured_without(late: bool) -> None:
     assert prompts.captures.keys and prompts.captures.counts.failed == 0
     bench.start(0, *scripts()[1])
     bench.start(1, *scripts()[2])
-    frames.run(2, POSITIONS, most=SHORTLIST)
+    frames.run(2, most=SHORTLIST)
     codes = bench.rows.state.codes.tolist()
     assert codes == [expected(1)[0], expected(2)[0]]
-    assert frames.key(2, POSITIONS, most=0).most == 0 != frames.key(1, POSITIONS, most=0).most
-    frames.run(2, POSITIONS, most=0)
+    assert frames.key(2, most=0).most == 0 != frames.key(1, most=0).most
+    frames.run(2, most=0)
     assert bench.rows.state.codes.tolist() == [expected(1)[1], expected(2)[1]]
     assert frames.captures.counts.eager == 0
 
@@ -285,7 +304,7 @@ def test_what_cannot_be_captured_speaks_the_same() -> None:
     bench.start(0, *scripts()[1])
     heard = []
     for _ in expected(1):
-        frames.run(1, POSITIONS, most=SHORTLIST)
+        frames.run(1, most=SHORTLIST)
         heard.append(bench.rows.state.codes[0].tolist())
     assert heard == expected(1)
     assert frames.captures.counts.eager == len(heard)

@@ -36,7 +36,7 @@ from vivavoce.engines.qwen3.codec_windows import SAMPLES, SLOTS
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.frame import FrameIds, frame
-from vivavoce.engines.qwen3.graphs import PromptBuffers, PromptKey, _prefill
+from vivavoce.engines.qwen3.graphs import PromptBuffers, _prefill
 from vivavoce.engines.qwen3.model import load_talker
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.planned import planned_footprint
@@ -193,8 +193,8 @@ def test_work_fits_into_what_is_set_aside_for_it(
     assert row <= WORK_ROW_BYTES <= 1.1 * row
     state = RowState.build(config.talker, 1, POSITIONS, like)
     held = PromptBuffers.build(max(LENGTH_BUCKETS), like)
-    keys = PromptKey(512, POSITIONS), PromptKey(256, POSITIONS)  # captured; the longest that is not
-    works = [partial(_prefill, talker, state, held, key) for key in keys]
+    lengths = LENGTH_BUCKETS[-1], LENGTH_BUCKETS[-2]  # captured; the longest that is not
+    works = [partial(_prefill, talker, state, held, length) for length in lengths]
     prompts = sum(most_live_bytes(work) for work in works)
     assert prompts <= planned_of(size, Precision.NONE, tmp_path).work - WORK_BYTES + 64 * 2**20
 

@@ -1,4 +1,4 @@
-"""Scores of a row in every bucket of rows and positions beside those it has alone.
+"""Scores of a row in every bucket of rows beside those it has alone.
 
 Teacher-forced: the same past, the same inputs and the same codes everywhere, so that what differs
 is the arithmetic of a bucket alone.
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vivavoce.bench.engine.setting import POSITIONS, Setting, Told
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, SPAN_BUCKETS, buckets_to
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.options import parse_options
 from vivavoce.engines.qwen3.device import choose_place
@@ -74,7 +74,8 @@ def _prepare(state: RowState, number: int) -> None:
     state.hidden.copy_(
         state.hidden[:1].clone().normal_(generator=generator).expand_as(state.hidden)
     )
-    state.positions.fill_(min(SPAN_BUCKETS[0], POSITIONS) * (number + 1) // (FRAMES + 1))
+    state.positions.fill_(POSITIONS * (number + 1) // (FRAMES + 1))
+    state.active.fill_(True)
 
 
 def _counts(state: RowState) -> tuple[int, ...]:
@@ -82,15 +83,12 @@ def _counts(state: RowState) -> tuple[int, ...]:
 
 
 def _talker(fused: FusedTalker, state: RowState) -> Iterator[tuple[Tensor, Tensor]]:
-    spans = buckets_to(state.text.shape[1], SPAN_BUCKETS)
     wanted: Tensor | None = None
     for count in _counts(state):
         rows = state.rows(0, count)
-        for span in spans:
-            hidden = fused.step(rows.hidden, rows, span)
-            scores = fused.kernels.linear(hidden, fused.head)
-            wanted = scores if wanted is None else wanted
-            yield scores, wanted
+        scores = fused.kernels.linear(fused.step(rows.hidden, rows), fused.head)
+        wanted = scores if wanted is None else wanted
+        yield scores, wanted
 
 
 def _predictor(fused: FusedTalker, state: RowState, number: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,7 +28,7 @@ from vivavoce.engines.qwen3.batch import Batch, Words
 from vivavoce.engines.qwen3.capturing import capturing_on
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
-from vivavoce.engines.qwen3.options import Qwen3Options, compile_mode
+from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.pace import FRAME_MS
 from vivavoce.engines.qwen3.rows import RowOptions
 
@@ -93,7 +93,7 @@ def _prepared(model: Model, options: Qwen3Options, setting: Setting) -> tuple[Ba
         "kernels": batch.kernels(),
         "attention": batch.attention(),
         "stages_by": "torch" if batch.fused is None else "triton",
-        "compile_mode": compile_mode(options) if batch.late else "off",
+        "compile_mode": batch.compiled,
     }
     costs = batch.costs()
     if costs is not None:  # as captured, the codec compiled where it is

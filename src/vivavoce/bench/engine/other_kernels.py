@@ -20,7 +20,7 @@ from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
-from vivavoce.engines.qwen3.fused import SPLITS, splits
+from vivavoce.engines.qwen3.fused import SPLITS
 
 SHORT, LONG = 256, 1024
 """Positions that a row of the talker has; the long ones are measured beside, not summed."""
@@ -63,8 +63,8 @@ def other_kernels(
 def _cases(talker: TalkerConfig, like: Tensor) -> Iterator[Case]:
     big, small = decoder_shape(talker), decoder_shape(talker.code_predictor)
     groups = talker.code_predictor.num_code_groups
-    yield _attention("talker attention", big, big.layers, SHORT, like)
-    yield _attention(f"talker attention over {LONG}", big, 0, LONG, like)
+    yield _attention("talker attention", big, big.layers, SHORT, like, SPLITS)
+    yield _attention(f"talker attention over {LONG}", big, 0, LONG, like, SPLITS)
     passes = small.layers * (groups - 1)
     yield _attention("predictor attention", small, passes, groups, like)
     yield _sampler("code 0", 1, talker.vocab_size, 0, like)
@@ -78,14 +78,16 @@ def _cases(talker: TalkerConfig, like: Tensor) -> Iterator[Case]:
     yield Case("sum of codes", 1, read, lambda kernels: kernels.embed_sum(codes, first, others))
 
 
-def _attention(name: str, shape: DecoderShape, launches: int, span: int, like: Tensor) -> Case:
+def _attention(
+    name: str, shape: DecoderShape, launches: int, span: int, like: Tensor, splits: int = 1
+) -> Case:
     norm, rows = Norm(like.new_ones(shape.head_dim), 1e-6), len(like)
     heads = Heads(shape.heads, shape.kv_heads, shape.head_dim, norm, norm)
     qkv = torch.randn(rows, 1, heads.width, device=like.device).to(like.dtype)
     keys = like.new_zeros(rows, shape.kv_heads, span, shape.head_dim)
     positions = torch.full((rows,), span - 1, device=like.device)
-    parts = Scratch.build(heads, rows, SPLITS, like.device) if splits(span, rows) else None
-    cache = Cache(keys, torch.randn_like(keys), positions, span, parts)
+    parts = Scratch.build(heads, rows, splits, like.device) if splits > 1 else None
+    cache = Cache(keys, torch.randn_like(keys), positions, scratch=parts)
     rope = RopeTable.build(span, shape.head_dim, 1e6, like)
     return Case(name, launches, 2 * keys.nbytes, lambda k: k.attend(qkv, heads, rope, cache))
 

@@ -26,7 +26,6 @@ PARTS = {
     "load": "load.measure_load",
     "server": "server.measure_server",
     "peer": "peer.measure_peer",
-    "launch": "launch.measure_launch",  # last: a barrier that is wrong would wait for ever
 }
 BY_PRECISION = ("none", "int8", "fp8")
 NO_CUDA = (

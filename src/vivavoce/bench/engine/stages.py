@@ -25,7 +25,7 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 
 PLACE, SPAN = 64, 256
-"""Where the rows stand, and positions that attention reads."""
+"""Where the rows stand, and positions that the modules' attention reads."""
 
 CHUNK = max(RAMP)
 
@@ -96,7 +96,7 @@ class Stages:
         return scores
 
     def _step_by(self, fused: FusedTalker) -> Tensor:
-        return fused.kernels.linear(fused.step(self._x, self._state, SPAN), fused.head)
+        return fused.kernels.linear(fused.step(self._x, self._state), fused.head)
 
     def _predict(self) -> None:
         """All passes and heads, without choosing."""

@@ -6,13 +6,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 
 BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
-"""Rows of a batch."""
+"""Rows of a batch, or of a chunk of sound."""
 
-SPAN_BUCKETS = (256, 512, 1024, 2048, 4096)
-"""Positions that attention reads."""
-
-LENGTH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Positions of a prompt: few, where what a voice's prompts begin with is kept."""
+LENGTH_BUCKETS = (16, 32, 64, 128)
+"""Positions of a prompt, or of a piece of one. Fewer than 16 take as long: weights are read once,
+and tensor cores take 16 at a time."""
 
 
 def buckets_to(most: int, buckets: Sequence[int]) -> tuple[int, ...]:

@@ -23,6 +23,10 @@ CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 Shapes: TypeAlias = tuple[tuple[int, ...], ...]
 """Of all tensors among the arguments, in order."""
 
+TEMPLATE_PROCESSORS = 68
+"""Multiprocessors from which on max-autotune has templates for products and convolutions: PyTorch's
+``torch/_inductor/utils.py``, ``is_big_gpu``. An RTX 4060 has 24, an H100 132."""
+
 SHAPES = 64
 """How many shapes of one function are compiled; PyTorch gives up after eight."""
 
@@ -36,6 +40,16 @@ def inductor_mode(mode: CompileMode) -> str | None:
     if mode == "off":
         return None
     return "max-autotune-no-cudagraphs" if mode == "max-autotune" else "default"
+
+
+def has_templates(device: torch.device) -> bool:
+    """Whether max-autotune finds more to choose from on this GPU than the default mode does."""
+    return processors(device) >= TEMPLATE_PROCESSORS
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a CUDA device."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
 def cache_on_disk(folder: Path) -> None:

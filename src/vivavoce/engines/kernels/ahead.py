@@ -1,7 +1,8 @@
 """Compiling every kernel at the models' shapes for a GPU that need not be there.
 
 What comes back is what a look at a GPU would have shown first: whether it compiles, how many
-registers a thread takes, what spills, how much shared memory a program holds.
+registers a thread takes, what spills, how much shared memory a program holds; and how often its
+threads wait for each other and for memory, which is what a small kernel's time goes into.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,12 +19,16 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from vivavoce.engines.kernels import attention_triton, frame_triton, linear_triton, sampler_triton
-from vivavoce.engines.kernels.tiles import SMALL, choose_tile
+from vivavoce.engines.kernels import attention_triton, linear_triton, sampler_triton
+from vivavoce.engines.kernels.tiles import choose_tile
 from vivavoce.errors import VivavoceError
 
 _NUMBER = r"(\d+)"
 _RESOURCES = re.compile(rf"REG:{_NUMBER} STACK:{_NUMBER} SHARED:{_NUMBER} LOCAL:{_NUMBER}")
+_BARRIER = re.compile(r"\bbar(?:rier)?(?:\.cta)?\.(?:sync|red)\b")
+_SHUFFLE = re.compile(r"\bshfl\.sync\b")
+_LOAD = re.compile(r"\bld\.global\b|\bcp\.async\.c[ag]\b")
+_PLACE = re.compile(r"^(\$L\w+):|\bbra(?:\.uni)?\s+(\$L\w+)", re.MULTILINE)
 _ALIGNED = [["tt.divisibility", 16]]
 
 
@@ -53,7 +58,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one kernel takes of a multiprocessor."""
+    """What one kernel takes of a multiprocessor.
+
+    ``barriers``: instructions, as PTX has them, at which all warps of a program wait for each
+    other; ``shuffles``: those that exchange a number within a warp; ``loop_loads``: loads from the
+    GPU's memory in the loop that has most, each of one to 16 bytes a thread, and ``loop_barriers``
+    likewise. 0 where all is unrolled.
+    """
 
     kernel: str
     capability: int
@@ -62,6 +73,10 @@ class Resources:
     spilled_bytes: int
     shared_bytes: int
     tensor_cores: bool
+    barriers: int
+    shuffles: int
+    loop_loads: int
+    loop_barriers: int
 
     def row(self) -> dict[str, Any]:
         """For a report."""
@@ -75,19 +90,14 @@ def cases() -> Iterator[Case]:
             yield from _projections(rows, kind)
     for rows in (32, 64):
         yield from _projections(rows, "*i8")
-    for overlap in (False, True):
-        yield _attention("attend frame", stored=16, part=16, overlap=overlap)
-        yield _sampler("sample code", 2048, 1024, rules=False, overlap=overlap)
-    yield _attention("attend prologue", stored=16, part=2, steps=2)
-    yield _attention("attend talker 256", stored=2048, part=256)
-    yield _attention("attend talker 1024 in 8", stored=2048, part=128, splits=8)
+    yield _attention("attend frame", stored=16)
+    yield _sampler("sample code", 2048, 1024, rules=False)
+    yield _attention("attend prologue", stored=16, steps=2)
+    yield _attention("attend talker", stored=2048, splits=8)
     for hidden in (1024, 2048):
         yield _sampler(f"sample first {hidden}", 3072, hidden, rules=True)
         yield _embed_sum(hidden)
         yield _norm(hidden)
-    for rows in (1, 2, 4):
-        for kind in ("*bf16", "*i8", "*fp8e4nv"):
-            yield _whole_frame(rows, kind)
 
 
 def compile_case(case: Case, capability: int) -> Resources:
@@ -109,7 +119,28 @@ def compile_case(case: Case, capability: int) -> Resources:
         spilled_bytes=stack + local,
         shared_bytes=compiled.metadata.shared,
         tensor_cores="mma" in ptx,
+        barriers=_count(_BARRIER, ptx),
+        shuffles=_count(_SHUFFLE, ptx),
+        loop_loads=max((_count(_LOAD, loop) for loop in loops(ptx)), default=0),
+        loop_barriers=max((_count(_BARRIER, loop) for loop in loops(ptx)), default=0),
     )
+
+
+def loops(ptx: str) -> list[str]:
+    """The text of each loop: from a label to a branch that comes behind it and leads back to it."""
+    labels: dict[str, int] = {}
+    found = []
+    for place in _PLACE.finditer(ptx):
+        label, target = place.groups()
+        if label is not None:
+            labels[label] = place.start()
+        elif target in labels:
+            found.append(ptx[labels[target] : place.end()])
+    return found
+
+
+def _count(pattern: re.Pattern[str], ptx: str) -> int:
+    return len(pattern.findall(ptx))
 
 
 def _resources(cubin: bytes) -> tuple[int, int, int]:
@@ -145,9 +176,6 @@ def _projections(rows: int, kind: str) -> Iterator[Case]:
         tile = choose_tile(rows, n, k, _BYTES[kind], gated=True)
         plan = linear_triton.Plan(rows, n, k, 1e-6, True, tile)
         yield _projection(f"{model} gate", kind, plan, normed=True)
-    n, k = _PREDICTOR["qkv"]
-    plan = linear_triton.Plan(rows, n, k, 1e-6, False, choose_tile(rows, n, k, _BYTES[kind]))
-    yield _projection("predictor qkv overlapped", kind, replace(plan, overlap=True), normed=True)
 
 
 def _projection(name: str, kind: str, plan: linear_triton.Plan, normed: bool) -> Case:
@@ -165,33 +193,27 @@ def _projection(name: str, kind: str, plan: linear_triton.Plan, normed: bool) ->
     return Case(whole, kernel, types, plan, plan.tile.warps, {})
 
 
-def _attention(
-    name: str, stored: int, part: int, splits: int = 1, steps: int = 1, overlap: bool = False
-) -> Case:
+def _attention(name: str, stored: int, splits: int = 1, steps: int = 1) -> Case:
     plan = attention_triton.Plan(
         heads=16,
         kv_heads=8,
         size=128,
         steps=steps,
         stored=stored,
-        part=part,
         splits=splits,
-        block=attention_triton.block_of(part),
         eps=1e-6,
-        overlap=overlap,
     )
-    scratch = ("*fp32", "*i32") if splits > 1 else ("constexpr", "constexpr")
+    talking = ("*i1", "*fp32", "*fp32", "*i32") if splits > 1 else ("constexpr",) * 4
     bf16 = "*bf16"
     types = attention_triton.Operands(
-        bf16, bf16, bf16, bf16, bf16, bf16, bf16, "*i64", scratch[0], scratch[1], bf16
+        bf16, bf16, bf16, bf16, bf16, bf16, bf16, "*i64", *talking, bf16
     )
-    suffix = " overlapped" if overlap else ""
-    return Case(name + suffix, attention_triton.attend_kernel, types, plan, 4, {})
+    return Case(name, attention_triton.attend_kernel, types, plan, 4, {})
 
 
-def _sampler(name: str, vocabulary: int, hidden: int, rules: bool, overlap: bool = False) -> Case:
+def _sampler(name: str, vocabulary: int, hidden: int, rules: bool) -> Case:
     end = 2150 if rules else -1
-    plan = sampler_triton.Plan(vocabulary, end, 2048, hidden, overlap)
+    plan = sampler_triton.Plan(vocabulary, end, 2048, hidden)
     types = sampler_triton.Operands(
         scores="*bf16",
         seen="*i1" if rules else "constexpr",
@@ -207,9 +229,8 @@ def _sampler(name: str, vocabulary: int, hidden: int, rules: bool, overlap: bool
         choice="*i64",
         embedded="*bf16",
     )
-    suffix = " overlapped" if overlap else ""
     kernel = sampler_triton.sample_kernel
-    return Case(name + suffix, kernel, types, plan, 4, {"group": "i32"})
+    return Case(name, kernel, types, plan, 4, {"group": "i32"})
 
 
 def _embed_sum(hidden: int) -> Case:
@@ -223,34 +244,3 @@ def _norm(hidden: int) -> Case:
     none = "constexpr"
     types = linear_triton.Operands("*bf16", none, none, none, "*bf16", none, "*bf16")
     return Case(f"norm {hidden}", linear_triton.norm_kernel, types, plan, 4, {})
-
-
-def _whole_frame(rows: int, kind: str) -> Case:
-    """The code predictor's; both models have the same."""
-    size, layers, vocabulary = _BYTES[kind], 5, 2048
-
-    def plan(name: str, gated: bool = False) -> linear_triton.Plan:
-        n, k = _GATED["predictor"] if gated else _PREDICTOR[name]
-        tile = choose_tile(rows, n, k, size, gated=gated, most=SMALL)
-        return linear_triton.Plan(rows, n, k, 1e-6, gated, tile)
-
-    attention = _attention("", stored=16, part=16).plan
-    how = frame_triton.FramePlan(
-        tokens=16,
-        layers=layers,
-        stride=16 * 8 * 16 * 128,
-        qkv=plan("qkv"),
-        out=plan("out"),
-        gate=plan("gate", gated=True),
-        down=plan("down"),
-        head=plan("head"),
-        attention=attention,
-        sampler=sampler_triton.Plan(vocabulary, -1, vocabulary, 1024),
-    )
-    bf16, numbers, floats = "*bf16", "*i64", "*fp32"
-    types = frame_triton.FrameOperands(
-        *(numbers, numbers, numbers, kind, "constexpr" if kind == bf16 else floats),
-        *(bf16,) * 10,
-        *("*i1", floats, numbers, floats, numbers, numbers, numbers, "*i32"),
-    )
-    return Case(f"whole frame {kind[1:]} rows {rows}", frame_triton.frame_kernel, types, how, 4, {})

@@ -43,36 +43,47 @@ class Heads:
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Where parts of a long row meet: for one layer at a time, on one stream.
+    """Where parts of a row meet: for one layer at a time, on one stream.
 
-    ``sums`` float32 [B, kv_heads, splits, queries, size + 2]; ``arrived`` int32 [B, kv_heads],
-    zero between uses.
+    ``sums`` float32 [B, kv_heads, splits, queries, size]; ``weights`` float32 [B, kv_heads, splits,
+    2, queries], the largest score and the sum of weights; ``arrived`` int32 [B, kv_heads], zero
+    between uses.
     """
 
     sums: Tensor
+    weights: Tensor
     arrived: Tensor
 
     @classmethod
     def build(cls, heads: Heads, rows: int, splits: int, device: torch.device) -> Scratch:
         """Room for ``splits`` parts of each row."""
         queries = 1 << (heads.groups - 1).bit_length()  # as many as a program has, padded
-        size = (rows, heads.kv_heads, splits, queries, heads.size + 2)
-        arrived = torch.zeros(rows, heads.kv_heads, dtype=torch.int32, device=device)
-        return cls(torch.zeros(size, device=device), arrived)
+        parts = (rows, heads.kv_heads, splits)
+        return cls(
+            torch.zeros(*parts, queries, heads.size, device=device),
+            torch.zeros(*parts, 2, queries, device=device),
+            torch.zeros(rows, heads.kv_heads, dtype=torch.int32, device=device),
+        )
+
+    @property
+    def splits(self) -> int:
+        """Parts that a row is read in at most."""
+        return self.sums.shape[2]
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
     """A layer's keys and values, each [B, kv_heads, P, size] and contiguous; where rows stand.
 
-    ``positions`` int64 [B] is the place of a row's first new token; ``span``, over every active
-    row's last new position, bounds the work. With ``scratch`` long rows are read in parts at once.
+    ``positions`` int64 [B] is the place of a row's first new token. Rows that are not ``active``
+    (bool [B]; None: all are) may be given anything that is finite. With ``scratch`` rows are read
+    in parts at once.
     """
 
     keys: Tensor
     values: Tensor
     positions: Tensor
-    span: int
+    active: Tensor | None = None
     scratch: Scratch | None = None
 
 
@@ -98,8 +109,7 @@ def attend(qkv: Tensor, heads: Heads, rope: RopeTable, cache: Cache) -> Tensor:
 def _mixed(query: Tensor, heads: Heads, cache: Cache, at: Tensor) -> Tensor:
     rows, _, steps, size = query.shape
     query = query.reshape(rows, heads.kv_heads, heads.groups * steps, size)
-    reach = torch.arange(cache.span, device=query.device)
+    reach = torch.arange(cache.keys.shape[2], device=query.device)
     mask = (reach <= at[:, None, :, None]).repeat(1, 1, heads.groups, 1)
-    keys, values = cache.keys[:, :, : cache.span], cache.values[:, :, : cache.span]
-    out = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    out = functional.scaled_dot_product_attention(query, cache.keys, cache.values, attn_mask=mask)
     return out.reshape(rows, heads.heads, steps, size).transpose(1, 2).flatten(2)

@@ -12,19 +12,14 @@ from torch import Tensor, nn
 from vivavoce.engines.kernels.attention import Cache, Heads, Scratch
 from vivavoce.engines.kernels.chooser import Kernels
 from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.sampler import Noise
 from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
 from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.layers.linear import Joining
 from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, WeightOnly
 from vivavoce.engines.layers.rms_norm import RMSNorm
 from vivavoce.engines.layers.rope import RopeTable
-from vivavoce.engines.layers.sampling import SamplerRows
 from vivavoce.engines.layers.weights import Precision, Weight, quantise, stack
 from vivavoce.errors import InputError
-
-AT_ONCE = 4
-"""Rows of which a whole frame may be one launch: more go through tensor cores."""
 
 PACKED = "These weights are packed for a CPU's own kernels."
 
@@ -67,28 +62,18 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where B rows stand: ``positions`` int64 [B] of their first new tokens, all under ``span``."""
+    """Where B rows stand; ``positions``, ``active`` and ``scratch`` as in ``attention.Cache``."""
 
     rope: RopeTable
     kv: KVBuffer
     positions: Tensor
-    span: int
+    active: Tensor | None = None
     scratch: Scratch | None = None
 
     def cache(self, layer: int) -> Cache:
         """One layer's buffers."""
         keys, values = self.kv.keys[layer], self.kv.values[layer]
-        return Cache(keys, values, self.positions, self.span, self.scratch)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """What rows bring along for several tokens that follow from each other."""
-
-    rope: RopeTable
-    kv: KVBuffer
-    sampler: SamplerRows
-    noise: Noise
+        return Cache(keys, values, self.positions, self.active, self.scratch)
 
 
 @dataclass(frozen=True, slots=True)

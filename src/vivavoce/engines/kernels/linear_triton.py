@@ -14,7 +14,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from vivavoce.engines.kernels import linear as plain
 from vivavoce.engines.kernels.device_math import narrow, operand, silu, times
@@ -46,7 +45,6 @@ class Plan:
     eps: float
     gated: bool
     tile: Tile
-    overlap: bool = False
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -65,13 +63,6 @@ def weight_tile(at: tl.tuple, rows: tl.tensor, columns: tl.tensor, how: tl.const
     total: tl.constexpr = how.n * (2 if how.gated else 1)
     inside = (rows < total) & (columns < how.k)
     return tl.load(at.weight + rows * how.k + columns, inside, other=0.0)
-
-
-@triton.jit
-def tile_columns(how: tl.constexpr) -> tl.tensor:
-    """The columns [parts * BK] of a first tile."""
-    step: tl.constexpr = how.tile.block_k * how.tile.parts
-    return tl.arange(0, step)
 
 
 @triton.jit
@@ -125,20 +116,20 @@ def _row_sums(weights: tl.tensor, x: tl.tensor) -> tl.tensor:
 
 
 @triton.jit
-def vector_tile(
-    at: tl.tuple, n: tl.tensor, weights: tl.tensor, others: tl.tensor, how: tl.constexpr
-) -> None:
-    """Outputs ``n`` of all rows; the first weights, and the others of a gate, are at hand.
-
-    The next weights are asked for before the ones at hand are used.
-    """
+def vector_kernel(at: tl.tuple, how: tl.constexpr) -> None:
+    """Each row by sums of products; the next weights are asked for before these are used."""
     block_n: tl.constexpr = how.tile.block_n
     step: tl.constexpr = how.tile.block_k * how.tile.parts
     size: tl.constexpr = how.k
     rows: tl.constexpr = how.rows
     columns: tl.constexpr = triton.next_power_of_2(how.rows)
     like: tl.constexpr = at.out.dtype.element_ty
-    k = tile_columns(how)
+    n = tl.program_id(0) * block_n + tl.arange(0, block_n)
+    k = tl.arange(0, step)
+    weights = weight_tile(at, n[:, None], k[None, :], how)
+    others = weights
+    if how.gated:
+        others = weight_tile(at, n[:, None] + how.n, k[None, :], how)
     column = tl.arange(0, columns)[None, :]
     total = tl.zeros((block_n, columns), tl.float32)
     second = tl.zeros((block_n, columns), tl.float32)
@@ -162,22 +153,6 @@ def vector_tile(
         out = times(silu(out, like), _finish(at, second, n[:, None] + how.n, how), like)
     inside = (n < how.n)[:, None] & (column < rows)
     _store(at, out, column * how.n + n[:, None], inside)
-
-
-@triton.jit
-def vector_kernel(at: tl.tuple, how: tl.constexpr) -> None:
-    """Each row by sums of products. The first tile is asked for before anything waits."""
-    block_n: tl.constexpr = how.tile.block_n
-    n = tl.program_id(0) * block_n + tl.arange(0, block_n)
-    k = tile_columns(how)
-    weights = weight_tile(at, n[:, None], k[None, :], how)
-    others = weights
-    if how.gated:
-        others = weight_tile(at, n[:, None] + how.n, k[None, :], how)
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
-    vector_tile(at, n, weights, others, how)
 
 
 @triton.jit
@@ -223,9 +198,6 @@ def dot_kernel(at: tl.tuple, how: tl.constexpr) -> None:
     n = tl.program_id(0) * block_n + tl.arange(0, block_n)
     row = tl.arange(0, rows)
     k = tl.arange(0, parts)[:, None] * block_k + tl.arange(0, block_k)[None, :]
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
     inverse = tl.full((rows,), 1.0, tl.float32)
     if at.norm is not None:
         inverse = _inverse_rms_of_all(at, row, how)
@@ -256,9 +228,6 @@ def norm_kernel(at: tl.tuple, how: tl.constexpr) -> None:
     size: tl.constexpr = how.k
     k = tl.arange(0, triton.next_power_of_2(size))
     row = tl.program_id(0)
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
     x = _activations(at, row, k, _inverse_rms(at, row, how), how)
     tl.store(at.out + row * size + k, x, k < size)
 
@@ -285,7 +254,7 @@ def normalise(x: Tensor, norm: Norm) -> Tensor:
     out = torch.empty_like(x)
     how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size, x.itemsize))
     at = Operands(x.contiguous(), None, None, None, norm.weight, None, out)
-    norm_kernel[(rows,)](at, how, num_warps=4, launch_pdl=how.overlap)
+    norm_kernel[(rows,)](at, how, num_warps=4)
     return out
 
 
@@ -306,5 +275,5 @@ def project(
     scales = None if norm is None else norm.weight
     at = Operands(x.contiguous(), weight.data, weight.scale, weight.bias, scales, residual, out)
     kernel = dot_kernel if how.tile.dot else vector_kernel
-    kernel[how.grid](at, how, num_warps=how.tile.warps, launch_pdl=how.overlap)
+    kernel[how.grid](at, how, num_warps=how.tile.warps)
     return out

@@ -14,7 +14,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from vivavoce.engines.kernels.device_math import exponential, narrow, natural_log
 from vivavoce.engines.kernels.sampler import Noise, Rules
@@ -49,7 +48,6 @@ class Plan:
     end: int
     first_control: int
     hidden: int
-    overlap: bool = False
 
     @property
     def block(self) -> int:
@@ -188,9 +186,6 @@ def embed(at: tl.tuple, row: tl.tensor, choice: tl.tensor, how: tl.constexpr) ->
 def sample_kernel(at: tl.tuple, group: tl.tensor, how: tl.constexpr) -> None:
     """One row: its choice, and the choice's embedding."""
     row = tl.program_id(0)
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
     choice = choose(at, row, group, how)
     tl.store(at.choice + row, choice)
     if at.table is not None:
@@ -214,7 +209,6 @@ class SumPlan:
     vocabulary: int
     hidden: int
     block: int
-    overlap: bool = False
 
 
 @triton.jit
@@ -224,9 +218,6 @@ def embed_sum_kernel(at: tl.tuple, how: tl.constexpr) -> None:
     h = tl.program_id(1) * how.block + tl.arange(0, how.block)
     groups: tl.constexpr = how.groups
     inside = h < how.hidden
-    if how.overlap:
-        gdc_launch_dependents()
-        gdc_wait()
     code = tl.load(at.codes + row * how.groups)
     total = tl.load(at.first + code * how.hidden + h, inside, other=0.0).to(tl.float32)
     for group in tl.static_range(1, groups):
@@ -269,7 +260,7 @@ def sample(
         choice,
         embedded,
     )
-    sample_kernel[(rows,)](at, group, how, num_warps=4, launch_pdl=how.overlap)
+    sample_kernel[(rows,)](at, group, how, num_warps=4)
     return choice, embedded
 
 
@@ -281,5 +272,5 @@ def embed_sum(codes: Tensor, first: Tensor, others: Tensor) -> Tensor:
     out = first.new_empty(rows, hidden)
     at = SumOperands(codes.contiguous(), first, others, out)
     grid = (rows, triton.cdiv(hidden, how.block))
-    embed_sum_kernel[grid](at, how, num_warps=4, launch_pdl=how.overlap)
+    embed_sum_kernel[grid](at, how, num_warps=4)
     return out

@@ -10,8 +10,7 @@ _VECTOR_ROWS = 4  # over it, tensor cores need fewer instructions than sums of p
 _WARP_BYTES = 512  # what one load of a whole warp brings, at 16 bytes a thread
 _WARPS = 4
 _STEP = 2048  # columns at once
-LARGE = 16384  # weights that a program of 4 warps has at once: 128 in a thread
-SMALL = 8192  # where the program does more than that, and would spill
+_LARGE = 16384  # weights that a program of 4 warps has at once: 128 in a thread
 _LONG = 4096  # over so many columns, half of it: with four rows' sums, more would spill
 
 
@@ -30,19 +29,17 @@ class Tile:
     dot: bool = False
 
 
-def choose_tile(
-    rows: int, n: int, k: int, itemsize: int, *, gated: bool = False, most: int = LARGE
-) -> Tile:
+def choose_tile(rows: int, n: int, k: int, itemsize: int, *, gated: bool = False) -> Tile:
     """The tile for ``rows`` of activations and a matrix [n, k] (twice as many rows if gated).
 
-    ``itemsize``: bytes of one weight; ``most`` weights at once, where rows are summed one by one.
+    ``itemsize``: bytes of one weight.
     """
     if rows > _VECTOR_ROWS:
         return _dot_tile(rows, n, gated=gated, narrow=itemsize == 1 or k <= 1024)
     block_k = min(_WARP_BYTES // itemsize, _power(k))
     step = max(block_k, min(_STEP, k & -k if k % 1024 == 0 else _power(k)))
     # Not by rows: how a row is summed must not depend on how many there are.
-    most //= 2 if gated or k > _LONG else 1
+    most = _LARGE // (2 if gated or k > _LONG else 1)
     block_n = min(4 if n <= 1024 else 16, max(_WARPS, most // step))
     return Tile(block_n, block_k, _WARPS, parts=step // block_k)
 

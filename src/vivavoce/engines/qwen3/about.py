@@ -86,6 +86,7 @@ def details_of(
         **model.place.details(),
         "attention": batch.attention(),
         "kernels": batch.kernels(),
+        "torch_compile": batch.compiled,
         "rows": rows,
         "positions": positions,
         "weights_mb": model.weights_bytes() // MIB,

@@ -13,12 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.capture.buckets import (
-    BATCH_BUCKETS,
-    LENGTH_BUCKETS,
-    SPAN_BUCKETS,
-    buckets_to,
-)
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
 from vivavoce.engines.capture.failures import FAILURES
 from vivavoce.engines.kernels import sampler as plain
 from vivavoce.engines.kernels.chooser import Kernels, Path
@@ -29,7 +24,7 @@ from vivavoce.engines.layers.linear import forget_few, has_few, without_few
 from vivavoce.engines.layers.quantised import QuantisedLinear
 from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 from vivavoce.engines.qwen3.config import CONTROL_CODES
-from vivavoce.engines.qwen3.fused import FusedTalker, splits
+from vivavoce.engines.qwen3.fused import SPLITS, FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
@@ -47,6 +42,9 @@ UNUSABLE: tuple[type[Exception], ...] = (
     *(ImportError, AttributeError, AssertionError),
 )
 """What making, compiling or launching kernels raises where they cannot be used."""
+
+PRODUCTS = (1, 2, 3, 4, *LENGTH_BUCKETS)
+"""Positions of prompts, and rows of frames where the modules make them: each kind of product."""
 
 DRAWS = 16
 SAMPLERS = (
@@ -120,7 +118,7 @@ def _check_products(talker: Talker, state: RowState) -> None:
 @torch.no_grad()
 def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
     like, kv = state.hidden, state.kv.rows(0, 1)
-    for count in (each for each in LENGTH_BUCKETS if variant(each, quantised=True)):
+    for count in (each for each in PRODUCTS if variant(each, quantised=True)):
         if count > state.text.shape[1]:
             return
         x, at = (
@@ -134,14 +132,13 @@ def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
 
 
 def _frames(fused: FusedTalker, talker: Talker, state: RowState) -> Iterator[Agreed]:
-    spans = buckets_to(state.text.shape[1], SPAN_BUCKETS)
     for buffer in (state.kv, state.predictor.kv):
         _random(buffer.keys, 1)
         _random(buffer.values, 2)
     for count in _each_kind(buckets_to(len(state.status), BATCH_BUCKETS)):
         view = replace(state.rows(0, count), hidden=_random(state.hidden[:count].clone(), 3))
-        for span in spans:
-            yield from _steps(fused, talker, view, span)
+        for reach in _reaches(state.text.shape[1]):
+            yield from _steps(fused, talker, view, reach)
         yield from _codes(fused, talker, view)
     _clear(state.kv)
     _clear(state.predictor.kv)
@@ -152,21 +149,27 @@ def _each_kind(counts: tuple[int, ...] | list[int]) -> list[int]:
     kinds: dict[tuple[object, ...], int] = {}
     for count in counts:
         sizes = [variant(n, quantised=q) for n in (count, 2 * count) for q in (False, True)]
-        kinds.setdefault((*sizes, splits(2**20, count)), count)
+        kinds.setdefault(tuple(sizes), count)
     return list(kinds.values())
 
 
-def _steps(fused: FusedTalker, talker: Talker, view: RowState, span: int) -> Iterator[Agreed]:
-    """The talker's step with rows all over their ``span``: what it gives, and what it stores."""
+def _reaches(positions: int) -> list[int]:
+    """Pasts that are read as one part, as several and as all there are."""
+    return sorted({min(each, positions) for each in (SPLITS, 32 * SPLITS, positions)})
+
+
+def _steps(fused: FusedTalker, talker: Talker, view: RowState, reach: int) -> Iterator[Agreed]:
+    """The talker's step with rows all over ``reach``: what it gives, and what it stores."""
     count = len(view.status)
     every = torch.arange(count, device=view.hidden.device)
-    for first in (span - 1, span // 3):
-        at = (first + every * (span * 3 // 8 + 1)) % span
-        rows, x = replace(view, positions=at), _random(view.hidden.clone())
-        what = f"a step of {count} rows over {span}"
-        wanted = talker.step(x, at, view.kv, view.rope, span)
+    for first in (reach - 1, reach // 3):
+        at = (first + every * (reach * 3 // 8 + 1)) % reach
+        rows = replace(view, positions=at, active=torch.ones_like(view.active))
+        x = _random(view.hidden.clone())
+        what = f"a step of {count} rows over {reach}"
+        wanted = talker.step(x, at, view.kv, view.rope, reach)
         stored = [_taken(part, every, at) for part in (view.kv.keys, view.kv.values)]
-        got = fused.step(x, rows, span)
+        got = fused.step(x, rows)
         yield _cosine(what, got, wanted)
         kept = [_taken(part, every, at) for part in (view.kv.keys, view.kv.values)]
         for after, before in zip(kept, stored, strict=True):

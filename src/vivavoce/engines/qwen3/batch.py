@@ -25,7 +25,6 @@ from vivavoce.engines.qwen3.codec_windows import Sounding
 from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
-from vivavoce.engines.qwen3.one_launch import in_one_launch
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.planned import state_bytes
 from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
@@ -141,7 +140,7 @@ class Batch:
     """``rows`` rows of ``positions`` positions each, with a codec state for each.
 
     With ``capturing`` everything is captured, and results are read while later work is under way;
-    without, each call waits for its own.
+    without, each call waits for its own. ``compiled`` says how the codec is compiled.
     """
 
     def __init__(
@@ -151,28 +150,23 @@ class Batch:
         positions: int,
         capturing: Capturing | None = None,
         kernels: Kernels | None = None,
-        *,
-        one_launch: bool = False,
     ) -> None:
-        """``kernels`` replaces those that the device gets; ``one_launch`` asks for such frames."""
+        """``kernels`` replaces those that the device gets."""
         self._model = model
         self._ids = FrameIds.of(model.config)
         self._positions = positions
         self._rows = Rows(model.config.talker, rows, positions, model.talker.codec_head.weight)
         self._captured: CapturedParts | None = None
+        self.compiled = "off" if capturing is None else capturing.compiled
         if capturing is not None:
             capturing.api.enter()
         kernels = kernels or chosen(model.place.device, model.place.dtype)
         self._fused = fused_talker(model.talker, kernels, self._rows.state)
-        if one_launch and self._fused is not None:
-            self._fused = in_one_launch(self._fused, self._rows.state)
         self._sizes: FrameSizes | None = None
         if self._fused is not None and capturing is None:
             self._sizes = sized(model.talker, self._rows.state, self._ids, self._fused)
             self._fused = self._fused if self._sizes else None
         self._kernels = kernels.why if self._fused or kernels.path is Path.TORCH else "they failed"
-        if self._fused is not None and self._fused.whole is not None:
-            self._kernels += ", a frame's codes in one launch"
         if capturing is not None:
             self._captured = CapturedParts(capturing, model, self._rows, SHORTLIST, self._fused)
             self._captured.warm()
@@ -268,7 +262,7 @@ class Batch:
             self._at[row] += self._at[row] > 0
         then = tuple(self._tenancies[:width])
         if self._captured is not None:
-            arrival = self._captured.frame(width, span, step=begun, most=most)
+            arrival = self._captured.frame(width, step=begun, most=most)
             return Flight(
                 lambda: codes_and_status(arrival.take(), width),
                 then,
@@ -277,7 +271,7 @@ class Batch:
             )
         state = self._rows.first(width)
         if self._sizes is not None:
-            self._sizes.run(width, span, step=begun)
+            self._sizes.run(width, step=begun)
         else:
             frame(self._model.talker, state, self._ids, span, step=begun, most=most)
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()

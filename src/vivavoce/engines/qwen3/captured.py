@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from vivavoce.engines.capture.api import Work
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
 from vivavoce.engines.capture.ring import Arrival, HostRing
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.frame import FrameIds
 from vivavoce.engines.qwen3.fused import FusedTalker
-from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs, PromptKey
+from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.rows import Rows
@@ -79,9 +79,9 @@ class CapturedParts:
         """Host buffers with something nobody took yet."""
         return self._told.in_use + self.windows.in_use
 
-    def frame(self, width: int, span: int, *, step: bool, most: int) -> Arrival:
+    def frame(self, width: int, *, step: bool, most: int) -> Arrival:
         """A frame of the first rows; ``codes_and_status`` reads what arrives."""
-        self.frames.run(width, span, step=step, most=most)
+        self.frames.run(width, step=step, most=most)
         told = [self._state.codes[:width], self._state.status[:width]]
         return self._told.send(told, self.api.main)
 
@@ -89,24 +89,26 @@ class CapturedParts:
         """Measured on idle rows. The largest chunk gives what each of its frames takes."""
         buckets = buckets_to(len(self._state.status), BATCH_BUCKETS)
         frame_ms = {rows: self._frame_ms(rows) for rows in buckets}
-        prefill_ms = max(self._prompt_ms(key) for key in self._prompts())
-        one_ms, all_ms = (self._chunk_ms(*size) for size in ((1, 1), (buckets[-1], max(RAMP))))
-        sound_ms = max(0.0, all_ms - one_ms) / max(1, buckets[-1] * max(RAMP) - 1)
+        prefill_ms = max(self._prompt_ms(length) for length in self.prompts.lengths)
+        most, longest = self.windows.most, max(RAMP)
+        one_ms, all_ms = self._chunk_ms(1, 1), self._chunk_ms(most, longest)
+        sound_ms = max(0.0, all_ms - one_ms) / max(1, most * longest - 1)
         return Costs(prefill_ms, frame_ms, one_ms, sound_ms)
 
-    def _prompts(self) -> set[PromptKey]:
-        """All that are captured, and those from a row's beginning even if that failed."""
-        positions = self._state.text.shape[1]
-        first = (self.prompts.key(each, 0) for each in LENGTH_BUCKETS if each <= positions)
-        return {key for key in first if key is not None}.union(self.prompts.captures.keys)
-
-    def _prompt_ms(self, key: PromptKey) -> float:
-        prompt = self._state.hidden.new_zeros(key.length, self._state.hidden.shape[1])
-        return self._timed_ms(lambda: self.prompts.run(0, prompt, key.span - key.length))
+    def _prompt_ms(self, length: int) -> float:
+        prompt = self._state.hidden.new_zeros(length, self._state.hidden.shape[1])
+        start = self._state.text.shape[1] - length
+        return self._timed_ms(lambda: self.prompts.run(0, prompt, start))
 
     def _frame_ms(self, rows: int) -> float:
-        span, most = self._state.text.shape[1], self._shortlist
-        return self._timed_ms(lambda: self.frames.run(rows, span, most=most))
+        """Of rows that stand on the last position and wait for text: attention reads all they have,
+        as of rows that speak, and nothing of theirs moves on.
+        """
+        active = self._state.active[:rows]
+        active.fill_(True)
+        took_ms = self._timed_ms(lambda: self.frames.run(rows, most=self._shortlist))
+        active.fill_(False)
+        return took_ms
 
     def _chunk_ms(self, rows: int, frames: int) -> float:
         return self._timed_ms(lambda: self.windows.rehearse(rows, frames))

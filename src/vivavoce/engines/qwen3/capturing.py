@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.qwen3.options import Qwen3Options, compile_mode
+from vivavoce.engines.qwen3.options import CompileMode, Qwen3Options, compile_mode
 
 if TYPE_CHECKING:
     from vivavoce.engines.capture.api import GraphApi
@@ -17,10 +17,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Capturing:
-    """What captures, and the mode of torch.compile for what is compiled (None: nothing)."""
+    """What captures, and the mode of torch.compile for what is compiled (None: nothing).
+
+    ``compiled`` says in words how the codec is compiled, and why not as was asked for.
+    """
 
     api: GraphApi
     mode: str | None = None
+    compiled: str = "off"
 
 
 def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
@@ -38,7 +42,26 @@ def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
         return None
     from vivavoce.engines.capture.cuda import CudaGraphs
 
-    return Capturing(CudaGraphs(place.device), inductor_mode(compile_mode(options)))
+    mode, told = _suited_mode(place, options)
+    return Capturing(CudaGraphs(place.device), inductor_mode(mode), told)
+
+
+def _suited_mode(place: Place, options: Qwen3Options) -> tuple[CompileMode, str]:
+    """The mode on this GPU, and how it came about: max-autotune takes minutes, for nothing where
+    PyTorch has nothing to choose from.
+    """
+    from vivavoce.engines.capture.compiled import TEMPLATE_PROCESSORS, has_templates, processors
+
+    mode = compile_mode(options)
+    if mode != "max-autotune" or has_templates(place.device):
+        return mode, mode
+    why = (
+        f"max-autotune has templates from {TEMPLATE_PROCESSORS} multiprocessors on, this GPU has "
+        f"{processors(place.device)}"
+    )
+    level = logging.INFO if options.torch_compile_mode is None else logging.WARNING
+    log.log(level, "The codec is compiled in the mode default: %s.", why)
+    return "default", f"default ({why})"
 
 
 def _say_uncompiled(options: Qwen3Options) -> None:

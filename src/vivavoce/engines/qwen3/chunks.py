@@ -11,6 +11,11 @@ from dataclasses import dataclass
 
 RAMP = (1, 2, 4, 8, 12)
 
+SHORT, FEW_ROWS, MOST_ROWS = 2, 2, 8
+"""Chunks of up to ``SHORT`` frames are decoded of ``FEW_ROWS`` rows at a time, others of
+``MOST_ROWS``; more take turns. Rows begin one a step, so that few have a chunk of one length in the
+same step, and of their first chunks hardly ever two."""
+
 
 @dataclass(slots=True)
 class ChunkRamp:
@@ -41,13 +46,22 @@ class ChunkRamp:
         return size
 
 
+def rows_at_once(frames: int) -> int:
+    """Of how many rows chunks of so many frames are decoded together."""
+    return FEW_ROWS if frames <= SHORT else MOST_ROWS
+
+
 def by_size(due: Mapping[int, int]) -> list[tuple[int, tuple[int, ...]]]:
     """Rows that decode equally many frames go together: (frames, rows), shortest first.
 
-    ``due`` maps rows to frames; zeros are left out.
+    ``due`` maps rows to frames; zeros are left out. At most ``rows_at_once`` are in a group.
     """
     groups: dict[int, list[int]] = {}
     for row, frames in sorted(due.items()):
         if frames:
             groups.setdefault(frames, []).append(row)
-    return [(frames, tuple(groups[frames])) for frames in sorted(groups)]
+    return [
+        (frames, tuple(groups[frames][first : first + rows_at_once(frames)]))
+        for frames in sorted(groups)
+        for first in range(0, len(groups[frames]), rows_at_once(frames))
+    ]

@@ -17,7 +17,7 @@ from vivavoce.engines.capture.captures import Captures, Job
 from vivavoce.engines.capture.compiled import Compiled
 from vivavoce.engines.capture.ring import Arrival, Feed, HostRing
 from vivavoce.engines.capture.statics import Statics, tensors_in
-from vivavoce.engines.qwen3.chunks import RAMP
+from vivavoce.engines.qwen3.chunks import FEW_ROWS, MOST_ROWS, RAMP, SHORT, rows_at_once
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.types import Samples
@@ -30,9 +30,6 @@ SLOTS = 2 * len(RAMP)
 
 FEEDS = 64
 """Codes on their way to the device, two a chunk: the host waits for a chunk so far back."""
-
-COMPILED_ROWS, COMPILED_FRAMES = 2, 2
-"""Each size is compiled by itself, which takes a while: those of the first sounds are."""
 
 
 class WindowKey(NamedTuple):
@@ -79,17 +76,19 @@ class CodecWindows:
         self._decode: Callable[..., Tensor] = decoder.decode
         self._spare = rows
         self._compiled = None if mode is None else Compiled("The codec", decoder.decode, mode)
-        self._batches = buckets_to(rows, BATCH_BUCKETS)
+        self.most = min(rows, MOST_ROWS)
+        self._batches = buckets_to(self.most, BATCH_BUCKETS)
         device, groups = self.state.positions.device, decoder.config.num_quantizers
         longest = max(RAMP)
-        self._codes = torch.zeros(rows * longest * groups, dtype=torch.int64, device=device)
-        self._picked = torch.full((rows,), rows, dtype=torch.int64, device=device)
-        self._sound = torch.zeros(rows * longest * SAMPLES, device=device)
+        frames = self.most * longest
+        self._codes = torch.zeros(frames * groups, dtype=torch.int64, device=device)
+        self._picked = torch.full((self.most,), rows, dtype=torch.int64, device=device)
+        self._sound = torch.zeros(frames * SAMPLES, device=device)
         self._groups = groups
         buffers = tensors_in([self._codes, self._picked, self._sound, self.state])
         statics = Statics().module(decoder).buffers(buffers)
         self.captures: Captures[WindowKey] = Captures("codec", api, statics)
-        self._feed = Feed(api, torch.int64, rows * longest * groups, FEEDS)
+        self._feed = Feed(api, torch.int64, frames * groups, FEEDS)
         self._ring = HostRing(api, self._sound, self._sound.numel(), SLOTS, "sound")
 
     @property
@@ -104,7 +103,11 @@ class CodecWindows:
 
     def warm(self) -> None:
         """Capture every size of the ramp for every bucket; nothing may be speaking."""
-        keys = [WindowKey(rows, frames) for rows in self._batches for frames in RAMP]
+        keys = [
+            WindowKey(rows, frames)
+            for frames in RAMP
+            for rows in buckets_to(min(self.most, rows_at_once(frames)), BATCH_BUCKETS)
+        ]
         jobs = [Job(key, key.rows * key.frames, self._work(key)) for key in keys]
         # The warm-up runs are for the spare row.
         self.stream.synchronise()
@@ -130,6 +133,7 @@ class CodecWindows:
     ) -> Sounding:
         """Send the next ``codes`` [len(rows), T, 16] of some rows, T ≤ 12; their sound arrives.
 
+        At most ``rows_at_once(T)`` rows.
         ``last``: none of the rows goes on, so that what is behind T may be anything.
         """
         count, frames, groups = codes.shape
@@ -160,6 +164,7 @@ class CodecWindows:
     def _key(self, count: int, frames: int, *, last: bool) -> WindowKey:
         rows, longer = bucket_over(count, self._batches), bucket_over(frames, RAMP)
         assert rows is not None and longer is not None, "more than there is room for"
+        assert count <= rows_at_once(frames), "more than are decoded at once"
         return WindowKey(rows, longer if last else frames)
 
     def _replay(self, key: WindowKey) -> None:
@@ -181,7 +186,8 @@ class CodecWindows:
         picked = self._picked[: key.rows]
         part = self.state.gather(picked)
         decode = self._decode
-        few = key.rows <= COMPILED_ROWS and key.frames <= COMPILED_FRAMES
+        # Each size is compiled by itself, which takes a while: those of the first sounds are.
+        few = key.rows <= FEW_ROWS and key.frames <= SHORT
         if self._compiled is not None and few:
             decode = self._compiled
         self._made(key).copy_(decode(self._given(key), part))

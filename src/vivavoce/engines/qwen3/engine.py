@@ -136,8 +136,7 @@ class Qwen3Engine(Engine):
             needs = footprint(model, self.options.positions)
             rows = rows_within(needs, budget, rows, fixed=fixed)
         capturing = self._capturing or capturing_on(place, self.options)
-        positions, one_launch = self.options.positions, self.options.one_launch
-        self._batch = Batch(model, rows, positions, capturing, one_launch=one_launch)
+        self._batch = Batch(model, rows, self.options.positions, capturing)
         costs = self._batch.costs() if place.device.type == "cuda" else None
         self._pace = pace_for(costs, rows, fixed=fixed)
         self._rows, self._speeches = Scheduler(self._pace.rows), {}

@@ -55,8 +55,8 @@ class FrameIds:
 class Passes(Protocol):
     """The passes of a frame through the model, and the choices between them."""
 
-    def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
-        """As ``Talker.step`` at the rows' positions."""
+    def step(self, x: Tensor, rows: RowState) -> Tensor:
+        """As ``Talker.step`` at the rows' positions, for those that are active."""
         ...
 
     def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
@@ -73,15 +73,16 @@ class Passes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlainPasses:
-    """By the modules themselves; ``draw`` and ``most`` as ``frame`` takes them."""
+    """By the modules themselves; ``span``, ``draw`` and ``most`` as ``frame`` takes them."""
 
     talker: Talker
+    span: int
     draw: Draw
     most: int = 0
 
-    def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
+    def step(self, x: Tensor, rows: RowState) -> Tensor:
         """Through the talker."""
-        return self.talker.step(x, rows.positions, rows.kv, rows.rope, span)
+        return self.talker.step(x, rows.positions, rows.kv, rows.rope, self.span)
 
     def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
         """Penalty, end ban, suppression, choice."""
@@ -113,8 +114,9 @@ def frame(
 ) -> None:
     """Advance every row that can; results in ``rows.codes`` and ``rows.status``.
 
-    ``span``: positions that attention reads, more than any active row's position. ``draw`` replaces
-    the rows' own seeded noise, or the modules by other passes, which draw that noise. Without
+    ``span``: positions that the modules' attention reads, more than any active row's position.
+    ``draw`` replaces the rows' own seeded noise, or the modules by other passes, which draw that
+    noise and read of a row what it has. Without
     ``step`` only rows in their first frame advance, which need no talker step; it is the sooner for
     that, and the others stay as they are. ``most`` is a promise about the rows' options that spares
     sorting: see ``sampling.restrict``.
@@ -123,10 +125,10 @@ def frame(
         passes = draw
     else:
         draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
-        passes = PlainPasses(talker, draw, most)
+        passes = PlainPasses(talker, span, draw, most)
     live = rows.active & rows.primed
     if step:
-        live = live | _step(talker, rows, ids, span, passes)
+        live = live | _step(talker, rows, ids, passes)
     rows.primed.logical_and_(~live)
     failed = live & ~rows.hidden.isfinite().all(-1)
     first = passes.first(rows, _no_end(rows), ids.codec_end)
@@ -147,7 +149,7 @@ def _sizes(talker: Talker) -> list[int]:
     return [talker.config.vocab_size] + [predictor.vocab_size] * (predictor.num_code_groups - 1)
 
 
-def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int, passes: Passes) -> Tensor:
+def _step(talker: Talker, rows: RowState, ids: FrameIds, passes: Passes) -> Tensor:
     """From the frame before to new hidden states, in the rows returned, bool [B].
 
     A row whose prompt was just read has one already; a row without its next text stays.
@@ -157,7 +159,7 @@ def _step(talker: Talker, rows: RowState, ids: FrameIds, span: int, passes: Pass
     slot = rows.cursor.clamp(max=rows.text.shape[1] - 1)[:, None]
     token = torch.where(has_text, rows.text.gather(1, slot)[:, 0], ids.text_pad)
     x = rows.pending + talker.embed_text(token)
-    hidden = passes.step(x, rows, span)
+    hidden = passes.step(x, rows)
     rows.hidden.copy_(torch.where(step[:, None], hidden, rows.hidden))
     rows.positions.add_(step)
     rows.cursor.add_(step & has_text)

@@ -7,7 +7,6 @@ once it was seen to compute what they compute (``agreement``).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +14,9 @@ from torch import Tensor, nn
 from vivavoce.engines.kernels.attention import Heads, Scratch
 from vivavoce.engines.kernels.chooser import Kernels
 from vivavoce.engines.kernels.decoder import (
-    AT_ONCE,
     FusedDecoder,
     LayerWeights,
     Place,
-    Steps,
     norm_of,
 )
 from vivavoce.engines.kernels.sampler import Noise, Rules
@@ -33,11 +30,9 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
 
-if TYPE_CHECKING:  # it needs Triton
-    from vivavoce.engines.kernels.whole_frame import WholeFrame
-
-SPLITS, LONG_SPAN, FEW_ROWS = 8, 256, 8
-"""A few rows' long pasts are read in so many parts at once: their heads alone are few programs."""
+SPLITS = 8
+"""Parts that a row's past is read in at once: its key heads alone are few programs, and each block
+of a part waits for memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +40,7 @@ class FusedTalker:
     """``frame.Passes`` for up to as many rows as ``places`` [groups + 1, B] has columns.
 
     ``tables`` are what the predictor reads of each further code, ``others`` [15, V, H] what the
-    next frame does; they are the same where both are equally wide. With ``whole`` the codes after
-    the first of few rows are one launch.
+    next frame does; they are the same where both are equally wide.
     """
 
     kernels: Kernels
@@ -60,7 +54,6 @@ class FusedTalker:
     tables: tuple[Tensor, ...]
     places: Tensor
     scratch: Scratch
-    whole: WholeFrame | None = None
 
     @classmethod
     @torch.no_grad()
@@ -84,10 +77,9 @@ class FusedTalker:
             Scratch.build(model.layers[0].heads, rows, SPLITS, device),
         )
 
-    def step(self, x: Tensor, rows: RowState, span: int) -> Tensor:
-        """As ``Talker.step``."""
-        split = splits(span, x.shape[0])
-        place = Place(rows.rope, rows.kv, rows.positions, span, self.scratch if split else None)
+    def step(self, x: Tensor, rows: RowState) -> Tensor:
+        """As ``Talker.step``; what it gives of rows that are not active is finite, and no more."""
+        place = Place(rows.rope, rows.kv, rows.positions, rows.active, self.scratch)
         flat = self.model.step(x[:, None].contiguous(), place)[:, 0]
         return self.kernels.normalise(flat, self.model.norm)
 
@@ -101,25 +93,6 @@ class FusedTalker:
 
     def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
         """Codes 1 to 15 [B, 15], and the sum of all 16 embeddings [B, H]."""
-        if self.whole is not None and len(first) <= AT_ONCE:
-            whole = self._at_once(self.whole, rows, first, embedded)
-        else:
-            whole = self._one_by_one(rows, first, embedded)
-        return whole[:, 1:], self.kernels.embed_sum(whole, self.first_table, self.others)
-
-    def _at_once(
-        self, whole: WholeFrame, rows: RowState, first: Tensor, embedded: Tensor
-    ) -> Tensor:
-        """All codes [B, 16] in one launch."""
-        tokens = torch.stack((rows.hidden, embedded))
-        if self.projection is not None:
-            flat = self.kernels.linear(tokens.flatten(0, 1), self.projection)
-            tokens = flat.view(*tokens.shape[:2], -1)
-        noise, buffers = Noise(rows.seeds, rows.frames), rows.predictor
-        return whole.run(tokens, first, Steps(buffers.rope, buffers.kv, rows.code_sampler, noise))
-
-    def _one_by_one(self, rows: RowState, first: Tensor, embedded: Tensor) -> Tensor:
-        """All codes [B, 16] in some hundred launches."""
         noise, codes = Noise(rows.seeds, rows.frames), [first]
         state = self.prologue(rows, embedded)
         for group, (head, table) in enumerate(zip(self.heads, self.tables, strict=True), start=1):
@@ -129,7 +102,8 @@ class FusedTalker:
             if group < len(self.heads):
                 assert x is not None
                 state = self.follow(x, rows, group)
-        return torch.stack(codes, 1)
+        frame = torch.stack(codes, 1)
+        return frame[:, 1:], self.kernels.embed_sum(frame, self.first_table, self.others)
 
     def prologue(self, rows: RowState, embedded: Tensor) -> Tensor:
         """The predictor's first two tokens at once: its state [B, H'] before the last norm."""
@@ -144,14 +118,9 @@ class FusedTalker:
         return self._pass(x[:, None], rows, group + 1)
 
     def _pass(self, x: Tensor, rows: RowState, position: int) -> Tensor:
-        buffers, count, steps = rows.predictor, x.shape[0], x.shape[1]
-        place = Place(buffers.rope, buffers.kv, self.places[position, :count], position + steps)
+        buffers, count = rows.predictor, x.shape[0]
+        place = Place(buffers.rope, buffers.kv, self.places[position, :count])
         return self.predictor.step(x, place)[:, -1].contiguous()
-
-
-def splits(span: int, rows: int) -> bool:
-    """Whether so few rows' pasts of so many positions are read in parts."""
-    return span > LONG_SPAN and rows <= FEW_ROWS
 
 
 def _decoder(decoder: Decoder, kernels: Kernels) -> FusedDecoder:

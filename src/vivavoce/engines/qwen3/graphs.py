@@ -13,7 +13,6 @@ from vivavoce.engines.capture.api import GraphApi, Work
 from vivavoce.engines.capture.buckets import (
     BATCH_BUCKETS,
     LENGTH_BUCKETS,
-    SPAN_BUCKETS,
     bucket_over,
     buckets_to,
 )
@@ -25,23 +24,13 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 
-NO_STEP = 0
-"""The span of a frame in which every live row is in its first: no talker step."""
-
 
 class FrameKey(NamedTuple):
-    """What a captured frame was made for; ``most`` as ``frame`` takes it."""
+    """What a captured frame was made for; ``most`` and ``step`` as ``frame`` takes them."""
 
     rows: int
-    span: int
     most: int
-
-
-class PromptKey(NamedTuple):
-    """What a captured prefill was made for: positions that are read, and that are looked at."""
-
-    length: int
-    span: int
+    step: bool = True
 
 
 def statics_of(talker: Talker, state: RowState) -> Statics:
@@ -50,10 +39,11 @@ def statics_of(talker: Talker, state: RowState) -> Statics:
 
 
 class FrameGraphs:
-    """``frame`` for the first rows of a state, by bucket of rows and of positions.
+    """``frame`` for the first rows of a state, by bucket of rows.
 
-    Where a row's options need sorting by the modules, all rows run together: that is captured once
-    only.
+    A frame without the talker's step is there for the fewest rows, where one begins alone; others
+    take the step along. Where a row's options need sorting by the modules, all rows run together:
+    that is captured once only.
     """
 
     def __init__(
@@ -66,66 +56,60 @@ class FrameGraphs:
         fused: FusedTalker | None = None,
     ) -> None:
         """``shortlist`` is ``most`` where nothing needs to be sorted; ``fused``: kernels."""
-        rows, positions = state.text.shape
+        rows, self._positions = state.text.shape
         self._talker, self._ids, self._shortlist = talker, ids, shortlist
         self._batches = buckets_to(rows, BATCH_BUCKETS)
-        self._spans = buckets_to(positions, SPAN_BUCKETS)
         self._views = {count: state.rows(0, count) for count in self._batches}
         self._fused = fused
         self._by_modules: set[FrameKey] = set()
         statics = statics_of(talker, state)
         if fused is not None:
             statics.constants(tensors_in(fused)).buffers(tensors_in(fused.scratch))
-            if fused.whole is not None:
-                statics.buffers(tensors_in(fused.whole.barrier))
         self.captures: Captures[FrameKey] = Captures("frame", api, statics, api.pool(urgent=True))
 
     def warm(self) -> None:
         """Capture every bucket; all rows must be idle. What fails with kernels may do without."""
-        keys = [
-            FrameKey(rows, span, self._shortlist)
-            for rows in self._batches
-            for span in (NO_STEP, *self._spans)
-        ]
+        keys = [FrameKey(rows, self._shortlist) for rows in self._batches]
+        keys.append(FrameKey(self._batches[0], self._shortlist, step=False))
         if self._fused is not None:
             self._capture(keys)
             keys = [key for key in keys if not self.captures.holds(key)]
             self._by_modules.update(keys)
         if self._fused is None or keys:
-            sorting = [FrameKey(self._batches[-1], span, 0) for span in (NO_STEP, *self._spans)]
-            self._capture(keys + sorting)
+            self._capture([*keys, FrameKey(self._batches[-1], 0)])
 
     def _capture(self, keys: Sequence[FrameKey]) -> None:
-        jobs = [Job(key, key.rows * (key.span or 1), self._work(key)) for key in keys]
+        jobs = [Job(key, 2 * key.rows + key.step, self._work(key)) for key in keys]
         self.captures.warm(jobs)
 
-    def key(self, width: int, span: int, *, step: bool = True, most: int = 0) -> FrameKey:
-        """The bucket for the first ``width`` rows at positions below ``span``.
+    def key(self, width: int, *, step: bool = True, most: int = 0) -> FrameKey:
+        """The bucket for the first ``width`` rows.
 
         Kernels need no sorting, so that no row takes all others along.
         """
-        rows, reach = bucket_over(width, self._batches), bucket_over(span, self._spans)
-        assert rows is not None and reach is not None, "more than the state has"
-        key = FrameKey(rows, reach if step else NO_STEP, self._shortlist)
+        rows = bucket_over(width, self._batches)
+        assert rows is not None, "more than the state has"
+        key = FrameKey(rows, self._shortlist, step or rows > self._batches[0])
         if most or (self._fused is not None and key not in self._by_modules):
             return key
-        return FrameKey(self._batches[-1], key.span, 0)
+        return FrameKey(self._batches[-1], 0)
 
-    def run(self, width: int, span: int, *, step: bool = True, most: int = 0) -> None:
+    def run(self, width: int, *, step: bool = True, most: int = 0) -> None:
         """One frame, as ``frame.frame``; rows behind ``width`` must be idle."""
-        key = self.key(width, span, step=step, most=most)
+        key = self.key(width, step=step, most=most)
         self.captures.run(key, self._work(key))
 
     def _work(self, key: FrameKey) -> Work:
-        view, how = self._views[key.rows], {"step": key.span != NO_STEP, "most": key.most}
+        view = self._views[key.rows]
         draw = None if key in self._by_modules or not key.most else self._fused
         return lambda: frame(
             self._talker,
             view,
             self._ids,
-            key.span,
+            self._positions,
             draw=draw,
-            **how,  # type: ignore[arg-type]
+            step=key.step,
+            most=key.most,
         )
 
 
@@ -148,63 +132,78 @@ class PromptBuffers:
         return cls(like.new_zeros(longest, width), row, start, length, like.new_zeros(width))
 
 
+@dataclass(frozen=True, slots=True)
+class OneRow(KVBuffer):
+    """A row of a buffer of B, of which the device knows the number: int64 [1].
+
+    What is written goes straight into the buffer; what is read is copied, a layer at a time.
+    """
+
+    row: Tensor
+
+    def write(self, layer: int, at: Placement, keys: Tensor, values: Tensor) -> None:
+        """Store [1, kv_heads, T, head_dim] at the placement's positions [1, T]."""
+        positions = at.positions
+        assert isinstance(positions, Tensor)
+        for buffer, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            buffer[self.row[:, None], :, positions] = new.transpose(1, 2)
+
+    def read(self, layer: int, span: int) -> tuple[Tensor, Tensor]:
+        """The row's first ``span`` positions of a layer: two [1, kv_heads, span, head_dim]."""
+        keys, values = self.keys[layer, :, :, :span], self.values[layer, :, :, :span]
+        return keys.index_select(0, self.row), values.index_select(0, self.row)
+
+
 class PrefillGraphs:
     """A prompt into any row, by bucket of its length."""
 
     def __init__(self, api: GraphApi, talker: Talker, state: RowState, pool: object = None) -> None:
-        positions = state.text.shape[1]
-        self._talker, self._state = talker, state
-        self._lengths = tuple(each for each in LENGTH_BUCKETS if each <= positions)
-        self._spans = buckets_to(positions, SPAN_BUCKETS)
+        self._talker, self._state, self._positions = talker, state, state.text.shape[1]
+        self._lengths = tuple(each for each in LENGTH_BUCKETS if each <= self._positions)
         self._buffers = PromptBuffers.build(self._lengths[-1], state.hidden)
         statics = statics_of(talker, state).buffers(tensors_in(self._buffers))
-        self.captures: Captures[PromptKey] = Captures("prefill", api, statics, pool)
+        self.captures: Captures[int] = Captures("prefill", api, statics, pool)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Those that are captured: one may stand anywhere in a row."""
+        return self._lengths
 
     def warm(self) -> None:
-        """Capture prompts from a row's beginning and behind a kept one; all rows must be idle."""
-        keys = [PromptKey(length, span) for length in self._lengths for span in self._over(length)]
-        self.captures.warm([Job(key, key.length * key.span, self._work(key)) for key in keys])
+        """Capture every length; all rows must be idle."""
+        self.captures.warm([Job(each, each, self._work(each)) for each in self._lengths])
 
-    def _over(self, length: int) -> tuple[int, ...]:
-        """The smallest span that holds so many, and the next, for what is kept before them."""
-        first = sum(span < length for span in self._spans)
-        return self._spans[first : first + 2]
-
-    def key(self, length: int, start: int) -> PromptKey | None:
-        """The bucket of a prompt behind ``start`` positions; None where there is none."""
+    def bucket(self, length: int, start: int) -> int | None:
+        """That of a prompt behind ``start`` positions; None where there is none."""
         padded = bucket_over(length, self._lengths)
-        span = None if padded is None else bucket_over(start + padded, self._spans)
-        return None if padded is None or span is None else PromptKey(padded, span)
+        return None if padded is None or start + padded > self._positions else padded
 
     def run(self, row: int, prompt: Tensor, start: int = 0) -> Tensor | None:
         """As ``Rows.prefill``: the last hidden state [H], overwritten by the next run.
 
-        None where the prompt is longer than any bucket.
+        None where the prompt is longer than any bucket, or what pads it has no room.
         """
         length = prompt.shape[0]
-        key = self.key(length, start)
-        if key is None:
+        bucket = self.bucket(length, start)
+        if bucket is None:
             return None
         held = self._buffers
         held.prompt[:length].copy_(prompt)
-        held.prompt[length : key.length].zero_()
+        held.prompt[length:bucket].zero_()
         for tensor, number in ((held.row, row), (held.start, start), (held.length, length)):
             tensor.fill_(number)
-        self.captures.run(key, self._work(key))
+        self.captures.run(bucket, self._work(bucket))
         return held.hidden
 
-    def _work(self, key: PromptKey) -> Work:
-        return lambda: _prefill(self._talker, self._state, self._buffers, key)
+    def _work(self, bucket: int) -> Work:
+        return lambda: _prefill(self._talker, self._state, self._buffers, bucket)
 
 
 @torch.no_grad()
-def _prefill(talker: Talker, state: RowState, held: PromptBuffers, key: PromptKey) -> None:
-    """The row's first positions out, through the talker, and back."""
-    keys, values = state.kv.keys[:, :, :, : key.span], state.kv.values[:, :, :, : key.span]
-    kv = KVBuffer(keys.index_select(1, held.row), values.index_select(1, held.row))
-    at = held.start + torch.arange(key.length, device=held.start.device)
-    place = Placement.each(state.rope, at[None], key.span)
-    out = talker.model(held.prompt[None, : key.length], place, kv)[0]
+def _prefill(talker: Talker, state: RowState, held: PromptBuffers, length: int) -> None:
+    """A prompt of ``length`` positions through the talker, behind what its row has."""
+    at = held.start + torch.arange(length, device=held.start.device)
+    place = Placement.each(state.rope, at[None], state.text.shape[1])
+    kv = OneRow(state.kv.keys, state.kv.values, held.row)
+    out = talker.model(held.prompt[None, :length], place, kv)[0]
     held.hidden.copy_(out.index_select(0, held.length - 1)[0])
-    keys.index_copy_(1, held.row, kv.keys)
-    values.index_copy_(1, held.row, kv.values)

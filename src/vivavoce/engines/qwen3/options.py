@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge, Le
 
@@ -41,11 +42,14 @@ class Qwen3Options:
     nothing), or "auto": int8 on CUDA where its kernels work, none on a CPU. On CUDA frames, prompts
     and sound are captured unless ``cuda_graphs`` is False, and the codec is compiled in
     ``torch_compile_mode`` (None: "max-autotune"), unless that is "off" or ``torch_compile`` False.
-    ``one_launch``, not measured yet, computes up to four rows' codes after the first in one launch.
     Rows are as many as fit into ``gpu_memory_budget_mb`` of a GPU (0: what is free there), CUDA's
     own context not counted. What asks for what is not there is refused; on a CPU that nobody asked
     for, what is for a GPU is named in the log.
     """
+
+    GONE: ClassVar[Mapping[str, str]] = {
+        "one_launch": "a frame is always one captured graph. Leave it out"
+    }
 
     model: str | Path = DEFAULT_MODEL
     voice: str = ""
@@ -63,7 +67,6 @@ class Qwen3Options:
     torch_compile: bool | None = None
     torch_compile_mode: CompileMode | None = None
     cuda_graphs: bool | None = None
-    one_launch: bool = False
     gpu_memory_budget_mb: Count = 0
 
 
@@ -78,8 +81,6 @@ def refuse_unsupported(options: Qwen3Options) -> None:
         raise SettingsError("quantize='fp8' needs device 'cuda'.", param="quantize")
     if options.cuda_graphs and options.device == "cpu":
         raise SettingsError("cuda_graphs needs device 'cuda'.", param="cuda_graphs")
-    if options.one_launch and options.device == "cpu":
-        raise SettingsError("one_launch needs device 'cuda'.", param="one_launch")
     if options.gpu_memory_budget_mb and options.device == "cpu":
         raise SettingsError(
             "gpu_memory_budget_mb needs device 'cuda'.", param="gpu_memory_budget_mb"
@@ -108,7 +109,6 @@ def for_a_gpu(options: Qwen3Options) -> list[str]:
         "cuda_graphs": options.cuda_graphs,
         "torch_compile": options.torch_compile,
         "torch_compile_mode": options.torch_compile_mode,
-        "one_launch": options.one_launch,
         "tf32": options.tf32,
     }
     return [f"{name}={value}" for name, value in set_.items() if value not in (None, False, "off")]

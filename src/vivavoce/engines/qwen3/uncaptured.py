@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, SPAN_BUCKETS, bucket_over, buckets_to
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS, bucket_over, buckets_to
 from vivavoce.engines.qwen3.agreement import UNUSABLE
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
@@ -19,22 +19,20 @@ class FrameSizes:
 
     def __init__(self, talker: Talker, state: RowState, ids: FrameIds, fused: FusedTalker) -> None:
         self._talker, self._state, self._ids, self._fused = talker, state, ids, fused
-        rows, positions = state.text.shape
+        rows, self._positions = state.text.shape
         self._batches = buckets_to(rows, BATCH_BUCKETS)
-        self._spans = buckets_to(positions, SPAN_BUCKETS)
 
     def warm(self) -> None:
         """One frame of each size; all rows must be idle."""
         for rows in self._batches:
-            for span in self._spans:
-                self.run(rows, span)
+            self.run(rows)
 
-    def run(self, width: int, span: int, *, step: bool = True) -> None:
+    def run(self, width: int, *, step: bool = True) -> None:
         """One frame, as ``frame.frame``; rows behind ``width`` must be idle."""
-        rows, reach = bucket_over(width, self._batches), bucket_over(span, self._spans)
-        assert rows is not None and reach is not None, "more than the state has"
+        rows = bucket_over(width, self._batches)
+        assert rows is not None, "more than the state has"
         state = self._state.rows(0, rows)
-        frame(self._talker, state, self._ids, reach, draw=self._fused, step=step)
+        frame(self._talker, state, self._ids, self._positions, draw=self._fused, step=step)
 
 
 def sized(talker: Talker, state: RowState, ids: FrameIds, fused: FusedTalker) -> FrameSizes | None:
