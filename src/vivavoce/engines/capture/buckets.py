@@ -11,8 +11,9 @@ BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 SPAN_BUCKETS = (256, 512, 1024, 2048, 4096)
 """Positions that attention reads."""
 
-LENGTH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-"""Positions of a prompt: few, where what a voice's prompts begin with is kept."""
+LENGTH_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
+"""Positions of a piece of a prompt: as many rows as kernels multiply, and no longer than those who
+speak can wait for it."""
 
 
 def buckets_to(most: int, buckets: Sequence[int]) -> tuple[int, ...]:

@@ -81,18 +81,22 @@ class CapturedParts:
 
     def frame(self, width: int, span: int, *, step: bool, most: int) -> Arrival:
         """A frame of the first rows; ``codes_and_status`` reads what arrives."""
+        self._told.make_room(self.api.main)  # before the frame, which must not be made twice
         self.frames.run(width, span, step=step, most=most)
         told = [self._state.codes[:width], self._state.status[:width]]
         return self._told.send(told, self.api.main)
 
     def costs(self) -> Costs:
-        """Measured on idle rows. The largest chunk gives what each of its frames takes."""
+        """Measured on idle rows. The largest chunk gives what each of its frames takes.
+
+        A prompt costs what the slowest piece of one does.
+        """
         buckets = buckets_to(len(self._state.status), BATCH_BUCKETS)
         frame_ms = {rows: self._frame_ms(rows) for rows in buckets}
-        prefill_ms = max(self._prompt_ms(key) for key in self._prompts())
+        piece_ms = max(self._prompt_ms(key) for key in self._prompts())
         one_ms, all_ms = (self._chunk_ms(*size) for size in ((1, 1), (buckets[-1], max(RAMP))))
         sound_ms = max(0.0, all_ms - one_ms) / max(1, buckets[-1] * max(RAMP) - 1)
-        return Costs(prefill_ms, frame_ms, one_ms, sound_ms)
+        return Costs(piece_ms, frame_ms, one_ms, sound_ms)
 
     def _prompts(self) -> set[PromptKey]:
         """All that are captured, and those from a row's beginning even if that failed."""

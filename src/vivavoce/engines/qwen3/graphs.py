@@ -166,9 +166,12 @@ class PrefillGraphs:
         self.captures.warm([Job(key, key.length * key.span, self._work(key)) for key in keys])
 
     def _over(self, length: int) -> tuple[int, ...]:
-        """The smallest span that holds so many, and the next, for what is kept before them."""
+        """The smallest span that holds so many, and the next, for what is kept before them.
+
+        The longest are pieces of longer prompts, and stand anywhere.
+        """
         first = sum(span < length for span in self._spans)
-        return self._spans[first : first + 2]
+        return self._spans[first : None if length == self._lengths[-1] else first + 2]
 
     def key(self, length: int, start: int) -> PromptKey | None:
         """The bucket of a prompt behind ``start`` positions; None where there is none."""
