@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.base import Produced
+from vivavoce.engines.device_errors import LOST
 from vivavoce.engines.fake import FakeEngine, FakeOptions
-from vivavoce.engines.loop import DEVICE_LOST, NOBODYS_SLOT, STEP_FAILED, EngineLoop
+from vivavoce.engines.loop import NOBODYS_SLOT, STEP_FAILED, EngineLoop
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, InputError, Unsupported
 from vivavoce.types import Span, Utterance
@@ -229,15 +230,14 @@ async def test_an_error_that_is_not_ours_is_not_told() -> None:
         assert loop.failure is None
 
 
-async def test_a_device_error_that_sticks_condemns_whatever_raised_it() -> None:
-    async with running(fault="admit:device~badword") as loop:
-        await error_of(loop.open(utterance("badword")))
-        assert await speaks(loop), "it was over"
-        await error_of(loop.open(utterance("badword")))
-        assert loop.failure is None
+async def test_a_lost_device_condemns_the_engine_whatever_raised_it() -> None:
+    async with running(fault="admit:device~badword", step_ms=1) as loop:
+        neighbour = loop.open(utterance("word " * 500))
+        await anext(neighbour)
         with pytest.raises((EngineError, EngineFailed)):
             await collect(loop.open(utterance("badword")))
-        assert loop.failure is not None and loop.failure.message == DEVICE_LOST
+        assert await error_of(neighbour, EngineFailed) == LOST
+        assert loop.failure is not None and loop.failure.message == LOST
 
 
 async def test_no_memory_is_no_device_error_that_sticks() -> None:

@@ -284,12 +284,11 @@ def test_a_step_that_raises_ends_the_process_where_that_was_asked_for(
 
 
 @pytest.mark.slow
-def test_a_device_error_that_sticks_ends_the_process(tmp_path: Path) -> None:
+def test_a_device_that_is_lost_ends_the_process(tmp_path: Path) -> None:
     fault = {"fake.fault": "admit:device@2+", "exit_on_failure": "true"}
     with server_process(tmp_path, **fault) as server:
         server.ready()
-        assert server.speak("one").status_code == 500
-        assert server.speak("two").status_code in (500, 503)
+        assert server.speak("one").status_code in (500, 503)
         assert server.wait() == 70
 
 
@@ -330,6 +329,8 @@ def test_it_stays_where_that_was_not_asked_for(tmp_path: Path) -> None:
 def test_an_engine_that_fails_at_the_start_ends_the_process(tmp_path: Path) -> None:
     with server_process(tmp_path, **{"fake.fault": "step:raise"}) as server:
         assert server.wait() == 70
+    with server_process(tmp_path, **{"fake.fault": "load:device"}) as server:
+        assert server.wait() == 70, "starting it again may help"
     with server_process(tmp_path, **{"fake.fault": "load:memory"}) as server:
         assert server.wait() == 3
         assert server.log.splitlines()[-1].startswith("vivavoce: The engine could not start")

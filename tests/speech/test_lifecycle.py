@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,7 @@ from vivavoce.speech.lifecycle import (
     CLOSE_S,
     LOAD_FAILED,
     START_FAILED,
+    SWITCH_S,
     UNLOAD_FAILED,
     Lifecycle,
 )
@@ -352,6 +354,40 @@ async def test_collections_pass_over_what_a_loaded_engine_holds() -> None:
     finally:
         await lifecycle.close()
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("own_process", [True, False])
+async def test_threads_take_turns_sooner_in_a_process_that_only_speaks(own_process: bool) -> None:
+    usual_s = sys.getswitchinterval()
+    lifecycle = Lifecycle(FakeEngine(), SpeechObserver(), own_process=own_process)
+    try:
+        await lifecycle.start()
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_S if own_process else usual_s)
+    finally:
+        await lifecycle.close()
+        gc.unfreeze()
+    assert sys.getswitchinterval() == pytest.approx(usual_s)
+
+
+@pytest.mark.parametrize("idle", [False, True])
+async def test_a_device_that_is_lost_in_a_load_fails_the_engine_for_good(idle: bool) -> None:
+    """At the start, and where it was unloaded meanwhile: nobody is to try it again."""
+    fault = f"load:device{'@2+' if idle else ''}"
+    lifecycle = Lifecycle(FakeEngine(FakeOptions(fault=fault)), SpeechObserver(), 0.01 * idle)
+    try:
+        if not idle:
+            with pytest.raises(EngineFailed):
+                await lifecycle.start()
+        else:
+            await lifecycle.start()
+            await until(lambda: lifecycle.state == "unloaded")
+            with pytest.raises((EngineError, EngineFailed)):
+                await lifecycle.enter()
+        await until(lambda: lifecycle.state == "failed")
+        assert lifecycle.loop.failure is not None
+        assert lifecycle.loop.failure.exit_status == 70
+    finally:
+        await lifecycle.close()
 
 
 class HandClock:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
+from vivavoce.engines.device_errors import is_lost
 from vivavoce.errors import EngineError, MissingExtra, SetupError, VivavoceError
 from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
@@ -30,27 +31,18 @@ Returned = TypeVar("Returned")
 
 FAULT = "The engine failed on this request; the server's log says more."
 
-DEVICE_ERRORS = ("CUDA error", "CUDA failure", "HIP error", "HIP failure")
-"""How errors of a GPU begin, in PyTorch and in ONNX Runtime. After most of them every further
-call of the process fails alike (CUDA Runtime API, "Error types": the process must be terminated
-and relaunched)."""
-
-PASSING = "out of memory"
-"""A device error with these words is over once memory is free."""
-
 
 class GuardedEngine(Engine):
     """See the module's docstring.
 
-    ``on_device_lost`` is called, from any thread, when a second error of the device follows another
-    without any sound between them: it sticks, and only a new process helps.
+    ``on_device_lost`` is called, from any thread, when the device fails for another reason than
+    memory: only a new process helps (``engines/device_errors.py``).
     """
 
     def __init__(self, engine: Engine, on_device_lost: Callable[[], None]) -> None:
         self._engine = engine
         self._on_device_lost = on_device_lost
         self._voices: tuple[Voice, ...] | None = None
-        self._device_errors = 0
 
     @property
     def info(self) -> EngineInfo:
@@ -144,10 +136,6 @@ class GuardedEngine(Engine):
         """Advance live slots once. Raises whatever the engine raises."""
         return self._engine.step()
 
-    def note_sound(self) -> None:
-        """Sound was made, so the device works."""
-        self._device_errors = 0
-
     @contextmanager
     def contained(
         self, method: str, passing: type[VivavoceError] | tuple[type[VivavoceError], ...] = ()
@@ -171,19 +159,13 @@ class GuardedEngine(Engine):
         """
         cause = error.__cause__ if isinstance(error, VivavoceError) else error
         if isinstance(cause, BaseException) and not isinstance(cause, VivavoceError):
-            self._note_device(cause)
             report_fault(method, cause)
+            if is_lost(cause):
+                self._on_device_lost()
         if isinstance(error, SetupError) and not isinstance(error, MissingExtra):
             log.error("the engine's %s: %s", method, error.message)
             return EngineError(FAULT)
         return error if isinstance(error, VivavoceError) else EngineError(FAULT)
-
-    def _note_device(self, error: BaseException) -> None:
-        if not is_device_error(error):
-            return
-        self._device_errors += 1
-        if self._device_errors > 1:
-            self._on_device_lost()
 
     def _read_voices(self) -> None:
         with self.contained("voices", passing=SetupError):
@@ -200,15 +182,6 @@ def _checked(method: str, value: object, kind: type[Returned]) -> Returned:
 def is_sound(samples: object) -> bool:
     """Whether samples are what the contract asks for: one dimension of float32."""
     return isinstance(samples, np.ndarray) and samples.ndim == 1 and samples.dtype == np.float32
-
-
-def is_device_error(error: BaseException) -> bool:
-    """Whether an error is one of a GPU after which others can be expected."""
-    text = str(error)
-    known = type(error).__name__ == "AcceleratorError" or any(
-        words in text for words in DEVICE_ERRORS
-    )
-    return known and PASSING not in text
 
 
 def report_fault(method: str, error: BaseException) -> None:

@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias
 
 from vivavoce.engines.base import Engine, Produced
 from vivavoce.engines.calls import Call
+from vivavoce.engines.device_errors import LOST
 from vivavoce.engines.guarded import FAULT, GuardedEngine, is_sound, report_fault
 from vivavoce.engines.stream import (
     Extend,
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 
 STEP_FAILED = "A step of the engine failed; the server's log says more."
 NOBODYS_SLOT = "A step of the engine answered for a slot that nobody has."
-DEVICE_LOST = "The engine's device fails whatever it is asked."
 STOPPING = "The server is stopping."
 
 
@@ -68,7 +68,7 @@ class EngineLoop:
     """Runs an engine on its own thread until ``stop``.
 
     Only an exception out of ``step`` (or a slot number in what it returns that nobody has, or a
-    device error that sticks) condemns the engine; whatever else it raises ends the utterance it
+    device that is lost) condemns the engine; whatever else it raises ends the utterance it
     was called for. ``guarded`` is the engine behind that wall, for those who call it elsewhere.
     """
 
@@ -79,7 +79,7 @@ class EngineLoop:
         limits: TimeLimits | None = None,
     ) -> None:
         self.engine = engine
-        self.guarded = GuardedEngine(engine, lambda: self.condemn(DEVICE_LOST))
+        self.guarded = GuardedEngine(engine, lambda: self.condemn(LOST))
         self.limits = limits or TimeLimits()
         self.verdict = Verdict()
         self.activity: Activity | None = None  # of the engine's thread; None while it waits
@@ -356,8 +356,6 @@ class EngineLoop:
                 self._free(slot)
             yield stream, failed(EngineError(FAULT))
         else:
-            if len(piece.samples):
-                self.guarded.note_sound()
             yield self._forget(slot) if last else self._slots[slot], piece
 
     def _fail_everybody(self, error: VivavoceError) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from vivavoce.runtime.nvidia import Driver, find_driver
 from vivavoce.types import Gpu
@@ -16,7 +18,66 @@ DRIVERS = {11: 450, 12: 525, 13: 580}
 release notes, "CUDA compatibility"). A newer CUDA needs at least the last one."""
 
 NEWEST_DRIVER = 580
+
+HELD_BLOCK_BYTES = 128 * 1024 * 1024
+"""One block would be lost to every other stream as soon as something is in it."""
 WHEELS = "https://download.pytorch.org/whl"
+
+
+@dataclass(frozen=True, slots=True)
+class CardMemory:
+    """Bytes of a card now: all of it, what is free, and what PyTorch holds of it here."""
+
+    total: int
+    free: int
+    reserved: int
+
+
+class Card(Protocol):
+    """The memory of a card, as far as a load plans with it. Errors are those of the device."""
+
+    def memory(self) -> CardMemory:
+        """As it is now."""
+        ...
+
+    def hold(self, size_bytes: int) -> None:
+        """Have so much more at hand for this process, so that nobody else can take it."""
+        ...
+
+    def limit(self, size_bytes: int | None) -> None:
+        """Take no more than that from now on; None: as much as there is."""
+        ...
+
+
+class CudaCard:
+    """A card through PyTorch's allocator, which keeps what was allocated once."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def memory(self) -> CardMemory:
+        """As it is now; the first look makes CUDA's context."""
+        import torch
+
+        free, total = torch.cuda.mem_get_info(self._device)
+        return CardMemory(total, free, torch.cuda.memory_reserved(self._device))
+
+    def hold(self, size_bytes: int) -> None:
+        """By allocating it in blocks and freeing them. Raises OutOfMemoryError."""
+        import torch
+
+        sizes = [HELD_BLOCK_BYTES] * (size_bytes // HELD_BLOCK_BYTES)
+        sizes.append(size_bytes % HELD_BLOCK_BYTES)
+        held = [torch.empty(size, dtype=torch.uint8, device=self._device) for size in sizes]
+        del held
+
+    def limit(self, size_bytes: int | None) -> None:
+        """For PyTorch's allocator; CUDA's context and its libraries' code are not counted."""
+        import torch
+
+        total = torch.cuda.mem_get_info(self._device)[1]
+        share = 1.0 if size_bytes is None else min(1.0, size_bytes / total)
+        torch.cuda.set_per_process_memory_fraction(share, self._device)
 
 
 def torch_gpu(device: torch.device) -> Gpu | None:
@@ -33,6 +94,18 @@ def torch_gpu(device: torch.device) -> Gpu | None:
         torch.cuda.memory_allocated(device),
         torch.cuda.memory_reserved(device),
     )
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give back what PyTorch keeps of a card's memory without using it; nothing on a CPU.
+
+    From any thread.
+    """
+    import torch
+
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def why_no_cuda() -> str:

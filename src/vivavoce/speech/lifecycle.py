@@ -4,8 +4,9 @@
 with its first request, that its files were found. An engine that was unloaded for idleness counts
 as ready: the next request loads it again.
 
-An engine fails for good by what ``EngineLoop`` says, by an ``unload`` that fails (what it still
-holds of the memory is not known), and by a thread that has been at one thing for twice its limit.
+An engine fails for good by what ``EngineLoop`` says, by a device that is lost while it loads, by
+an ``unload`` that fails (what it still holds of the memory is not known), and by a thread that has
+been at one thing for twice its limit.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import sys
 import time
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from vivavoce.engines.base import Engine
+from vivavoce.engines.device_errors import LOST, is_lost
 from vivavoce.engines.guarded import report_fault
 from vivavoce.engines.loop import EngineLoop
 from vivavoce.engines.watch import Activity, TimeLimits
@@ -40,6 +43,8 @@ WatchSource: TypeAlias = Callable[[], Activity | None]
 
 PROOF_TEXT = "Ready."
 
+SWITCH_S = 0.0005
+
 WATCH_S = 0.1
 """How often the watch looks."""
 
@@ -61,7 +66,8 @@ class Lifecycle:
     ``own_process`` says that the process speaks and does nothing else: what lives as long as the
     engine is then left out of garbage collections. A collection of every object holds up all
     threads for as long as it takes (60 ms with a small model, seen in the middle of calls); after
-    ``gc.freeze`` it looks at what came later, which is little.
+    ``gc.freeze`` it looks at what came later, which is little. And a thread that waits for the
+    interpreter gets it after ``SWITCH_S``: Python's own 5 ms are longer than a frame on a fast GPU.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Lifecycle:
     ) -> None:
         self.engine = engine
         self._own_process = own_process
+        self._usual_switch_s: float | None = None
         self.loop = EngineLoop(engine, observer, limits)
         self.proved_at_s: float | None = None
         self._started = self._starting = self._loaded = self._draining = False
@@ -126,6 +133,9 @@ class Lifecycle:
         Without it, only look for the model's files. Raises SetupError, EngineFailed, EngineError.
         """
         self._started = self._starting = True
+        if self._own_process:
+            self._usual_switch_s = sys.getswitchinterval()
+            sys.setswitchinterval(SWITCH_S)
         self.loop.start()
         self._watching = asyncio.create_task(self._watch())
         try:
@@ -135,6 +145,9 @@ class Lifecycle:
                 await asyncio.wrap_future(self.loop.check_files())
                 self._located = True
         except Exception as error:
+            if is_lost(error):
+                self.loop.condemn(LOST)
+                raise EngineFailed(LOST) from error
             ours = isinstance(error, VivavoceError)
             why = f"The engine could not start: {error}" if ours else START_FAILED
             self.loop.verdict.pronounce(EngineFailed(why))
@@ -194,6 +207,8 @@ class Lifecycle:
         await asyncio.to_thread(self.loop.stop, timeout_s, unload=True)
         ending = [each for each in (self._watching, self._loading, self._unloading) if each]
         await asyncio.gather(*ending, return_exceptions=True)
+        if self._usual_switch_s is not None:
+            sys.setswitchinterval(self._usual_switch_s)
 
     async def _load_again(self) -> None:
         """Load for a request. Why that fails is for the log: it names this machine's files."""
@@ -221,6 +236,8 @@ class Lifecycle:
             log.error("the engine could not be loaded: %s", error.message)
         elif error is not None:
             report_fault("load", error)
+            if is_lost(error):
+                self.loop.condemn(LOST)
         else:
             self._start_idle()  # whoever asked for it may be gone
 

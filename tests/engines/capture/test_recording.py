@@ -147,7 +147,7 @@ def test_a_warm_up_that_fails_spoils_nothing() -> None:
 
     with pytest.raises(CaptureFailed, match="kernel"):
         api.capture("bad", refused, Statics(), pool)
-    assert pool.memory is memory and not memory.recording
+    assert pool.memory is not memory and not memory.recording
 
 
 def test_a_released_graph_is_gone_and_accounted_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engines.qwen3.simulated_card import SimulatedCard
+from vivavoce.engines.device_errors import is_lost
 from vivavoce.engines.kernels.chooser import Path as KernelPath
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.layers import int8_cpu
@@ -24,7 +27,7 @@ from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3 import cloning, device, planned
 from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.budget import CLONE_WORK_BYTES, MIB, Footprint, rows_within
-from vivavoce.engines.qwen3.device import budget_bytes, choose_place
+from vivavoce.engines.qwen3.device import card_on, choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
@@ -32,6 +35,7 @@ from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.planned import footprint, planned_footprint
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import SetupError
+from vivavoce.runtime.cuda import CardMemory
 from vivavoce.types import ReferenceAudio
 
 Checkpoints = Callable[[str], Path]
@@ -146,10 +150,12 @@ def test_an_engine_has_the_rows_that_fit_or_does_not_start(
     folder = tiny_checkpoint("0.6B-CustomVoice")
     options = Qwen3Options(model=folder, device="cpu", positions=128)
     place = choose_place(options)
-    assert budget_bytes(place, options) is None  # a CPU's memory is not counted
+    assert card_on(place) is None  # a CPU's memory is not counted
     needs = footprint(Model.load(folder, place), 128)
-    for budget, rows in ((needs.total(2), 2), (needs.total(2) - 1, 1), (needs.total(1) - 1, 0)):
-        monkeypatch.setattr(device, "budget_bytes", lambda *_, size=budget: size)
+    card = SimulatedCard(24 * 10**9)
+    monkeypatch.setattr(device, "card_on", lambda place: card)
+    for free, rows in ((needs.total(2), 1), (needs.total(1) - 1, 0)):
+        card.others = card.total - free
         engine = Qwen3Engine(options)
         if rows:
             engine.load()
@@ -160,6 +166,86 @@ def test_an_engine_has_the_rows_that_fit_or_does_not_start(
             with pytest.raises(SetupError, match=r"weights .* = "):
                 engine.load()
             assert not engine.info.details["loaded"]
+
+
+@pytest.mark.parametrize("budget_mb", [0, 900])
+def test_what_was_planned_is_held_from_the_load_on_and_given_back(
+    budget_mb: int,
+    tiny_checkpoint: Checkpoints,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Planned and real are in the log, and what stays after the unload."""
+    options = Qwen3Options(
+        model=tiny_checkpoint("0.6B-CustomVoice"), positions=128, gpu_memory_budget_mb=budget_mb
+    )
+    place = choose_place(Qwen3Options(device="cpu"))
+    monkeypatch.setattr(device, "choose_place", lambda options: place)
+    card, during = SimulatedCard(24 * 10**9), []
+    monkeypatch.setattr(device, "card_on", lambda place: card)
+    read = Model.load
+
+    def load(folder: Path, place: object) -> Model:
+        during.append(card.limit_bytes)
+        card.take(100 * MIB)
+        return read(folder, place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "load", load)
+    engine = Qwen3Engine(options)
+    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.memory"):
+        engine.load()
+        needs = footprint(engine._loaded(), 128)
+        assert card.reserved == needs.total(engine.capacity)
+        assert during == [budget_mb * MIB or None]
+        card.free_all()
+        card.reserved = 17 * MIB
+        engine.unload()
+    loaded, unloaded = (record.getMessage() for record in caplog.records)
+    assert needs.sum(engine.capacity) in loaded and "100 MB taken" in loaded
+    assert "17 MB stay" in unloaded and card.limit_bytes is None
+
+
+@pytest.mark.parametrize("when", ["reading", "holding"])
+def test_another_program_that_takes_memory_between_plan_and_load_is_told_with_the_sum(
+    when: str, tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = Qwen3Options(model=tiny_checkpoint("0.6B-CustomVoice"), device="cpu", positions=128)
+    card = SimulatedCard(24 * 10**9)
+    monkeypatch.setattr(device, "card_on", lambda place: card)
+    read = Model.load
+
+    def load(folder: Path, place: object) -> Model:
+        card.others_take(1.0)
+        if when == "reading":
+            card.take(1)
+        return read(folder, place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "load", load)
+    engine = Qwen3Engine(options)
+    with pytest.raises(SetupError, match=r"ran out .* = .* were free before, and 0 MB are now"):
+        engine.load()
+    assert not engine.info.details["loaded"]
+    card.others = 0
+    monkeypatch.setattr(Model, "load", read)
+    engine.load()
+    engine.unload()
+
+
+def test_a_card_that_vanishes_is_no_refusal(
+    tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is lost, which ends the process: the loop knows such errors."""
+    options = Qwen3Options(model=tiny_checkpoint("0.6B-CustomVoice"), device="cpu", positions=128)
+    card = SimulatedCard(24 * 10**9)
+
+    def gone() -> CardMemory:
+        raise RuntimeError("CUDA error: no CUDA-capable device is detected")
+
+    monkeypatch.setattr(card, "memory", gone)
+    monkeypatch.setattr(device, "card_on", lambda place: card)
+    with pytest.raises(RuntimeError) as caught:
+        Qwen3Engine(options).load()
+    assert is_lost(caught.value)
 
 
 def test_a_load_that_fails_gives_back_what_it_took(

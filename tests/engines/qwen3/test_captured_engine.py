@@ -169,6 +169,26 @@ def test_hanging_up_frees_a_row_within_a_frame_under_load(captured: Qwen3Engine)
         captured.release(slot)
 
 
+def test_a_first_sound_is_made_before_anybodys_next_frame(captured: Qwen3Engine) -> None:
+    """Else it would share the device with a frame that nobody waits for as much."""
+    assert captured._capturing is not None
+    api = captured._capturing.api
+    assert isinstance(api, RecordingGraphs)
+    other = captured.admit(saying(captured, LONG, 60))
+    for _ in range(6):
+        captured.step()
+    slot = captured.admit(saying(captured, "Next.", 5))
+    api.replays.clear()
+    captured.step()
+    captured.step()
+    made = list(api.replays)
+    frames = [at for at, name in enumerate(made) if name.startswith("frame")]
+    sound = made.index("codec WindowKey(rows=1, frames=1)")
+    assert frames[0] < sound < frames[1]
+    for each in (slot, other):
+        captured.release(each)
+
+
 def account(engine: Qwen3Engine) -> Held:
     assert engine._capturing is not None
     return engine._capturing.api.account.held

@@ -528,6 +528,23 @@ def test_what_a_voices_prompts_begin_with_is_computed_once(
     np.testing.assert_array_equal(codes[0], codes[2])
 
 
+def test_text_that_comes_while_the_prompt_is_read_is_said(speakers: Qwen3Engine) -> None:
+    """The first step reads what the voice's prompts begin with, where it is new to a language."""
+
+    def said(steps: int) -> np.ndarray:
+        slot = speakers.admit(saying(speakers, "Bonjour à", 12, text_open=True, language="fr"))
+        codes = speakers.record(slot)
+        for _ in range(steps):
+            speakers.step()
+        speakers.extend(slot, " tous mes amis")
+        speakers.finish(slot)
+        run(speakers, [slot])
+        return np.stack(codes)
+
+    early = said(1)
+    np.testing.assert_array_equal(said(0), early)
+
+
 def test_an_option_that_sorts_does_not_alter_its_company(speakers: Qwen3Engine) -> None:
     plain, _, _ = spoken(speakers, saying(speakers, LONG, frames=8))
     every = saying(speakers, LONG, frames=8, options={"top_k": 0, "subtalker_top_p": 0.9})

@@ -23,9 +23,12 @@ from vivavoce.engines.qwen3.budget import (
     CLONE_WORK_BYTES,
     KEPT_PROMPTS_BYTES,
     KEPT_VOICES_BYTES,
+    MIB,
     WORK_BYTES,
     WORK_ROW_BYTES,
     Footprint,
+    Room,
+    rows_in,
 )
 from vivavoce.engines.qwen3.catalogue import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
@@ -51,6 +54,7 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
+from vivavoce.errors import SetupError
 
 PAGE = Path(__file__).parents[3] / "docs" / "cards.md"
 POSITIONS = 1024
@@ -226,6 +230,26 @@ def test_a_base_model_takes_its_encoders_and_room_to_clone(size: str, tmp_path: 
     extra = encoders_by_shape(config_of(size, tmp_path, "Base"))
     assert replace(base, encoders=0) == plain and base.encoders == extra
     assert base.total(4) == plain.total(4) + extra + CLONE_WORK_BYTES
+
+
+@pytest.mark.parametrize(
+    ("kind", "rows", "budget_mb"),
+    [("CustomVoice", 4, 3072), ("Base", 2, 3072), ("CustomVoice", 4, 0), ("Base", 4, 0)],
+)
+def test_both_kinds_start_beside_a_recogniser(
+    kind: str, rows: int, budget_mb: int, tmp_path: Path
+) -> None:
+    """Of 0.6B in int8 on a card of 8 GB, with a recogniser that takes 3.5, and alone on it."""
+    needs = planned_of("0.6B", Precision.INT8, tmp_path, kind)
+    total = 8_188 * MIB
+    taken = 3_500 * MB if budget_mb else 500 * MB
+    room = Room(total, total - taken, budget_mb * MIB)
+    assert rows_in(needs, room, 16, fixed=False) == rows
+    assert needs.total(rows) <= room.usual
+    large = planned_of("1.7B", Precision.INT8, tmp_path)
+    if budget_mb:
+        with pytest.raises(SetupError, match=rf"weights .* = \d+ MB, more than the {budget_mb} MB"):
+            rows_in(large, room, 16, fixed=False)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What captured stages are said to take, and how prompts are read that no bucket holds."""
+"""What captured stages are said to take, and how prompts are read piece by piece."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from vivavoce.engines.capture.api import Work
 from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.qwen3.batch import Batch, _pieces
+from vivavoce.engines.layers.sampling import SamplerOptions
+from vivavoce.engines.qwen3.batch import Batch, Codes, Words
+from vivavoce.engines.qwen3.beginning import PIECE, pieces_of
 from vivavoce.engines.qwen3.captured import CapturedParts
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.prompt import embed, plan
+from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.errors import InputError
 
 POSITIONS = 300
-LENGTHS = (16, 32, 64, 128)
+LENGTHS = (16, 32, 64)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +48,8 @@ def parts_of(batch: Batch) -> CapturedParts:
     return batch._captured
 
 
-@pytest.mark.parametrize("slowest", [128, 32])
-def test_a_prompt_costs_what_the_slowest_bucket_does(
+@pytest.mark.parametrize("slowest", [64, 32])
+def test_a_piece_costs_what_the_slowest_bucket_does(
     slowest: int, captured: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever that is: a step may read any of them."""
@@ -99,42 +102,91 @@ def test_frames_are_timed_with_rows_that_have_all_they_can(captured: Batch) -> N
     assert not state.active.any() and not state.codes.any() and not state.frames.any()
 
 
-def prompt_of(model: Model, length: int) -> Tensor:
-    generator = torch.Generator().manual_seed(length)
-    return torch.randn(length, model.config.talker.hidden_size, generator=generator)
-
-
-@pytest.mark.parametrize(
-    ("start", "length", "runs"), [(0, 128, 1), (0, 129, 2), (0, 299, 3), (20, 270, 3)]
+EDGES = sorted({edge + by for edge in (*LENGTHS, 128, 192) for by in (-1, 0, 1)} - {0, 1, 2, 3})
+GREEDY = RowOptions(
+    talker=SamplerOptions(greedy=True), codes=SamplerOptions(greedy=True), max_frames=4
 )
-@torch.no_grad()
-def test_a_long_prompt_is_read_in_captured_pieces(
-    model: Model, captured: Batch, start: int, length: int, runs: int
+DRAWN = RowOptions(seed=5, max_frames=4)
+
+
+def codes_of(batch: Batch, words: Words, options: RowOptions) -> list[Codes]:
+    batch.begin(0, words, options)
+    made = [batch.frame(1).codes.copy() for _ in range(options.max_frames)]
+    batch.release(0)
+    return made
+
+
+def unpieced(model: Model, words: Words, options: RowOptions) -> list[Codes]:
+    """As ``codes_of``, of a prompt that is read at once."""
+    speaking = words.speaking()
+    laid = plan(model.config, speaking)
+    batch = Batch(model, 1, POSITIONS)
+    prompt = embed(model.talker, laid.rows, speaking)
+    hidden = batch._rows.prefill(model.talker, 0, prompt)
+    batch._rows.admit(0, hidden, len(laid.rows), laid.trailing, options)
+    batch._began(0, len(laid.rows), options)
+    return [batch.frame(1).codes.copy() for _ in range(options.max_frames)]
+
+
+@pytest.fixture(scope="module")
+def plain(model: Model) -> Batch:
+    return Batch(model, 1, POSITIONS)
+
+
+@pytest.mark.parametrize("length", [each for each in EDGES if each > 12])
+def test_prompts_at_every_edge_give_the_codes_of_one_that_is_read_at_once(
+    length: int, model: Model, captured: Batch, plain: Batch
 ) -> None:
-    """As if it were read whole, behind what is there."""
-    plain, counts = Batch(model, 1, POSITIONS), parts_of(captured).prompts.captures.counts
-    prompt, before = prompt_of(model, start + length), (counts.replayed, counts.eager)
-    if start:
-        captured._prefill(0, prompt[:start])
-        before = (before[0] + 1, before[1])
-    found = captured._prefill(0, prompt[start:], start)
-    assert (counts.replayed, counts.eager) == (before[0] + runs, before[1])
-    assert torch.allclose(found, plain._prefill(0, prompt), atol=1e-4)
-    kept, wanted = (each._rows.keep(0, start + length) for each in (captured, plain))
-    assert torch.allclose(kept.keys, wanted.keys, atol=1e-4)
-    assert torch.allclose(kept.values, wanted.values, atol=1e-4)
+    """The first time and the second, when what the voice's prompts begin with is there."""
+    around = len(plan(model.config, Words([5], "english", "ryan", whole=True).speaking()).rows) - 1
+    words = Words([40 + n % 400 for n in range(length - around)], "english", "ryan", whole=True)
+    assert len(plan(model.config, words.speaking()).rows) == length
+    for options in (GREEDY, DRAWN):
+        wanted = unpieced(model, words, options)
+        for batch in (captured, plain, captured, plain):
+            np.testing.assert_array_equal(codes_of(batch, words, options), wanted)
 
 
-@torch.no_grad()
-def test_a_prompt_longer_than_a_row_is_refused(model: Model, captured: Batch) -> None:
-    with pytest.raises(InputError, match="301 positions"):
-        captured._prefill(0, prompt_of(model, 301))
+@pytest.mark.parametrize("length", [20, 64, 65, 130, 250])
+def test_a_step_reads_one_piece(length: int, captured: Batch, model: Model) -> None:
+    """None is longer than what steps are charged for, and none runs uncaptured."""
+    counts = parts_of(captured).prompts.captures.counts
+    captured.begin(0, Words([7], "english", "ryan"), GREEDY)  # the voice is known from now on
+    captured.release(0)
+    words = Words([40] * length, "english", "ryan", whole=True)
+    fixed = plan(model.config, words.speaking()).fixed
+    rest = len(plan(model.config, words.speaking()).rows) - fixed
+    replayed, eager = counts.replayed, counts.eager
+    beginning = captured.start(0, words, GREEDY)
+    steps = 1
+    while not beginning.advance():
+        steps += 1
+        assert counts.replayed == replayed + steps - 1
+    captured.release(0)
+    assert steps == -(-rest // PIECE) == counts.replayed - replayed
+    assert counts.eager == eager
 
 
-@given(st.integers(1, 5000), st.sampled_from((16, 64, 512)))
-def test_pieces_cover_a_prompt_and_no_more(length: int, longest: int) -> None:
-    read = [(at, min(length, at + longest)) for at in _pieces(length, longest)]
-    assert read[0][0] == 0 and read[-1][1] == length
+def test_a_voice_that_is_new_is_read_in_a_step_of_its_own(model: Model) -> None:
+    batch = Batch(model, 1, POSITIONS)
+    words = Words([40] * 10, "english", "ryan", whole=True)
+    first, second = (batch.start(0, words, GREEDY) for _ in range(2))
+    assert len(first.parts) == len(second.parts) == 2, "neither knows of the other"
+    for beginning in (first, second):
+        while not beginning.advance():
+            pass
+    assert len(batch.start(0, words, GREEDY).parts) == 1
+
+
+def test_a_prompt_longer_than_a_row_is_refused_before_it_is_read(captured: Batch) -> None:
+    with pytest.raises(InputError, match="positions; a row has 300"):
+        captured.start(0, Words([40] * 300, "english", "ryan", whole=True), GREEDY)
+
+
+@given(st.integers(0, 900), st.integers(1, 5000), st.sampled_from((16, 64, 512)))
+def test_pieces_cover_a_prompt_and_no_more(start: int, length: int, longest: int) -> None:
+    read = pieces_of(start, start + length, longest)
+    assert read[0][0] == start and read[-1][1] == start + length
     assert all(after <= end for (_, end), (after, _) in pairwise(read))
     assert len(read) == -(-length // longest)
     assert len(read) == 1 or {end - at for at, end in read} == {longest}

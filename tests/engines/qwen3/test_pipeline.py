@@ -28,8 +28,8 @@ class Recorder:
 
     sent: list[tuple[tuple[int, ...], Codes]] = field(default_factory=list)
 
-    def send(self, rows: Sequence[int], codes: Codes, *, last: bool) -> Sounded:
-        assert not last
+    def send(self, rows: Sequence[int], codes: Codes, *, last: bool, urgent: bool) -> Sounded:
+        assert not last and not urgent
         self.sent.append((tuple(rows), codes))
         return Sounded([np.zeros(1, np.float32) for _ in rows])
 

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 BATCH_BUCKETS = (1, 2, 4, 8, 12, 16, 24, 32, 64)
 """Rows of a batch, or of a chunk of sound."""
 
-LENGTH_BUCKETS = (16, 32, 64, 128)
-"""Positions of a prompt, or of a piece of one. Fewer than 16 take as long: weights are read once,
-and tensor cores take 16 at a time."""
+LENGTH_BUCKETS = (16, 32, 64)
+"""Positions of a piece of a prompt: as many rows as kernels multiply, and no longer than those who
+speak can wait for it. Fewer than 16 take as long: weights are read once, and tensor cores take 16
+at a time."""
 
 
 def buckets_to(most: int, buckets: Sequence[int]) -> tuple[int, ...]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -13,6 +16,7 @@ from vivavoce.engines.capture.api import CaptureFailed, Event, HostBuffer, Strea
 from vivavoce.engines.capture.failures import FAILURES
 from vivavoce.engines.capture.pool import Pool
 from vivavoce.engines.capture.statics import Statics
+from vivavoce.engines.device_errors import is_lost
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,30 @@ def end_recording(graph: torch.cuda.CUDAGraph, index: int, pool_id: Any) -> None
         if release is not None:  # in place of the graph, which does so only if it ended
             release(index, pool_id)
     _never_ended.append(graph)
+
+
+@contextmanager
+def filled(index: int, pool_id: Any, work: Work) -> Iterator[None]:
+    """``work`` with memory of a pool, so that what is recorded to it in here finds it there.
+
+    Else the work's memory would be taken a second time, beside the pool. PyTorch has a way to from
+    2.8 on. The pool is held to the end of the block: without a graph that holds it then, it is
+    given up, and must not be used again.
+    """
+    begin = getattr(torch._C, "_cuda_beginAllocateCurrentThreadToPool", None)
+    if begin is None:
+        work()
+        yield
+        return
+    begin(index, pool_id)
+    try:
+        try:
+            work()
+        finally:
+            torch._C._cuda_endAllocateToPool(index, pool_id)
+        yield
+    finally:
+        torch._C._cuda_releasePool(index, pool_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,26 +195,27 @@ class CudaGraphs:
         return Pool(make)
 
     def capture(self, name: str, work: Work, statics: Statics, pool: CudaPool) -> CudaReplay:
-        """Warm up, capture and replay on a side stream. Raises CaptureFailed, memory included."""
+        """Warm up, capture and replay on a side stream. Raises CaptureFailed, memory included.
+
+        The warm-ups have the pool's own memory. A device that is lost raises what it says itself.
+        """
         if statics.moved():
             raise CaptureFailed(f"{name}: a tensor is not where it was.")
         before = torch.cuda.memory_reserved(self._device)
-        side, usual = pool.memory.side, torch.cuda.current_stream(self._device)
+        usual = torch.cuda.current_stream(self._device)
         graph = torch.cuda.CUDAGraph()
         try:
-            side.wait_stream(usual)
-            with torch.cuda.stream(side):
-                for _ in range(WARM_UPS):
-                    work()
-            torch.cuda.synchronize(self._device)
-            # What is captured has the library's workspace from its own pool.
-            forget_workspaces()
             with pool.recording() as memory:
-                self._record(graph, work, memory)
-            with torch.cuda.stream(side):
+                memory.side.wait_stream(usual)
+                warm = partial(self._warm, work, memory)
+                with filled(self._index, memory.pool_id, warm):
+                    self._record(graph, work, memory)
+            with torch.cuda.stream(memory.side):
                 graph.replay()  # the first brings it onto the device
             torch.cuda.synchronize(self._device)
         except FAILURES as error:
+            if is_lost(error):
+                torch.cuda.synchronize(self._device)  # asked itself: many an error is the capture's
             raise CaptureFailed(f"{name}: {error}") from error
         finally:
             forget_workspaces()
@@ -194,15 +223,27 @@ class CudaGraphs:
         taken = torch.cuda.memory_reserved(self._device) - before
         return CudaReplay(graph, max(0, taken), self.account)
 
+    @property
+    def _index(self) -> int:
+        index = self._device.index
+        return torch.cuda.current_device() if index is None else index
+
+    def _warm(self, work: Work, memory: CudaMemory) -> None:
+        with torch.cuda.stream(memory.side):
+            for _ in range(WARM_UPS):
+                work()
+        torch.cuda.synchronize(self._device)
+        # What is captured has the library's workspace from its own pool.
+        forget_workspaces()
+
     def _record(self, graph: torch.cuda.CUDAGraph, work: Work, memory: CudaMemory) -> None:
         """Other threads may use the device meanwhile (cloning a voice)."""
-        mode, index = "thread_local", self._device.index
+        mode = "thread_local"
         try:
             with torch.cuda.graph(graph, memory.pool_id, memory.side, capture_error_mode=mode):
                 work()
         except BaseException:
-            here = torch.cuda.current_device() if index is None else index
-            end_recording(graph, here, memory.pool_id)
+            end_recording(graph, self._index, memory.pool_id)
             raise
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:

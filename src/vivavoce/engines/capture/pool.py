@@ -12,8 +12,9 @@ Memory = TypeVar("Memory")
 class Pool(Generic[Memory]):
     """Who holds it need not know which memory is behind it.
 
-    What fails while it is recorded may leave a device recording to that memory for ever. What is
-    captured later has fresh memory, and what was captured before keeps the old.
+    What fails while it is recorded may leave a device recording to that memory for ever, and what
+    fails in a warm-up may leave memory that nobody holds. What is captured later has fresh memory,
+    and what was captured before keeps the old.
     """
 
     def __init__(self, make: Callable[[], Memory]) -> None:
@@ -22,7 +23,7 @@ class Pool(Generic[Memory]):
 
     @contextmanager
     def recording(self) -> Iterator[Memory]:
-        """The memory, for what is recorded in here: nothing else is to be in here."""
+        """The memory, for what is warmed up and recorded in here: nothing else is to be in here."""
         try:
             yield self.memory
         except BaseException:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
 
 from vivavoce.engines.capture.account import Account
 from vivavoce.engines.capture.api import CaptureFailed, Event, HostBuffer, Stream, Work
+from vivavoce.engines.capture.failures import FAILURES
 from vivavoce.engines.capture.pool import Pool
 from vivavoce.engines.capture.statics import Statics
 from vivavoce.engines.capture.tape import Tape, record
+from vivavoce.engines.device_errors import is_lost
 
 POLLS = 2
 """How often an event says "not yet" before it is done."""
@@ -93,10 +95,11 @@ class RecordedEvent:
 
 @dataclass(slots=True)
 class RecordedMemory:
-    """Which stream its replays ran on, and whether something is recorded to it."""
+    """Which stream its replays ran on, whether it is recorded to, and what warmed up in it."""
 
     stream: RecordedStream | None = None
     recording: bool = False
+    warmed: list[str] = field(default_factory=list)
 
 
 RecordedPool: TypeAlias = Pool[RecordedMemory]
@@ -178,10 +181,16 @@ class RecordingGraphs:
     def capture(
         self, name: str, work: Work, statics: Statics, pool: RecordedPool
     ) -> RecordedReplay:
-        """Run once to warm up, then record. Raises CaptureFailed."""
-        work()
-        with pool.recording() as memory:
-            tape = self._record(name, work, statics, memory)
+        """Run once to warm up, then record. Raises CaptureFailed, or that the device is lost."""
+        try:
+            with pool.recording() as memory:
+                work()
+                memory.warmed.append(name)
+                tape = self._record(name, work, statics, memory)
+        except FAILURES as error:
+            if is_lost(error):
+                raise
+            raise CaptureFailed(f"{name}: {error}") from error
         self.captured.append(name)
         return RecordedReplay(self, name, tape, statics, memory)
 

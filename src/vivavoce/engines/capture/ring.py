@@ -73,12 +73,7 @@ class HostRing:
 
         A full ring grows by one slot, which costs a wait, rather than lose a copy.
         """
-        if not self._free:
-            self._free.append(len(self._slots))
-            self._slots.append(self._slot())
-            made = self._api.event()  # its zeros come before what is put into it
-            made.record(self._api.main)
-            stream.wait(made)
+        self.make_room(stream)
         number = self._free.pop(0)
         slot, count = self._slots[number], sum(each.numel() for each in values)
         stage, host = slot.stage[:count], slot.host.tensor[:count]
@@ -89,6 +84,17 @@ class HostRing:
         self._stream.run(lambda: _copy(host, stage, pinned=slot.host.pinned))
         slot.arrived.record(self._stream)
         return Arrival(host, slot.arrived, lambda: self._free.append(number))
+
+    def make_room(self, stream: Stream) -> None:
+        """Have a slot for what comes next on ``stream``, so that sending it takes no memory."""
+        if self._free:
+            return
+        slot = self._slot()
+        self._free.append(len(self._slots))
+        self._slots.append(slot)
+        made = self._api.event()  # its zeros come before what is put into it
+        made.record(self._api.main)
+        stream.wait(made)
 
     def close(self) -> None:
         """Give the host's memory back once the last copy is done."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -12,12 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
-from vivavoce.engines.capture.sent import sent_together
+from vivavoce.engines.device_errors import is_out_of_memory, twice
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
-from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.qwen3.agreement import fused_talker
-from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
+from vivavoce.engines.qwen3.beginning import Beginning, KeptVoices, Part, pieces_of
 from vivavoce.engines.qwen3.captured import CapturedParts, Sounded, codes_and_status
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
@@ -27,12 +27,11 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.planned import state_bytes
-from vivavoce.engines.qwen3.prompt import Layout, Plan, Reference, Row, Speaking, embed, plan
-from vivavoce.engines.qwen3.recent import Recent
-from vivavoce.engines.qwen3.rows import RowOptions, Rows
+from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking, embed, plan
+from vivavoce.engines.qwen3.rows import RowOptions, Rows, Undo
 from vivavoce.engines.qwen3.uncaptured import FrameSizes, sized
 from vivavoce.engines.qwen3.voices import ClonedVoice
-from vivavoce.errors import InputError, ModelFileError
+from vivavoce.runtime import cuda
 from vivavoce.types import Samples
 
 SHORTLIST = 64
@@ -40,10 +39,6 @@ SHORTLIST = 64
 
 PROMPT = 64
 """Positions of the prompt whose attention is told."""
-
-KEPT_PROMPTS = 64
-KEPT_VOICES = 64
-"""How many beginnings of prompts and codec states stay on the device, within ``budget``'s bytes."""
 
 Codes = NDArray[np.int64]
 
@@ -120,27 +115,13 @@ class Flight:
         self._drop()
 
 
-@dataclass(frozen=True, slots=True)
-class _Fixed:
-    """Keys and values of a voice's first positions; ``clone`` keeps its id from being reused."""
-
-    clone: ClonedVoice | None
-    kv: KVBuffer
-
-
-@dataclass(frozen=True, slots=True)
-class _Primed:
-    """A cloned voice's codec state on the device."""
-
-    clone: ClonedVoice
-    state: DecoderState
-
-
 class Batch:
     """``rows`` rows of ``positions`` positions each, with a codec state for each.
 
     With ``capturing`` everything is captured, and results are read while later work is under way;
-    without, each call waits for its own. ``compiled`` says how the codec is compiled.
+    without, each call waits for its own. ``compiled`` says how the codec is compiled. Where a GPU has
+    no memory for a call, its cache is emptied and the call is tried once more; where that fails as
+    well it raises NoDeviceMemory, and all rows are as they were before it.
     """
 
     def __init__(
@@ -175,15 +156,13 @@ class Batch:
             self._codec = model.codec.init_state(rows)
         self._at = [0] * rows
         self._tenancies = [_Tenancy()] * rows
-        scarce = model.place.device.type == "cuda"  # A host's memory is bounded by their number.
-        self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(
-            KEPT_PROMPTS,
-            KEPT_PROMPTS_BYTES,
-            (lambda kept: kept.kv.keys.nbytes * 2) if scarce else None,
-        )
-        self._primed: Recent[int, _Primed] = Recent(
-            KEPT_VOICES, KEPT_VOICES_BYTES, (lambda kept: kept.state.row_bytes) if scarce else None
-        )
+        device = model.place.device
+        self._scarce = device.type == "cuda"
+        self._kept = KeptVoices(device)
+        self._make_room = lambda: cuda.empty_cache(device)
+        captures = None if self._captured is None else self._captured.frames.captures
+        plainly = captures is None or captures.counts.failed > 0
+        self._undo = Undo(self._rows.state) if plainly else None  # A replay takes no memory.
         self._first: set[int] = set()
         self._sorting: set[int] = set()
 
@@ -212,30 +191,61 @@ class Batch:
             self._captured.close()
             self._captured = None
 
-    @torch.no_grad()
     def begin(self, row: int, words: Words, options: RowOptions) -> None:
         """Prefill and admit. Raises InputError for what leaves no room to speak."""
-        speaking = words.speaking()
-        laid = plan(self._model.config, speaking)
-        start = self._restore_fixed(row, laid, speaking, words.clone)
-        prompt = embed(self._model.talker, laid.rows[start:], speaking)
-        hidden = self._prefill(row, prompt, start)
+        beginning = self.start(row, words, options)
+        while not beginning.advance():
+            pass
+
+    def start(self, row: int, words: Words, options: RowOptions) -> Beginning:
+        """Prefill and admit piece by piece. Raises InputError for what leaves no room to speak."""
+        model, clone, speaking = self._model, words.clone, words.speaking()
+        laid = plan(model.config, speaking)
         length = len(laid.rows)
-        self._begin_codec(row, words.clone)
+        self._rows.check_room(length)
+        kept = self._kept.beginning(laid, clone)
+
+        def read(start: int, stop: int) -> Tensor:
+            if kept is not None and start == laid.fixed:
+                self._rows.restore(row, kept)
+            return self._read(row, embed(model.talker, laid.rows[start:stop], speaking), start)
+
+        def keep(start: int, stop: int) -> None:
+            read(start, stop)
+            self._kept.remember(laid, clone, self._rows.keep(row, stop))
+
+        def admit(start: int, stop: int) -> None:
+            hidden = read(start, stop)
+            self._start_codec(row, self._primed(clone))
+            self._rows.admit(row, hidden, length, laid.trailing, options, text_open=words.text_open)
+            self._began(row, length, options)
+
+        # What a voice's prompts begin with is always read by itself, so that the voice sounds the
+        # same the first time.
+        fixed = [] if kept is not None or not laid.fixed else pieces_of(0, laid.fixed)
+        rest = pieces_of(laid.fixed, length)
+        works = [*[read] * len(fixed[:-1]), *[keep] * len(fixed[-1:]), *[read] * len(rest[:-1])]
+        pieces = zip([*works, admit], fixed + rest, strict=True)
+        parts: deque[Part] = deque(partial(work, *piece) for work, piece in pieces)
+        if clone is not None and clone.codec_state and not self._kept.has_primed(clone):
+            parts.appendleft(partial(self._primed, clone))
+        return Beginning(self._make_room, parts)
+
+    def _began(self, row: int, length: int, options: RowOptions) -> None:
         self._at[row] = length
         self._first.add(row)
         if not (options.talker.fits(SHORTLIST) and options.codes.fits(SHORTLIST)):
             self._sorting.add(row)
-        self._rows.admit(row, hidden, length, laid.trailing, options, text_open=words.text_open)
 
     def extend(self, row: int, ids: Sequence[int]) -> None:
         """More text of a row that was begun open."""
-        self._rows.extend(row, ids)
+        twice(lambda: self._rows.extend(row, ids), self._make_room)
         self._got_text(row)
 
     def finish(self, row: int) -> None:
         """No more text."""
-        self._rows.finish(row, self._model.config.tts_eos_token_id)
+        end = self._model.config.tts_eos_token_id
+        twice(lambda: self._rows.finish(row, end), self._make_room)
         self._got_text(row)
 
     def release(self, row: int, *, failed: bool = False) -> None:
@@ -257,9 +267,25 @@ class Batch:
         span = min(max(self._at[:width]) + 1, self._positions)
         begun = any(at > 0 and row not in self._first for row, at in enumerate(self._at[:width]))
         most = 0 if self._sorting else SHORTLIST
+        flight = twice(lambda: self._launch(width, span, begun, most), self._make_room)
         self._first.difference_update(range(width))
         for row in range(width):
             self._at[row] += self._at[row] > 0
+        return flight
+
+    def _launch(self, width: int, span: int, begun: bool, most: int) -> Flight:
+        """One that breaks off leaves the rows as they were."""
+        if self._undo is None:
+            return self._launched(width, span, begun, most)
+        self._undo.note()
+        try:
+            return self._launched(width, span, begun, most)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                self._undo.restore()
+            raise
+
+    def _launched(self, width: int, span: int, begun: bool, most: int) -> Flight:
         then = tuple(self._tenancies[:width])
         if self._captured is not None:
             arrival = self._captured.frame(width, step=begun, most=most)
@@ -277,23 +303,30 @@ class Batch:
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         return Flight(lambda: values, then, self._tenancies, _nothing)
 
-    def send(self, rows: Sequence[int], codes: Codes, *, last: bool = False) -> Sounding | Sounded:
+    def send(
+        self, rows: Sequence[int], codes: Codes, *, last: bool = False, urgent: bool = False
+    ) -> Sounding | Sounded:
         """Begin to decode the next ``codes`` [len(rows), T, 16] of some rows.
 
-        ``last``: none of them goes on after it.
+        ``last``: none of them goes on after it. ``urgent``: before the next frame.
         """
-        if self._captured is not None:
-            return self._captured.windows.decode(rows, codes, last=last)
-        return Sounded(self.decode(rows, codes))
+        captured = self._captured
+        if captured is not None:
+            windows = captured.windows
+            work = partial(windows.decode, rows, codes, last=last, urgent=urgent)
+            return twice(work, self._make_room)
+        return Sounded(twice(lambda: self.decode(rows, codes), self._make_room))
 
     @torch.no_grad()
     def decode(self, rows: Sequence[int], codes: Codes) -> list[Samples]:
         """The next ``codes`` [len(rows), T, 16] of some rows to their sound, T * 1920 each."""
         given = torch.from_numpy(codes).to(self._model.place.device)
         together = rows[-1] - rows[0] + 1 == len(rows)
-        state = self._codec.view(rows[0], rows[-1] + 1) if together else self._codec.gather(rows)
+        # The decoder moves a state on layer by layer. Where memory may end half-way it is a copy.
+        in_place = together and not self._scarce
+        state = self._codec.view(rows[0], rows[-1] + 1) if in_place else self._codec.gather(rows)
         samples = self._model.codec.decode(given, state).float().cpu().numpy()
-        if not together:
+        if not in_place:
             for number, row in enumerate(rows):
                 self._codec.copy_row(row, state, number)
         return [np.array(each, np.float32) for each in samples]
@@ -323,15 +356,12 @@ class Batch:
         """Counts of captures, where there are any."""
         return {} if self._captured is None else self._captured.details()
 
-    def _prefill(self, row: int, prompt: Tensor, start: int = 0) -> Tensor:
-        hidden, room = None, self._positions - start
-        if self._captured is not None and len(prompt) <= room:
-            longest = max(each for each in LENGTH_BUCKETS if each <= self._positions)
-            for at in _pieces(len(prompt), longest):
-                hidden = self._captured.prompts.run(row, prompt[at : at + longest], start + at)
-                if hidden is None:
-                    break
-        if hidden is None:
+    def _read(self, row: int, prompt: Tensor, start: int) -> Tensor:
+        """A piece of a prompt [N, H] behind ``start`` positions: the last hidden state [H]."""
+        hidden = None
+        if self._captured is not None:
+            hidden = self._captured.prompts.run(row, prompt, start)
+        if hidden is None:  # it would be padded beyond the row's end
             hidden = self._rows.prefill(self._model.talker, row, prompt, start)
         return hidden
 
@@ -339,39 +369,10 @@ class Batch:
         tenants, texts = self._tenancies[row]
         self._tenancies[row] = _Tenancy(tenants, texts + 1)
 
-    def _restore_fixed(
-        self, row: int, laid: Plan, speaking: Speaking, clone: ClonedVoice | None
-    ) -> int:
-        """Put what all prompts of a voice begin with into a row; how many positions that is.
-
-        Always computed by itself, so that a voice sounds the same the first time it is used.
-        """
-        if not laid.fixed:
-            return 0
-
-        def make() -> _Fixed:
-            prompt = embed(self._model.talker, laid.rows[: laid.fixed], speaking)
-            self._prefill(row, prompt)
-            return _Fixed(clone, self._rows.keep(row, laid.fixed))
-
-        fixed = self._fixed.get((laid.rows[: laid.fixed], id(clone)), make)
-        return self._rows.restore(row, fixed.kv)
-
-    def _begin_codec(self, row: int, clone: ClonedVoice | None) -> None:
+    def _primed(self, clone: ClonedVoice | None) -> DecoderState | None:
         if clone is None or not clone.codec_state:
-            self._start_codec(row, None)
-            return
-
-        def make() -> _Primed:
-            saved = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
-            kept = sent_together(saved, self._model.place.device)
-            try:
-                return _Primed(clone, self._codec.with_tensors(kept))
-            except ModelFileError as error:
-                message = "The voice was made with another model."
-                raise InputError(message, param="voice") from error
-
-        self._start_codec(row, self._primed.get(id(clone), make).state)
+            return None
+        return self._kept.primed(clone, self._codec)
 
     def _start_codec(self, row: int, state: DecoderState | None) -> None:
         if self._captured is not None:
@@ -380,11 +381,6 @@ class Batch:
             self._codec.reset(row)
         else:
             self._codec.copy_row(row, state)
-
-
-def _pieces(length: int, longest: int) -> list[int]:
-    """Where they begin: each as long as can be, so the last may repeat some of the one before."""
-    return [*range(0, length - longest, longest), max(0, length - longest)]
 
 
 def _nothing() -> None:

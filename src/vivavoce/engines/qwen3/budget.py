@@ -1,7 +1,8 @@
 """How many rows fit into a GPU's memory, and the sum that says so.
 
 Everything a call needs is taken before the first one: weights, rows, what is kept of voices, and
-room for the rest. Nothing is left to fail in a call.
+room for the rest. At the end of a load what is planned here is compared with what was really taken,
+and what is left of it is held (``memory``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,14 @@ from vivavoce.errors import SetupError
 
 MIB = 1024 * 1024
 
+SMALL_CARD_BYTES = 12_000_000_000
+SMALL_CARD_ROWS = 4
+"""A card (or a budget) smaller than that is shared or slow: it gets so many rows unless more are
+asked for."""
+
+FREE_SHARE = 0.1
+"""Of the card, left free for others where no budget says how much may be taken."""
+
 KEPT_PROMPTS_BYTES = 64 * MIB
 """Beginnings of prompts that stay on the device."""
 
@@ -19,7 +28,8 @@ KEPT_VOICES_BYTES = 64 * MIB
 """Codec states of cloned voices that stay on the device."""
 
 WORK_BYTES = 512 * MIB
-"""For libraries, graphs and long prompts' matrices: assumed, not measured on a GPU yet."""
+"""For libraries, graphs and prompts' matrices: assumed, not measured on a GPU yet. The log of each
+load says what was planned, and what was taken."""
 
 WORK_ROW_BYTES = 48 * MIB
 """What is alive at once for each row, counted at true size: 45 MiB of the codec at its longest
@@ -74,6 +84,43 @@ class Footprint:
             f"{rows} x {_mb(self.row + WORK_ROW_BYTES)} for rows",
         )
         return f"{' + '.join(parts)} = {_mb(self.total(rows))} MB"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of a card before a load: all of it, what is free, and the budget (0: none is set)."""
+
+    total: int
+    free: int
+    budget: int = 0
+
+    @property
+    def most(self) -> int:
+        """What may be taken."""
+        return min(self.free, self.budget) if self.budget else self.free
+
+    @property
+    def usual(self) -> int:
+        """What is taken if nobody asks for more: nothing is taken off a budget."""
+        return self.most if self.budget else self.free - round(self.total * FREE_SHARE)
+
+    @property
+    def small(self) -> bool:
+        """Whether it is shared or slow."""
+        return min(self.total, self.budget or self.total) < SMALL_CARD_BYTES
+
+
+def rows_in(needs: Footprint, room: Room, most: int, *, fixed: bool) -> int:
+    """How many rows there are: at most ``most``, exactly so many where that is ``fixed``.
+
+    Rows that were asked for, and the one that there has to be, may take of the tenth of a card that
+    is else left free. Raises SetupError, with the sum, where they do not fit.
+    """
+    most = min(most, SMALL_CARD_ROWS) if room.small and not fixed else most
+    least = most if fixed else 1
+    if needs.total(least) <= room.usual:
+        return rows_within(needs, room.usual, most, fixed=fixed)
+    return rows_within(needs, room.most, least, fixed=True)
 
 
 def rows_within(footprint: Footprint, budget_bytes: int, most: int, *, fixed: bool) -> int:

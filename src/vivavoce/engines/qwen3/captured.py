@@ -81,19 +81,23 @@ class CapturedParts:
 
     def frame(self, width: int, *, step: bool, most: int) -> Arrival:
         """A frame of the first rows; ``codes_and_status`` reads what arrives."""
+        self._told.make_room(self.api.main)  # before the frame, which must not be made twice
         self.frames.run(width, step=step, most=most)
         told = [self._state.codes[:width], self._state.status[:width]]
         return self._told.send(told, self.api.main)
 
     def costs(self) -> Costs:
-        """Measured on idle rows. The largest chunk gives what each of its frames takes."""
+        """Measured on idle rows. The largest chunk gives what each of its frames takes.
+
+        A prompt costs what the slowest piece of one does.
+        """
         buckets = buckets_to(len(self._state.status), BATCH_BUCKETS)
         frame_ms = {rows: self._frame_ms(rows) for rows in buckets}
-        prefill_ms = max(self._prompt_ms(length) for length in self.prompts.lengths)
+        piece_ms = max(self._prompt_ms(length) for length in self.prompts.lengths)
         most, longest = self.windows.most, max(RAMP)
         one_ms, all_ms = self._chunk_ms(1, 1), self._chunk_ms(most, longest)
         sound_ms = max(0.0, all_ms - one_ms) / max(1, most * longest - 1)
-        return Costs(prefill_ms, frame_ms, one_ms, sound_ms)
+        return Costs(piece_ms, frame_ms, one_ms, sound_ms)
 
     def _prompt_ms(self, length: int) -> float:
         prompt = self._state.hidden.new_zeros(length, self._state.hidden.shape[1])

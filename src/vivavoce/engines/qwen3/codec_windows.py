@@ -70,7 +70,8 @@ class CodecWindows:
     ) -> None:
         """``mode``: of torch.compile, for the decoder of a few rows; None compiles nothing."""
         self.stream: Stream = api.stream("codec")
-        self._api, self._main, self._ready = api, api.main, api.event()
+        self._api, self._main = api, api.main
+        self._ready, self._urgent = api.event(), api.event()
         self._begun: deque[tuple[Event, DecoderState]] = deque()
         self.state = decoder.init_state(rows + 1)
         self._decode: Callable[..., Tensor] = decoder.decode
@@ -129,13 +130,19 @@ class CodecWindows:
         self._begun.append((copied, state))
 
     def decode(
-        self, rows: Sequence[int], codes: NDArray[np.int64], *, last: bool = False
+        self,
+        rows: Sequence[int],
+        codes: NDArray[np.int64],
+        *,
+        last: bool = False,
+        urgent: bool = False,
     ) -> Sounding:
         """Send the next ``codes`` [len(rows), T, 16] of some rows, T ≤ 12; their sound arrives.
 
-        At most ``rows_at_once(T)`` rows.
-        ``last``: none of the rows goes on, so that what is behind T may be anything.
+        At most ``rows_at_once(T)`` rows. ``last``: none of the rows goes on, so that what is behind T may be anything. ``urgent``:
+        what comes on the main stream from now on waits for it.
         """
+        self._ring.make_room(self.stream)  # before the chunk, which must not be decoded twice
         count, frames, groups = codes.shape
         key = self._key(count, frames, last=last)
         padded = np.zeros((key.rows, key.frames, groups), np.int64)
@@ -144,6 +151,9 @@ class CodecWindows:
         self._feed.put(torch.from_numpy(padded), self._given(key), self.stream)
         self._feed.put(picked, self._picked[: key.rows], self.stream)
         self.stream.run(lambda: self._replay(key))
+        if urgent:
+            self._urgent.record(self.stream)
+            self._main.wait(self._urgent)
         sound = self._made(key)[:count, : frames * SAMPLES]
         return Sounding(self._ring.send([sound], self.stream), count, frames * SAMPLES)
 

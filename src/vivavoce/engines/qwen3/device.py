@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.qwen3.options import AUTO, Qwen3Options, for_a_gpu
 from vivavoce.errors import SettingsError, SetupError
-from vivavoce.runtime.cuda import why_no_cuda
+from vivavoce.runtime.cuda import Card, CudaCard, why_no_cuda
 from vivavoce.runtime.torch_threads import half_the_cores
 from vivavoce.types import WeightsFormat
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MIB = 1024 * 1024
 OLDEST_TORCH = (2, 8)
 
 
@@ -84,18 +83,9 @@ def choose_place(options: Qwen3Options) -> Place:
     return Place(device, dtype, tf32, _why(options, there), precision, reason)
 
 
-def budget_bytes(place: Place, options: Qwen3Options) -> int | None:
-    """Memory the engine may take on a GPU: what is free, or less if so set; None on a CPU.
-
-    To be asked before anything is loaded.
-    """
-    import torch
-
-    if place.device.type != "cuda":
-        return None
-    free = int(torch.cuda.mem_get_info(place.device)[0])
-    asked = options.gpu_memory_budget_mb * MIB
-    return min(free, asked) if asked else free
+def card_on(place: Place) -> Card | None:
+    """The GPU's memory; None on a CPU, whose memory is not counted."""
+    return CudaCard(place.device) if place.device.type == "cuda" else None
 
 
 def _require_torch(version: str) -> None:

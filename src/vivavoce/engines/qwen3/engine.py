@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
+from vivavoce.engines.device_errors import NoDeviceMemory, twice
 from vivavoce.engines.qwen3.about import (
     LIKING,
     capabilities,
     config_at_hand,
     details_of,
     find_checkpoint,
-    locate,
 )
-from vivavoce.engines.qwen3.budget import rows_within
 from vivavoce.engines.qwen3.checks import check_described, check_utterance
 from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.languages import known_languages, language_codes
-from vivavoce.engines.qwen3.manner import row_options
+from vivavoce.engines.qwen3.loading import Loading
 from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
-from vivavoce.engines.qwen3.pace import Pace, pace_for
+from vivavoce.engines.qwen3.pace import Pace
 from vivavoce.engines.qwen3.pipeline import Pipeline, timed
+from vivavoce.engines.qwen3.reading import Readings
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
 from vivavoce.engines.qwen3.scheduler import Phase, Scheduler
 from vivavoce.engines.qwen3.voices import (
@@ -46,6 +46,7 @@ from vivavoce.errors import (
     Unsupported,
     VivavoceError,
 )
+from vivavoce.runtime import cuda
 from vivavoce.runtime.cuda import torch_gpu
 from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
@@ -61,9 +62,10 @@ STARVED_S = 0.002
 class Qwen3Engine(Engine):
     """A published Qwen3-TTS checkpoint behind the engine contract; a slot is a row.
 
-    A step prefills at most one waiting row, advances all rows by one frame, and makes sound of
-    the rows whose next chunk is whole. Where frames are captured, a step launches one and reads
-    the one before, and sound arrives while later frames are made.
+    A step reads a piece of at most one waiting row's prompt, advances all rows by one frame, and
+    makes sound of the rows whose next chunk is whole. Where frames are captured, a step launches
+    one and reads the one before, and sound arrives while later frames are made; the first sound of
+    a call is made before the next frame. Where the GPU has no memory for a call, that call fails.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class Qwen3Engine(Engine):
         self._batch: Batch | None = None
         self._rows = Scheduler(rows_of(self.options, "cpu"))
         self._speeches: dict[int, RowSpeech] = {}
+        self._readings: Readings | None = None
         self._capturing = capturing
+        self._loading: Loading | None = None
         self._pace = Pace(self._rows.rows)
         self._pipeline = Pipeline()
         self._cloning = threading.Lock()  # there is memory for one at a time
@@ -109,52 +113,26 @@ class Qwen3Engine(Engine):
         """Read the checkpoint, downloading it where ``model`` is a name.
 
         Raises SetupError, with the sum, for rows that do not fit into the GPU's memory: before
-        any of it is taken. What fails later gives back what it took.
+        any of it is taken, or where others took it meanwhile. What fails gives back what it took.
         """
+        loading = self._loading = Loading(self.options, self._capturing)
         try:
-            self._load()
+            self._model, self._batch, self._pace = loading.run()
+            self._config, self._rows = self._model.config, Scheduler(self._pace.rows)
+            self._readings = Readings(self._model, self._batch, self.options)
+            self._info = self._describe()
         except BaseException:
             self.unload()
             raise
 
-    def _load(self) -> None:
-        from vivavoce.engines.qwen3.batch import Batch
-        from vivavoce.engines.qwen3.capturing import capturing_on
-        from vivavoce.engines.qwen3.device import budget_bytes, choose_place
-        from vivavoce.engines.qwen3.model import Model
-        from vivavoce.engines.qwen3.planned import footprint, planned_footprint
-
-        place = choose_place(self.options)
-        budget, folder = budget_bytes(place, self.options), locate(self.options)
-        rows, fixed = rows_of(self.options, place.device.type), self.options.capacity > 0
-        if budget is not None:
-            planned = planned_footprint(Qwen3Config.load(folder), place, self.options.positions)
-            rows_within(planned, budget, rows, fixed=fixed)
-        self._model = model = Model.load(folder, place)
-        self._config = model.config
-        if budget is not None:  # what was read decides
-            needs = footprint(model, self.options.positions)
-            rows = rows_within(needs, budget, rows, fixed=fixed)
-        capturing = self._capturing or capturing_on(place, self.options)
-        self._batch = Batch(model, rows, self.options.positions, capturing)
-        costs = self._batch.costs() if place.device.type == "cuda" else None
-        self._pace = pace_for(costs, rows, fixed=fixed)
-        self._rows, self._speeches = Scheduler(self._pace.rows), {}
-        self._info = self._describe()
-
     def unload(self) -> None:
         """Give the memory back."""
         self._speeches.clear()
+        self._readings = None
         self._pipeline.settle()
-        if self._batch is not None:
-            self._batch.close()
-        model, self._model, self._batch = self._model, None, None
-        if model is not None:
-            from vivavoce.engines.qwen3.model import give_back
-
-            device = model.place.device
-            del model
-            give_back(device)
+        loading, self._loading, self._model, self._batch = self._loading, None, None, None
+        if loading is not None:
+            loading.give_back()
             self._info = self._describe()
 
     def voices(self) -> Sequence[Voice]:
@@ -170,14 +148,19 @@ class Qwen3Engine(Engine):
     def clone(self, reference: ReferenceAudio) -> Voice:
         """A voice from 1 to 60 s; with a transcript the recording itself is continued.
 
-        Raises Unsupported where the model is no Base model, InvalidAudio, InputError.
+        Raises Unsupported where the model is no Base model, InvalidAudio, InputError, and
+        NoDeviceMemory.
         """
         if self._known().kind != "base":
             raise Unsupported("Only a Base model can clone voices.", param="voice")
         from vivavoce.engines.qwen3.cloning import clone_voice
 
+        model, silence_s = self._loaded(), self.options.reference_silence_s
         with self._cloning:
-            voice = clone_voice(self._loaded(), reference, self.options.reference_silence_s)
+            voice = twice(
+                lambda: clone_voice(model, reference, silence_s),
+                lambda: cuda.empty_cache(model.place.device),
+            )
         codes = language_codes(known_languages(self._known().talker.codec_language_id))
         id_ = f"clone-{voice.digest()}"
         return Voice(id_, ENGINE, id_, codes, kind="cloned", data=voice)
@@ -235,49 +218,65 @@ class Qwen3Engine(Engine):
 
     def step(self) -> Sequence[Produced]:
         """Advance all rows by one frame."""
-        if self._batch is None or not self._speeches:
+        if self._batch is None or self._readings is None or not self._speeches:
             return []
-        self._begin_next(self._batch)
+        read = self._begin_next(self._readings)
+        self._first_sound(self._batch)
         moved = self._advance(self._batch)
         self._sound(self._batch)
         produced = [piece for row in self._rows.taken if (piece := self._produced(row))]
-        if not moved and not produced:
+        if not read and not moved and not produced:
             time.sleep(STARVED_S)
         return produced
 
-    def _begin_next(self, batch: Batch) -> None:
+    def _begin_next(self, readings: Readings) -> bool:
+        """Read a piece of the most urgent prompt; whether there was one."""
         row = self._rows.next_prefill()
         if row is None:
-            return
-        from vivavoce.engines.qwen3.wording import words_of
-
-        speech, config = self._speeches[row], self._known()
+            return False
+        speech = self._speeches[row]
         with timed([speech], "prefill"):
             try:
-                words = words_of(speech, config, self._loaded().tokenizer, self.options.text_layout)
-                most = speech.budget if speech.closed else self.options.positions
-                options = row_options(
-                    config.generation, speech.utterance.sampling, speech.manner, most
-                )
-                batch.begin(row, words, options)
-                if words.text_open and speech.closed:
-                    batch.finish(row)
+                if not readings.advance(row, speech):
+                    return True
             except VivavoceError as error:
                 speech.fail(error)
+        readings.forget(row)
         self._rows.began(row)
+        return True
+
+    def _first_sound(self, batch: Batch) -> None:
+        """Somebody's first frame on its way is waited for, and decoded before the next is made."""
+        if not self._pipeline.urgent:
+            return
+        waiting = {row: speech for row, speech in self._speeches.items() if not speech.sent}
+        with timed([*waiting.values()], "frame"):
+            frame = self._pipeline.land()
+        if frame is not None:
+            self._note_all(frame)
+        self._pipeline.decode(batch, self._due(waiting), waiting, urgent=True)
 
     def _advance(self, batch: Batch) -> bool:
         """Launch a frame, and note one that landed; whether there was either."""
         rows = [row for row in self._rows.speaking() if self._speeches[row].ended is None]
-        with timed([self._speeches[row] for row in rows], "frame"):
-            frame = self._pipeline.frame(batch, max(rows, default=-1) + 1)
+        speeches = [self._speeches[row] for row in rows]
+        urgent = any(not speech.frames for speech in speeches)
+        with timed(speeches, "frame"):
+            try:
+                frame = self._pipeline.frame(batch, max(rows, default=-1) + 1, urgent=urgent)
+            except NoDeviceMemory as error:  # one call less may be what there is memory for
+                self._speeches[self._rows.last_come(rows)].fail(error)
+                frame = self._pipeline.land()
         if frame is None:
             return bool(rows)
+        self._note_all(frame)
+        return True
+
+    def _note_all(self, frame: Frame) -> None:
         for row in range(len(frame.status)):
             speech = self._speeches.get(row)
             if speech is not None and speech.ended is None:
                 self._note(row, speech, frame)
-        return True
 
     def _note(self, row: int, speech: RowSpeech, frame: Frame) -> None:
         from vivavoce.engines.qwen3.frame import Status
@@ -304,12 +303,15 @@ class Qwen3Engine(Engine):
 
     def _sound(self, batch: Batch) -> None:
         """Decode the chunks that are whole, and hear what has arrived."""
-        due = {
-            row: speech.chunk(stalled=self._rows.phase(row) is Phase.STALLED)
-            for row, speech in self._speeches.items()
-        }
-        self._pipeline.decode(batch, due, self._speeches)
+        self._pipeline.decode(batch, self._due(self._speeches), self._speeches)
         self._pipeline.hear()
+
+    def _due(self, speeches: Mapping[int, RowSpeech]) -> dict[int, int]:
+        """How many frames of each row become sound now."""
+        return {
+            row: speech.chunk(stalled=self._rows.phase(row) is Phase.STALLED)
+            for row, speech in speeches.items()
+        }
 
     def _produced(self, row: int) -> Produced | None:
         """What to hand out for a row now; the last of it frees the row."""
@@ -334,6 +336,8 @@ class Qwen3Engine(Engine):
         speech = self._speeches.pop(row, None)
         if speech is None:
             return
+        if self._readings is not None:
+            self._readings.forget(row)
         began = self._rows.phase(row) in (Phase.SPEAKING, Phase.STALLED)
         self._rows.free(row)
         if began and self._batch is not None:
@@ -348,7 +352,7 @@ class Qwen3Engine(Engine):
         if self._began(row) and self._batch is not None:
             try:
                 self._batch.extend(row, ids)
-            except InputError as error:
+            except (InputError, NoDeviceMemory) as error:
                 speech.fail(error)
         self._rows.got_text(row)
 
@@ -356,7 +360,7 @@ class Qwen3Engine(Engine):
         assert self._batch is not None
         try:
             self._batch.finish(row)
-        except InputError as error:
+        except (InputError, NoDeviceMemory) as error:
             speech.fail(error)
 
     def _began(self, row: int) -> bool:

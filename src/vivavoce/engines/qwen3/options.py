@@ -33,10 +33,11 @@ class Qwen3Options:
     ``models_dir``, unless it is there); ``voice`` the default voice. ``device`` is where it runs
     or nothing does; "auto" takes a CUDA device if PyTorch sees one. ``dtype`` "auto" is bfloat16
     on CUDA, float32 on a CPU; the codec is always float32. ``tf32`` None allows TF32 unless the
-    dtype is float32. ``capacity`` rows (0: 4 on a CPU, 16 on CUDA) of ``positions`` each (prompt
-    and speech; 12.5 a second). ``text_layout`` "auto" is what the model's kind is published with.
-    ``reference_silence_s`` goes to the end of a recording to clone from (None: 0.5 with a
-    transcript, else none). ``guards`` False speaks without silence and loop detection.
+    dtype is float32. ``capacity`` rows (0: 4 on a CPU, 16 on CUDA, 4 where that is under 12 GB) of
+    ``positions`` each (prompt and speech; 12.5 a second). ``text_layout`` "auto" is what the
+    model's kind is published with. ``reference_silence_s`` goes to the end of a recording to clone
+    from (None: 0.5 with a transcript, else none). ``guards`` False speaks without silence and loop
+    detection.
     ``threads`` are PyTorch's on a CPU (0: half the cores). ``quantize`` is how the weights of the
     talker and the code predictor are stored: "int8", "fp8" (CUDA from sm_89 on), "none" (or
     nothing), or "auto": int8 on CUDA where its kernels work, none on a CPU. On CUDA frames, prompts

@@ -1,25 +1,32 @@
 """How many rows a device keeps fed, and how fast their chunks may grow: from measured times.
 
-A step reads at most one prompt, makes one frame of all rows, and decodes the chunks that are whole,
-those of one length together. From the longest that steps can take follow a ramp of chunks under
-which playback never runs dry, whoever joins meanwhile, and the rows for which there is such a ramp.
+A step reads at most one piece of a prompt, makes one frame of all rows, and decodes the chunks
+that are whole, those of one length together. From the longest that steps can take follow a ramp of
+chunks under which playback never runs dry, whoever joins meanwhile, and the rows for which there is
+such a ramp.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 
 from vivavoce.engines.qwen3.chunks import RAMP
 
+log = logging.getLogger(__name__)
+
 FRAME_MS = 80.0
-_LONGEST = 32
-"""A ramp that has not reached its top after so many chunks stays where it is."""
+_LONGEST, _LONGEST_ALONE = 16, 64
+"""Chunks within which a row's last size is reached: else there are too many rows. The only row has
+nobody to give way to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Milliseconds: reading a prompt, the slowest that is captured; a frame by bucket of rows; a
+    """Milliseconds: reading a piece of a prompt, the slowest there is; a frame by bucket of rows; a
     chunk, once for all rows of one length (``chunk_ms``) and for each frame of each of them
     (``sound_ms``).
     """
@@ -30,9 +37,12 @@ class Costs:
     sound_ms: float
 
     def of_frame(self, rows: int) -> float:
-        """A frame of ``rows`` rows, which run in the next larger bucket."""
-        larger = [bucket for bucket in self.frame_ms if bucket >= rows]
-        return self.frame_ms[min(larger, default=max(self.frame_ms))]
+        """A frame of ``rows`` rows, which run in the next larger bucket.
+
+        No less than that of fewer rows: what was measured may say so by chance.
+        """
+        bucket = min((each for each in self.frame_ms if each >= rows), default=max(self.frame_ms))
+        return max(took for each, took in self.frame_ms.items() if each <= bucket)
 
     def of_chunk(self, rows: int, frames: int) -> float:
         """The next ``frames`` of ``rows`` rows to sound."""
@@ -41,27 +51,48 @@ class Costs:
     def longest_ms(self, rows: int, steps: int) -> float:
         """The most that ``steps`` steps take with at most ``rows`` rows.
 
-        Every step reads a prompt and decodes a chunk of each length; all sound that the rows make
-        meanwhile is decoded, and what waited before.
+        Every step reads a piece, unless the only row is the one that speaks. All sound that the
+        rows make meanwhile is decoded, and what waited before, in as many chunks as there can be.
         """
-        step = self.prefill_ms + self.of_frame(rows) + self.chunk_ms * min(rows, max(RAMP))
-        return steps * step + self.sound_ms * rows * (steps + max(RAMP) - 1)
+        piece_ms = self.prefill_ms if rows > 1 else 0.0
+        frames = rows * (steps + max(RAMP) - 1)
+        chunks_ms = self.chunk_ms * most_chunks(rows, steps)
+        return steps * (piece_ms + self.of_frame(rows)) + chunks_ms + self.sound_ms * frames
+
+
+def most_chunks(rows: int, steps: int) -> int:
+    """The most calls of the codec in ``steps`` steps.
+
+    In a step each row decodes one chunk at most, and chunks of one length are one call; together
+    they are no longer than what the rows have made and what waited.
+    """
+    left, calls = rows * (steps + max(RAMP) - 1), 0
+    for frames in range(1, min(rows, max(RAMP)) + 1):
+        more = min(steps, left // frames)
+        calls += more
+        left -= more * frames
+    return calls
 
 
 def ramp_for(costs: Costs, rows: int) -> tuple[int, ...] | None:
-    """Sizes of a row's chunks, the last repeating; None where a frame takes longer than it plays.
+    """Sizes of a row's chunks, the last repeating; None where there is no such ramp.
 
-    Each is the largest, at most the next of ``RAMP``, that arrives before what was sent is played.
+    A size repeats until what was sent lasts as long as a chunk of the next size takes to arrive,
+    and no longer: every chunk arrives before what was sent before it is played.
     """
-    if costs.longest_ms(rows, 1) > FRAME_MS:
-        return None
-    sizes, reserve_ms = [RAMP[0]], RAMP[0] * FRAME_MS
-    while sizes[-1] < RAMP[-1] and len(sizes) < _LONGEST:
-        allowed = RAMP[: RAMP.index(sizes[-1]) + 2]
-        size = max(each for each in allowed if costs.longest_ms(rows, each) <= reserve_ms)
-        reserve_ms += size * FRAME_MS - costs.longest_ms(rows, size)
-        sizes.append(size)
-    return tuple(sizes)
+    sizes: list[int] = []
+    longest = _LONGEST if rows > 1 else _LONGEST_ALONE
+    for size, following in pairwise((*RAMP, RAMP[-1])):
+        longest_ms = costs.longest_ms(rows, size)
+        if longest_ms > size * FRAME_MS:
+            return None
+        # After the first chunk of a size, as much as the chunk itself is there at least.
+        missing_ms = max(0.0, costs.longest_ms(rows, following) - size * FRAME_MS)
+        gained_ms = size * FRAME_MS - longest_ms
+        if missing_ms > gained_ms * longest:
+            return None
+        sizes += [size] * (1 + (ceil(missing_ms / gained_ms) if missing_ms else 0))
+    return tuple(sizes) if len(sizes) <= longest else None
 
 
 def capacity_for(costs: Costs, most: int) -> int:
@@ -80,9 +111,17 @@ class Pace:
 def pace_for(costs: Costs | None, most: int, *, fixed: bool) -> Pace:
     """At most ``most`` rows, exactly so many where that is ``fixed``; ``costs`` None: not measured.
 
-    A device too slow for even one row gets what was asked for: it breaks off either way.
+    A device that keeps up with less than there has to be, one row or those that were asked for, has
+    them with the usual ramp, and a warning.
     """
     if costs is None:
         return Pace(most)
-    rows = most if fixed else capacity_for(costs, most) or most
-    return Pace(rows, ramp_for(costs, rows) or RAMP)
+    rows = most if fixed else max(1, capacity_for(costs, most))
+    ramp = ramp_for(costs, rows)
+    if ramp is None:
+        log.warning(
+            "This device does not keep %d calls fed: a step takes up to %.0f ms of the %.0f that a "
+            "frame plays. Speech may break off.",
+            *(rows, costs.longest_ms(rows, 1), FRAME_MS),
+        )
+    return Pace(rows, ramp or RAMP)

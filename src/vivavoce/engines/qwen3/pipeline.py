@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vivavoce.engines.device_errors import NoDeviceMemory
 from vivavoce.engines.qwen3.chunks import by_size
 from vivavoce.engines.qwen3.row_speech import RowSpeech
 
 if TYPE_CHECKING:
-    from vivavoce.engines.qwen3.batch import Batch, Flight, Frame
+    from vivavoce.engines.qwen3.batch import Batch, Codes, Flight, Frame
     from vivavoce.engines.qwen3.captured import Sounded
     from vivavoce.engines.qwen3.codec_windows import Sounding
 
@@ -32,31 +33,68 @@ class Pipeline:
     """What was launched and not yet read: at most one frame, and chunks in the order sent."""
 
     flight: Flight | None = None
+    urgent: bool = False
+    """Whether somebody's first frame is on its way: its sound goes before the next frame."""
     chunks: list[_Chunk] = field(default_factory=list)
 
-    def frame(self, batch: Batch, width: int) -> Frame | None:
+    def frame(self, batch: Batch, width: int, *, urgent: bool = False) -> Frame | None:
         """Launch a frame of the first ``width`` rows (0: none); the one before, if there is one.
 
-        Where nothing is captured it is this one.
+        Where nothing is captured it is this one. ``urgent``: it is somebody's first. Raises
+        NoDeviceMemory where nothing was launched; the one before is still there then.
         """
-        landing, self.flight = self.flight, batch.launch(width) if width else None
-        if landing is None and not batch.late:
-            landing, self.flight = self.flight, None
-        return None if landing is None else landing.land()
+        launched = batch.launch(width) if width else None
+        before, self.flight, self.urgent = self.flight, launched, urgent
+        if before is None:
+            return None if batch.late else self.land()
+        return before.land()
 
-    def decode(self, batch: Batch, due: Mapping[int, int], all_: Mapping[int, RowSpeech]) -> None:
+    def land(self) -> Frame | None:
+        """Wait for the frame on its way, where there is one."""
+        flight, self.flight, self.urgent = self.flight, None, False
+        return None if flight is None else flight.land()
+
+    def decode(
+        self,
+        batch: Batch,
+        due: Mapping[int, int],
+        all_: Mapping[int, RowSpeech],
+        *,
+        urgent: bool = False,
+    ) -> None:
         """Send the next frames of the rows that are due (0: not), equally long ones together.
 
-        Whose playback runs dry first goes first.
+        Whose playback runs dry first goes first. ``urgent``: before the next frame. Where there is
+        no memory for rows together they go one by one, and those it fails for end with it.
         """
         groups = [(frames, rows, [all_[row] for row in rows]) for frames, rows in by_size(due)]
         for frames, rows, speeches in sorted(groups, key=lambda group: _dry_s(group[2])):
             with timed(speeches, "codec"):
                 codes = np.stack([speech.pop(frames) for speech in speeches])
                 last = all(speech.ended and not speech.waiting for speech in speeches)
-                self.chunks.append(_Chunk(speeches, batch.send(rows, codes, last=last)))
-            for speech in speeches:
-                speech.travelling += 1
+                self._send(batch, rows, speeches, codes, {"last": last, "urgent": urgent})
+
+    def _send(
+        self,
+        batch: Batch,
+        rows: Sequence[int],
+        speeches: Sequence[RowSpeech],
+        codes: Codes,
+        how: Mapping[str, bool],
+    ) -> None:
+        try:
+            sounding = batch.send(rows, codes, **how)
+        except NoDeviceMemory as error:
+            if len(speeches) == 1:
+                speeches[0].fail(error)
+                return
+            for number in range(len(speeches)):
+                one = slice(number, number + 1)
+                self._send(batch, rows[one], speeches[one], codes[one], how)
+            return
+        self.chunks.append(_Chunk(speeches, sounding))
+        for speech in speeches:
+            speech.travelling += 1
 
     def hear(self) -> None:
         """Take the sound that is there; a first sound is waited for, or any if all else is done."""
@@ -70,7 +108,7 @@ class Pipeline:
 
     def settle(self) -> None:
         """Nobody is left: what is on its way is not wanted."""
-        flight, self.flight = self.flight, None
+        flight, self.flight, self.urgent = self.flight, None, False
         if flight is not None:
             flight.drop()
         for chunk in self.chunks:

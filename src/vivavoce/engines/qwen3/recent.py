@@ -37,5 +37,11 @@ class Recent(Generic[Key, Value]):
             self.held -= self._sized(self._kept.popitem(last=False)[1])
         return self._kept[key]
 
+    def find(self, key: Key) -> Value | None:
+        """The value of ``key`` where it is kept."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
     def _sized(self, value: Value) -> int:
         return 0 if self._size is None else self._size(value)

@@ -121,6 +121,27 @@ class RowState:
         return RowState(**parts)
 
 
+class Undo:
+    """What a frame moves on, as it was before it, for a frame that broke off in the middle."""
+
+    def __init__(self, state: RowState) -> None:
+        self._moved = [
+            *(state.positions, state.cursor, state.frames, state.active, state.primed),
+            *(state.hidden, state.pending, state.seen),
+        ]
+        self._before = [torch.empty_like(each) for each in self._moved]
+
+    def note(self) -> None:
+        """A frame is about to begin. Takes no memory, nor does ``restore``."""
+        for before, now in zip(self._before, self._moved, strict=True):
+            before.copy_(now)
+
+    def restore(self) -> None:
+        """As if it had not begun; what else it wrote, the next one writes anew."""
+        for before, now in zip(self._before, self._moved, strict=True):
+            now.copy_(before)
+
+
 class Rows:
     """The host's side of a ``RowState``: rows join, get text, and leave, between frames."""
 
@@ -141,7 +162,7 @@ class Rows:
         prompt that leaves no room to speak.
         """
         length = prompt.shape[0]
-        self._check_room(start + length)
+        self.check_room(start + length)
         kv = self.state.kv.rows(row, row + 1)
         lengths = sent(torch.tensor([length]), prompt.device)
         return talker.prefill(prompt[None], lengths, kv, self.state.rope, start)[0]
@@ -154,8 +175,8 @@ class Rows:
     def restore(self, row: int, kept: KVBuffer) -> int:
         """Put kept positions into an idle row; how many they are."""
         kv, length = self.state.kv.rows(row, row + 1), kept.keys.shape[3]
-        kv.keys[..., :length, :] = kept.keys
-        kv.values[..., :length, :] = kept.values
+        kv.keys[..., :length, :].copy_(kept.keys)
+        kv.values[..., :length, :].copy_(kept.values)
         return length
 
     def admit(
@@ -173,27 +194,37 @@ class Rows:
         ``hidden`` [H] is the last of them; ``text`` the token ids to be said after the prompt,
         with the end of text unless ``text_open``.
         """
-        self._check_room(length)
+        self.check_room(length)
         state = self.state
-        state.hidden[row] = hidden
-        state.positions[row] = length
-        state.limit[row] = min(options.max_frames, self._positions - length)
-        state.penalty[row] = options.repetition_penalty
+        state.hidden[row].copy_(hidden)
+        state.positions[row].fill_(length)
+        state.limit[row].fill_(min(options.max_frames, self._positions - length))
+        state.penalty[row].fill_(options.repetition_penalty)
         state.talker_sampler.set(row, options.talker)
         state.code_sampler.set(row, options.codes)
         for half, value in enumerate(split_seed(options.seed)):
-            state.seeds[row, half] = value
+            state.seeds[row, half].fill_(value)
         for cleared in (state.seen, state.frames, state.written, state.cursor):
-            cleared[row] = 0
+            cleared[row].zero_()
         self._written[row] = 0
-        state.primed[row] = True
-        state.closed[row] = not text_open
-        state.holding[row] = text_open
+        state.primed[row].fill_(True)
+        state.closed[row].fill_(not text_open)
+        state.holding[row].fill_(text_open)
         self.extend(row, text)
-        state.active[row] = True
+        state.active[row].fill_(True)
 
     def extend(self, row: int, text: Sequence[int]) -> None:
         """Append text token ids. Raises InputError for more than a row can ever say."""
+        self._written[row] = self._put(row, text)
+
+    def finish(self, row: int, end_id: int) -> None:
+        """Close the text of a row that was admitted open; ``end_id`` is the end of text."""
+        stop = self._put(row, (end_id,))
+        self.state.closed[row].fill_(True)
+        self._written[row] = stop
+
+    def _put(self, row: int, text: Sequence[int]) -> int:
+        """Write behind a row's text; where it ends then. To be done again, if it fails."""
         start, stop = self._written[row], self._written[row] + len(text)
         if stop > self._positions:
             raise InputError(
@@ -202,19 +233,14 @@ class Rows:
             )
         if text:
             state = self.state
-            state.text[row, start:stop] = sent(torch.tensor(text), state.text.device)
-            state.written[row] = stop
-            self._written[row] = stop
-
-    def finish(self, row: int, end_id: int) -> None:
-        """Close the text of a row that was admitted open; ``end_id`` is the end of text."""
-        self.extend(row, (end_id,))
-        self.state.closed[row] = True
+            state.text[row, start:stop].copy_(sent(torch.tensor(text), state.text.device))
+            state.written[row].fill_(stop)
+        return stop
 
     def release(self, row: int) -> None:
-        """Make a row idle, whatever it is doing."""
-        self.state.active[row] = False
-        self.state.positions[row] = self._positions - 1
+        """Make a row idle, whatever it is doing. Takes no memory, so that it cannot lack it."""
+        self.state.active[row].fill_(False)
+        self.state.positions[row].fill_(self._positions - 1)
 
     def scrub(self, row: int) -> None:
         """Clear a failed row's buffers: behind a mask, too, what is not finite would spread."""
@@ -222,10 +248,11 @@ class Rows:
         predictor = self.state.predictor.kv.rows(row, row + 1)
         for buffer in (kv.keys, kv.values, predictor.keys, predictor.values):
             buffer.zero_()
-        self.state.hidden[row] = 0
-        self.state.pending[row] = 0
+        self.state.hidden[row].zero_()
+        self.state.pending[row].zero_()
 
-    def _check_room(self, length: int) -> None:
+    def check_room(self, length: int) -> None:
+        """Raise InputError for a prompt of ``length`` positions that leaves no room to speak."""
         if length >= self._positions:
             raise InputError(
                 f"The prompt has {length} positions; a row has {self._positions}.", param="input"

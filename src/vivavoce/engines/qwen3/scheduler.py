@@ -1,12 +1,14 @@
 """Which utterance sits in which row, and who is prefilled next.
 
 A slot of the engine is a row of the batch. The lowest free row is given out, so that the batch
-stays narrow; at most one row is prefilled a step, the one whose playback would run dry first.
+stays narrow; at most one piece of one row's prompt is read a step: of the row whose playback would
+run dry first.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vivavoce.errors import EngineError
@@ -65,8 +67,12 @@ class Scheduler:
         ready = [(s.deadline_s, s.order, row) for row, s in self._seats.items() if _ready(s)]
         return min(ready)[2] if ready else None
 
+    def last_come(self, rows: Iterable[int]) -> int:
+        """Which of some rows was taken last."""
+        return max(rows, key=lambda row: self._seats[row].order)
+
     def began(self, row: int) -> None:
-        """A row was prefilled."""
+        """A row's prompt was read to its end."""
         self._seats[row].phase = Phase.SPEAKING
 
     def stalled(self, row: int) -> None:

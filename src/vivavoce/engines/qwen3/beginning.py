@@ -1,0 +1,124 @@
+"""What a row does before its first frame: its prompt is read a piece at a time.
+
+A piece is at most ``PIECE`` positions: as long as others wait for it, and as many rows as kernels
+multiply. What all prompts of a voice begin with is kept on the device, so that it is read once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
+from vivavoce.engines.capture.sent import sent_together
+from vivavoce.engines.device_errors import twice
+from vivavoce.engines.layers.kv import KVBuffer
+from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
+from vivavoce.engines.qwen3.codec.state import DecoderState
+from vivavoce.engines.qwen3.prompt import Plan, Row
+from vivavoce.engines.qwen3.recent import Recent
+from vivavoce.engines.qwen3.voices import ClonedVoice
+from vivavoce.errors import InputError, ModelFileError
+
+PIECE = LENGTH_BUCKETS[-1]
+
+KEPT_PROMPTS = 64
+KEPT_VOICES = 64
+"""How many beginnings of prompts and codec states stay on the device, within ``budget``'s bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """Keys and values of a voice's first positions; ``clone`` keeps its id from being reused."""
+
+    clone: ClonedVoice | None
+    kv: KVBuffer
+
+
+@dataclass(frozen=True, slots=True)
+class _Primed:
+    """A cloned voice's codec state on the device."""
+
+    clone: ClonedVoice
+    state: DecoderState
+
+
+class KeptVoices:
+    """What stays on the device of voices that were used lately."""
+
+    def __init__(self, device: torch.device) -> None:
+        scarce = device.type == "cuda"  # A host's memory is bounded by their number.
+        self._device = device
+        self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(
+            KEPT_PROMPTS,
+            KEPT_PROMPTS_BYTES,
+            (lambda kept: kept.kv.keys.nbytes * 2) if scarce else None,
+        )
+        self._primed: Recent[int, _Primed] = Recent(
+            KEPT_VOICES, KEPT_VOICES_BYTES, (lambda kept: kept.state.row_bytes) if scarce else None
+        )
+
+    def beginning(self, laid: Plan, clone: ClonedVoice | None) -> KVBuffer | None:
+        """What a prompt begins with, where it was read before and is still there."""
+        found = self._fixed.find((laid.rows[: laid.fixed], id(clone)))
+        return None if found is None else found.kv
+
+    def remember(self, laid: Plan, clone: ClonedVoice | None, kv: KVBuffer) -> None:
+        """Keep what was just read."""
+        self._fixed.get((laid.rows[: laid.fixed], id(clone)), lambda: _Fixed(clone, kv))
+
+    def has_primed(self, clone: ClonedVoice) -> bool:
+        """Whether a voice's codec state is on the device."""
+        return self._primed.find(id(clone)) is not None
+
+    def primed(self, clone: ClonedVoice, like: DecoderState) -> DecoderState:
+        """A voice's codec state, brought to the device where it is not there yet.
+
+        Raises InputError for a voice that another model made.
+        """
+
+        def make() -> _Primed:
+            saved = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
+            kept = sent_together(saved, self._device)
+            try:
+                return _Primed(clone, like.with_tensors(kept))
+            except ModelFileError as error:
+                message = "The voice was made with another model."
+                raise InputError(message, param="voice") from error
+
+        return self._primed.get(id(clone), make).state
+
+
+Part = Callable[[], object]
+
+
+@dataclass(slots=True)
+class Beginning:
+    """A row on its way to its first frame. Each part may be done twice, where memory is short."""
+
+    make_room: Callable[[], None]
+    parts: deque[Part] = field(default_factory=deque)
+
+    @torch.no_grad()
+    def advance(self) -> bool:
+        """Do the next part; whether it was the last.
+
+        Raises InputError for what leaves no room to speak, and NoDeviceMemory.
+        """
+        twice(self.parts[0], self.make_room)
+        self.parts.popleft()
+        return not self.parts
+
+
+def pieces_of(start: int, stop: int, longest: int = PIECE) -> list[tuple[int, int]]:
+    """Where the pieces of positions ``start`` to ``stop`` begin and end.
+
+    Each is as long as can be, so that the last may repeat some of the one before: fewer sizes have
+    to be captured.
+    """
+    length = stop - start
+    begins = [*range(0, length - longest, longest), max(0, length - longest)]
+    return [(start + at, min(stop, start + at + longest)) for at in begins]
