@@ -64,7 +64,7 @@ class Loading:
             self.plan = self.plan.read(footprint(model, options.positions), rows, fixed=fixed)
             rows = self.plan.rows
         capturing = self.capturing or capturing_on(place, options)
-        self.batch = Batch(model, rows, options.positions, capturing, one_launch=options.one_launch)
+        self.batch = Batch(model, rows, options.positions, capturing)
         costs = self.batch.costs() if place.device.type == "cuda" else None
         pace = pace_for(costs, rows, fixed=fixed)
         if self.plan is not None:
