@@ -18,6 +18,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from engines.qwen3.simulated_card import SimulatedCard
 from vivavoce.bench.engine import frames, parts, peer
 from vivavoce.bench.engine.correct import alike
 from vivavoce.bench.engine.fitting import fitting, left_out
@@ -228,10 +229,10 @@ def test_a_card_gets_the_rows_it_has_memory_for(
     assert fitting(setting, "none") is setting  # a CPU has no such bound
     place = choose_place(Qwen3Options(device="cpu", quantize="none"))
     needs = planned_footprint(Qwen3Config.load(folder), place, POSITIONS)
-    monkeypatch.setattr(device, "budget_bytes", lambda *_: needs.total(5))
+    monkeypatch.setattr(device, "card_on", lambda _: SimulatedCard(needs.total(5)))
     fitted = fitting(setting, "none")
     assert fitted.rows == (1, 2, 4) and left_out(setting, fitted) == {"rows_without_room": [64]}
-    monkeypatch.setattr(device, "budget_bytes", lambda *_: needs.total(1) - 1)
+    monkeypatch.setattr(device, "card_on", lambda _: SimulatedCard(needs.total(1) - 1))
     with pytest.raises(SetupError, match="for rows"):
         fitting(setting, "none")
 
@@ -241,7 +242,7 @@ def test_rows_without_room_are_named_and_the_others_measured(
 ) -> None:
     place = choose_place(Qwen3Options(device="cpu", quantize="none"))
     needs = planned_footprint(Qwen3Config.load(folder), place, POSITIONS)
-    monkeypatch.setattr(device, "budget_bytes", lambda *_: needs.total(2))
+    monkeypatch.setattr(device, "card_on", lambda _: SimulatedCard(needs.total(2)))
     setting = setting_of(folder, rows=(1, 4))
     found = {part: parts.run_part(part, setting) for part in ("frames", "load", "correct")}
     assert set(found["frames"]["none"]["ms"]) == {1}

@@ -15,21 +15,24 @@ def fitting(setting: Setting, precision: str, **more: Any) -> Setting:
     where the fewest do not.
     """
     from vivavoce.engines.options import parse_options
-    from vivavoce.engines.qwen3.budget import rows_within
+    from vivavoce.engines.qwen3.budget import MIB, Room, rows_in
     from vivavoce.engines.qwen3.config import Qwen3Config
-    from vivavoce.engines.qwen3.device import budget_bytes, choose_place
+    from vivavoce.engines.qwen3.device import card_on, choose_place
     from vivavoce.engines.qwen3.options import Qwen3Options
     from vivavoce.engines.qwen3.planned import planned_footprint
 
     options = parse_options(Qwen3Options, "qwen3", setting.options(precision, **more))
     place = choose_place(options)
-    budget = budget_bytes(place, options)
-    if budget is None:
+    card = card_on(place)
+    if card is None:
         return setting
+    memory = card.memory()
+    room = Room(memory.total, memory.free, options.gpu_memory_budget_mb * MIB)
     planned = planned_footprint(Qwen3Config.load(setting.folder), place, POSITIONS)
-    rows_within(planned, budget, min(setting.rows), fixed=True)
-    most = rows_within(planned, budget, max(setting.rows), fixed=False)
-    return replace(setting, rows=tuple(rows for rows in setting.rows if rows <= most))
+    fewest, *others = sorted(setting.rows)
+    rows_in(planned, room, fewest, fixed=True)
+    fit = {fewest, *(rows for rows in others if planned.total(rows) <= room.most)}
+    return replace(setting, rows=tuple(rows for rows in setting.rows if rows in fit))
 
 
 def left_out(asked: Setting, fitted: Setting) -> Told:
