@@ -119,9 +119,9 @@ class Batch:
     """``rows`` rows of ``positions`` positions each, with a codec state for each.
 
     With ``capturing`` everything is captured, and results are read while later work is under way;
-    without, each call waits for its own. ``compiled`` says how the codec is compiled. Where a GPU has
-    no memory for a call, its cache is emptied and the call is tried once more; where that fails as
-    well it raises NoDeviceMemory, and all rows are as they were before it.
+    without, each call waits for its own. ``compiled`` says how the codec is compiled. Where a GPU
+    has no memory for a call, its cache is emptied and the call is tried once more; where that fails
+    as well it raises NoDeviceMemory, and all rows are as they were before it.
     """
 
     def __init__(
