@@ -43,6 +43,11 @@ class Case:
     warps: int
     scalars: Mapping[str, str]
 
+    def options(self) -> dict[str, Any]:
+        """What it is launched with."""
+        registers = getattr(self.plan, "registers", None)
+        return {"num_warps": self.warps, "num_stages": 3, "maxnreg": registers}
+
     def source(self) -> ASTSource:
         """What Triton compiles."""
         names = [name for name in self.kernel.arg_names if name not in self.scalars]
@@ -104,9 +109,7 @@ def compile_case(case: Case, capability: int) -> Resources:
     """Compile for ``sm_<capability>``. Raises VivavoceError with the compiler's words."""
     target = GPUTarget("cuda", capability, 32)
     try:
-        compiled = triton.compile(
-            case.source(), target=target, options={"num_warps": case.warps, "num_stages": 3}
-        )
+        compiled = triton.compile(case.source(), target=target, options=case.options())
     except (triton.CompilationError, RuntimeError) as error:
         raise VivavoceError(f"{case.name} does not compile for sm_{capability}: {error}") from error
     registers, stack, local = _resources(compiled.asm["cubin"])

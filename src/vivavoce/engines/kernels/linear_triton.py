@@ -22,6 +22,8 @@ from vivavoce.engines.kernels.tiles import Tile, choose_tile
 from vivavoce.engines.layers.streaming import takes
 from vivavoce.engines.layers.weights import Weight
 
+_ALL_REGISTERS = 255
+
 
 class Operands(NamedTuple):
     """What a projection reads and writes; None where there is none."""
@@ -50,6 +52,13 @@ class Plan:
     def grid(self) -> tuple[int, ...]:
         """One program for each tile of outputs."""
         return (triton.cdiv(self.n, self.tile.block_n),)
+
+    @property
+    def registers(self) -> int | None:
+        """Registers of a thread at most. ptxas of Triton 3.7 spills to hold more programs, unless
+        it is told that it may take all there are.
+        """
+        return _ALL_REGISTERS if self.rows > 2 and not self.tile.dot else None
 
     @property
     def rows_padded(self) -> int:
@@ -275,5 +284,5 @@ def project(
     scales = None if norm is None else norm.weight
     at = Operands(x.contiguous(), weight.data, weight.scale, weight.bias, scales, residual, out)
     kernel = dot_kernel if how.tile.dot else vector_kernel
-    kernel[how.grid](at, how, num_warps=how.tile.warps)
+    kernel[how.grid](at, how, num_warps=how.tile.warps, maxnreg=how.registers)
     return out

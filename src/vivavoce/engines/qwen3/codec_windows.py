@@ -139,8 +139,8 @@ class CodecWindows:
     ) -> Sounding:
         """Send the next ``codes`` [len(rows), T, 16] of some rows, T ≤ 12; their sound arrives.
 
-        At most ``rows_at_once(T)`` rows. ``last``: none of the rows goes on, so that what is behind T
-        may be anything. ``urgent``: what comes on the main stream from now on waits for it.
+        At most ``rows_at_once(T)`` rows. ``last``: none of the rows goes on, so that what is behind
+        T may be anything. ``urgent``: what comes on the main stream from now on waits for it.
         """
         self._ring.make_room(self.stream)  # before the chunk, which must not be decoded twice
         count, frames, groups = codes.shape
