@@ -40,6 +40,8 @@ from vivavoce.errors import EngineError, EngineFailed, SetupError
 from vivavoce.runtime import cuda
 from vivavoce.types import ReferenceAudio, Utterance
 
+pytestmark = pytest.mark.timeout(900)  # the slow ones fail at some hundred places
+
 Checkpoints = Callable[[str], Path]
 LONG = "A sentence that goes on for longer than a few frames, and has a long prompt. " * 3
 FRAMES = 3
@@ -246,7 +248,6 @@ def test_every_place_of_cloning_fails_that_clone_alone(
     ("kind", "most"),
     [("plain", 6), ("eager", 4), *(pytest.param(k, 40, marks=pytest.mark.slow) for k in KINDS)],
 )
-@pytest.mark.timeout(900)
 def test_every_place_of_a_load_speaks_or_is_refused(
     kind: str,
     most: int,
