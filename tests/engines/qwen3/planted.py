@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +70,7 @@ def places_of(work: Callable[[], object]) -> list[Place]:
     return [*planted.places]
 
 
+@cache
 def _allocates(func: Any) -> bool:
     """Whether what it returns is new: neither written in place nor a view."""
     returns = func._schema.returns

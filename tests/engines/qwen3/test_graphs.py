@@ -17,10 +17,11 @@ from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_
 from vivavoce.engines.capture import compiled
 from vivavoce.engines.capture.account import Held
 from vivavoce.engines.capture.api import CaptureFailed
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS
+from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.layers.sampling import SamplerOptions
+from vivavoce.engines.qwen3.beginning import pieces_of
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
@@ -89,10 +90,10 @@ class Captured:
 
     def start(self, row: int, speaking: Speaking, options: RowOptions) -> None:
         laid = plan(config(), speaking)
-        prompt, hidden = embed(talker(), laid.rows, speaking), None
-        for at in range(0, len(prompt), LENGTH_BUCKETS[-1]):
-            hidden = self.prompts.run(row, prompt[at : at + LENGTH_BUCKETS[-1]], at)
-            assert hidden is not None
+        hidden = None
+        for start, stop in pieces_of(0, len(laid.rows)):
+            piece = embed(talker(), laid.rows[start:stop], speaking)
+            hidden = self.prompts.run(row, piece, start)
         assert hidden is not None
         self.bench.rows.admit(row, hidden, len(laid.rows), laid.trailing, options)
 

@@ -50,11 +50,13 @@ speeds = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(speeds, st.floats(1.0, 20.0), MOST)
 def test_a_slower_card_has_no_more_rows(costs: Costs, factor: float, most: int) -> None:
     assert capacity_for(slower(costs, factor), most) <= capacity_for(costs, most)
 
 
+@settings(deadline=None)
 @given(
     speeds,
     st.floats(1.0, 20.0),
@@ -68,6 +70,7 @@ def test_nor_has_one_that_is_slower_in_one_thing(
     assert capacity_for(one, most) <= capacity_for(costs, most)
 
 
+@settings(deadline=None)
 @given(speeds, MOST)
 def test_a_little_slower_is_a_little_less(costs: Costs, most: int) -> None:
     rows = pace_for(costs, most, fixed=False).rows
@@ -76,6 +79,7 @@ def test_a_little_slower_is_a_little_less(costs: Costs, most: int) -> None:
     assert rows - less <= max(2, rows // 3)
 
 
+@settings(deadline=None)
 @given(speeds, MOST)
 def test_a_size_repeats_as_long_as_the_next_needs_and_no_longer(costs: Costs, most: int) -> None:
     rows = max(1, capacity_for(costs, most))
@@ -121,6 +125,7 @@ def rows_or_none(needs: Footprint, room: Room, most: int) -> int:
         return 0
 
 
+@settings(deadline=None)
 @given(needs_of_models, totals, shares, shares, st.booleans(), MOST)
 def test_rows_never_fall_with_memory(
     needs: Footprint, total: int, free: float, more: float, budget: bool, most: int
@@ -134,6 +139,7 @@ def test_rows_never_fall_with_memory(
     assert rows_or_none(needs, small, most) <= rows_or_none(needs, large, most)
 
 
+@settings(deadline=None)
 @given(needs_of_models, totals, shares, st.integers(0, 20_000), MOST)
 def test_the_sum_holds(
     needs: Footprint, total: int, free: float, budget_mb: int, most: int
@@ -151,6 +157,7 @@ def test_the_sum_holds(
     assert fuller or rows in (most, SMALL_CARD_ROWS)
 
 
+@settings(deadline=None)
 @given(
     needs_of_models,
     totals,
