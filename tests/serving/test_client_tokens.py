@@ -85,6 +85,13 @@ def test_it_is_taken_wherever_a_key_is(server: LiveServer) -> None:
         assert hear(connection)[0][-1]["event"] == "done"
 
 
+def test_it_is_known_whatever_its_length(server: LiveServer) -> None:
+    for length in range(1, 21):
+        origin = f"https://{'a' * length}.example"
+        headers = {"X-API-Key": token(server, origin=origin), "Origin": origin}
+        assert server.client.get("/v1/models", headers=headers).status_code == 200
+
+
 def test_what_it_says(server: LiveServer, clock: HandClock) -> None:
     fields = {"ttl_s": 60, "voice": "bass", "concurrent": 2, "origin": "https://App.Example:443"}
     answer = mint(server, **fields).json()

@@ -19,6 +19,7 @@ from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.watch import Activity, TimeLimits
 from vivavoce.errors import (
     Cancelled,
+    Draining,
     EngineError,
     EngineFailed,
     ModelFileError,
@@ -328,6 +329,17 @@ async def test_closing_fails_who_waits_for_a_load() -> None:
     with pytest.raises((Cancelled, EngineFailed)):
         await waiting
     engine.faults.let_go()
+
+
+async def test_closing_unloads_once_and_takes_nobody_in_any_more() -> None:
+    engine = Counting()
+    async with alive(engine) as lifecycle:
+        await use(lifecycle)
+        await lifecycle.close()
+        assert (engine.loads, engine.unloads, engine.loaded) == (1, 1, False)
+        assert lifecycle.state == "draining"
+        with pytest.raises(Draining):
+            lifecycle.check_open()
 
 
 async def test_a_stop_at_any_moment_leaves_no_task_behind() -> None:

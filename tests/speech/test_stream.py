@@ -366,6 +366,7 @@ async def test_remembered_sound_comes_in_pieces_of_a_second() -> None:
     source = cached_source(pcm, RATE_HZ)
     pieces = [each async for each in source.pieces]
     assert [len(each.samples) for each in pieces] == [1_000, 1_000, 500]
+    assert [(each.clause, each.clause_ended) for each in pieces] == [(0, False)] * 3
     whole = np.concatenate([each.samples for each in pieces])
     assert whole.dtype == np.float32
     np.testing.assert_array_equal(whole * 32_768, pcm)
