@@ -40,6 +40,6 @@ def test_captures_that_failed_are_counted(tiny_checkpoint: Checkpoints) -> None:
     told = generate_latest(observer.registry).decode()
     lines = [line.split() for line in told.splitlines() if line.startswith("tts_engine_graphs{")]
     counts = {name.split('"')[1]: float(value) for name, value in lines}
-    assert counts["failed"] > 5 and counts["captured"] > 5
+    assert counts["failed"] == 4 and counts["captured"] > 5  # one for each length of a prompt
     assert counts["replayed"] == counts["eager"] == 0
     engine.unload()

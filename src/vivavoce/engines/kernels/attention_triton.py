@@ -3,13 +3,9 @@
 
 A program takes one key head of one row, or a part of what that row has: which part follows from
 where the row stands, so that the launch is the same for any length. It normalises and rotates the
-queries that share the head and the new keys, once, and stores new keys and values where they are
-its own. Of a row's parts the last to arrive adds them up, always in the same order.
-
-Nothing is exchanged between warps while positions are read (but for that a score is summed by the
-threads that read its key): each position of a block has its own running maximum and sums, which
-meet at the end. Queries, keys and values are tiles of one shape, so that each thread has all it
-needs.
+queries that share the head and the new keys, once, and stores what is new in its part. Of a row's
+parts the last to arrive adds them up, always in the same order. Nothing is exchanged between warps
+while positions are read: each position of a block has its own running maximum and sums.
 """
 
 from __future__ import annotations
@@ -369,7 +365,7 @@ def attend(qkv: Tensor, heads: Heads, rope: RopeTable, cache: Cache) -> Tensor:
     how = plan(qkv, heads, cache)
     rows, steps = qkv.shape[:2]
     out = qkv.new_empty(rows, steps, heads.heads * heads.size)
-    scratch = cache.scratch
+    own = cache.scratch
     at = Operands(
         qkv.contiguous(),
         heads.q_norm.weight,
@@ -380,10 +376,10 @@ def attend(qkv: Tensor, heads: Heads, rope: RopeTable, cache: Cache) -> Tensor:
         cache.values,
         cache.positions.contiguous(),
         cache.active,
-        None if scratch is None else scratch.sums,
-        None if scratch is None else scratch.weights,
-        None if scratch is None else scratch.arrived,
-        out,
+        sums=own and own.sums,
+        weights=own and own.weights,
+        arrived=own and own.arrived,
+        out=out,
     )
     attend_kernel[(rows, heads.kv_heads, how.splits)](at, how, num_warps=4)
     return out
