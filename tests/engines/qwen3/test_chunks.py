@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.chunks import RAMP, ChunkRamp, by_size, rows_at_once
+from vivavoce.engines.qwen3.chunks import RAMP, ChunkRamp, by_size, sound_buckets
 
 
 def test_the_first_chunk_is_one_frame_and_the_ramp_ends_at_twelve() -> None:
@@ -46,11 +47,23 @@ def test_what_is_left_at_the_end_goes_at_once(waiting: int) -> None:
 @given(st.dictionaries(st.integers(0, 15), st.integers(0, 12)))
 def test_rows_with_equal_chunks_decode_together(due: dict[int, int]) -> None:
     groups = by_size(due)
-    assert all(0 < len(rows) <= rows_at_once(frames) for frames, rows in groups)
-    full = [frames for frames, rows in groups if len(rows) == rows_at_once(frames)]
-    others = [frames for frames, _ in groups if frames not in full]
-    assert len(set(others)) == len(others)
+    assert len({frames for frames, _ in groups}) == len(groups)
     assert {row: frames for frames, rows in groups for row in rows} == {
         row: frames for row, frames in due.items() if frames
     }
     assert all(list(rows) == sorted(rows) for _, rows in groups)
+
+
+@pytest.mark.parametrize(("rows", "captures"), [(1, 5), (4, 11), (16, 17), (64, 23)])
+def test_few_sizes_hold_every_chunk(rows: int, captures: int) -> None:
+    assert sum(len(sound_buckets(frames, rows)) for frames in RAMP) == captures
+    for frames in RAMP:
+        buckets = sound_buckets(frames, rows)
+        assert buckets[-1] == rows and list(buckets) == sorted(set(buckets))
+
+
+@given(st.integers(1, 64), st.integers(1, 64))
+def test_the_longest_chunks_compute_for_less_than_twice_their_rows(most: int, count: int) -> None:
+    count = min(count, most)
+    taken = min(each for each in sound_buckets(max(RAMP), most) if each >= count)
+    assert taken < 2 * count

@@ -43,6 +43,14 @@ def captured(model: Model) -> Iterator[Batch]:
     batch.close()
 
 
+@pytest.fixture
+def fresh(model: Model) -> Iterator[Batch]:
+    """Costs are measured before anybody has spoken."""
+    batch = Batch(model, 1, POSITIONS, Capturing(RecordingGraphs()))
+    yield batch
+    batch.close()
+
+
 def parts_of(batch: Batch) -> CapturedParts:
     assert batch._captured is not None
     return batch._captured
@@ -50,10 +58,10 @@ def parts_of(batch: Batch) -> CapturedParts:
 
 @pytest.mark.parametrize("slowest", [64, 32])
 def test_a_piece_costs_what_the_slowest_bucket_does(
-    slowest: int, captured: Batch, monkeypatch: pytest.MonkeyPatch
+    slowest: int, fresh: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whichever that is: a step may read any of them."""
-    parts = parts_of(captured)
+    parts = parts_of(fresh)
     read: list[int] = []
     prompts = parts.prompts.captures
 
@@ -67,25 +75,23 @@ def test_a_piece_costs_what_the_slowest_bucket_does(
 
     monkeypatch.setattr(prompts, "run", run)
     monkeypatch.setattr(parts, "_timed_ms", timed_ms)
-    costs = captured.costs()
+    costs = fresh.costs()
     assert costs is not None and costs.prefill_ms == 90.0
     assert sorted(read) == sorted(prompts.keys) == [*LENGTHS]
     assert costs.chunk_ms == 1.0 and set(costs.frame_ms.values()) == {1.0}
 
 
-def test_buckets_that_failed_are_timed_too(
-    captured: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parts = parts_of(captured)
+def test_buckets_that_failed_are_timed_too(fresh: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = parts_of(fresh)
     monkeypatch.setattr(parts.prompts.captures, "_replays", {})
-    costs = captured.costs()
+    costs = fresh.costs()
     assert costs is not None and costs.prefill_ms > 0
     assert parts.prompts.lengths == LENGTHS
 
 
-def test_frames_are_timed_with_rows_that_have_all_they_can(captured: Batch) -> None:
+def test_frames_are_timed_with_rows_that_have_all_they_can(fresh: Batch) -> None:
     """Attention reads of a row what it has: of idle rows it would cost nothing."""
-    parts, state = parts_of(captured), captured._rows.state
+    parts, state = parts_of(fresh), fresh._rows.state
     seen: list[bool] = []
     usual = parts.frames.run
 
@@ -95,7 +101,7 @@ def test_frames_are_timed_with_rows_that_have_all_they_can(captured: Batch) -> N
 
     parts.frames.run = run  # type: ignore[method-assign]
     try:
-        captured.costs()
+        fresh.costs()
     finally:
         del parts.frames.run
     assert seen and all(seen)

@@ -8,6 +8,7 @@ from pathlib import Path
 from prometheus_client import generate_latest
 
 from vivavoce.cli.diagnosis import engine as engine_findings
+from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
@@ -40,6 +41,6 @@ def test_captures_that_failed_are_counted(tiny_checkpoint: Checkpoints) -> None:
     told = generate_latest(observer.registry).decode()
     lines = [line.split() for line in told.splitlines() if line.startswith("tts_engine_graphs{")]
     counts = {name.split('"')[1]: float(value) for name, value in lines}
-    assert counts["failed"] == 4 and counts["captured"] > 5  # one for each length of a prompt
+    assert counts["failed"] == len(LENGTH_BUCKETS) and counts["captured"] > 5
     assert counts["replayed"] == counts["eager"] == 0
     engine.unload()

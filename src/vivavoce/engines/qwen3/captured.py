@@ -87,14 +87,14 @@ class CapturedParts:
         return self._told.send(told, self.api.main)
 
     def costs(self) -> Costs:
-        """Measured on idle rows. The largest chunk gives what each of its frames takes.
+        """Measured on rows that never spoke. The largest chunk gives what each of its frames takes.
 
         A prompt costs what the slowest piece of one does.
         """
         buckets = buckets_to(len(self._state.status), BATCH_BUCKETS)
         frame_ms = {rows: self._frame_ms(rows) for rows in buckets}
         piece_ms = max(self._prompt_ms(length) for length in self.prompts.lengths)
-        most, longest = self.windows.most, max(RAMP)
+        most, longest = len(self._state.status), max(RAMP)
         one_ms, all_ms = self._chunk_ms(1, 1), self._chunk_ms(most, longest)
         sound_ms = max(0.0, all_ms - one_ms) / max(1, most * longest - 1)
         return Costs(piece_ms, frame_ms, one_ms, sound_ms)

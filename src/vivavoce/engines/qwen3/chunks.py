@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from vivavoce.engines.capture.buckets import buckets_to
+
 RAMP = (1, 2, 4, 8, 12)
 
-SHORT, FEW_ROWS, MOST_ROWS = 2, 2, 8
-"""Chunks of up to ``SHORT`` frames are decoded of ``FEW_ROWS`` rows at a time, others of
-``MOST_ROWS``; more take turns. Rows begin one a step, so that few have a chunk of one length in the
-same step, and of their first chunks hardly ever two."""
+_ROWS, _ROWS_OF_LONGEST = (1, 4, 16, 64), (1, 2, 4, 8, 16, 32, 64)
+
+
+def sound_buckets(frames: int, most: int) -> tuple[int, ...]:
+    """Rows that chunks of so many frames are decoded of, at most ``most``; ascending.
+
+    Rows begin one a step, so that short chunks are rarely of more than one, and few are captured.
+    A row that speaks on decodes the longest again and again: what fits closest saves most there.
+    """
+    return buckets_to(most, _ROWS_OF_LONGEST if frames == max(RAMP) else _ROWS)
 
 
 @dataclass(slots=True)
@@ -46,22 +54,13 @@ class ChunkRamp:
         return size
 
 
-def rows_at_once(frames: int) -> int:
-    """Of how many rows chunks of so many frames are decoded together."""
-    return FEW_ROWS if frames <= SHORT else MOST_ROWS
-
-
 def by_size(due: Mapping[int, int]) -> list[tuple[int, tuple[int, ...]]]:
     """Rows that decode equally many frames go together: (frames, rows), shortest first.
 
-    ``due`` maps rows to frames; zeros are left out. At most ``rows_at_once`` are in a group.
+    ``due`` maps rows to frames; zeros are left out.
     """
     groups: dict[int, list[int]] = {}
     for row, frames in sorted(due.items()):
         if frames:
             groups.setdefault(frames, []).append(row)
-    return [
-        (frames, tuple(groups[frames][first : first + rows_at_once(frames)]))
-        for frames in sorted(groups)
-        for first in range(0, len(groups[frames]), rows_at_once(frames))
-    ]
+    return [(frames, tuple(groups[frames])) for frames in sorted(groups)]

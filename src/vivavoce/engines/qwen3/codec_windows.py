@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vivavoce.engines.capture.api import Event, GraphApi, Stream, Work
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, bucket_over, buckets_to
+from vivavoce.engines.capture.buckets import bucket_over
 from vivavoce.engines.capture.captures import Captures, Job
 from vivavoce.engines.capture.compiled import Compiled
 from vivavoce.engines.capture.ring import Arrival, Feed, HostRing
 from vivavoce.engines.capture.statics import Statics, tensors_in
-from vivavoce.engines.qwen3.chunks import FEW_ROWS, MOST_ROWS, RAMP, SHORT, rows_at_once
+from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.types import Samples
@@ -30,6 +30,9 @@ SLOTS = 2 * len(RAMP)
 
 FEEDS = 64
 """Codes on their way to the device, two a chunk: the host waits for a chunk so far back."""
+
+COMPILED_ROWS, COMPILED_FRAMES = 4, 2
+"""Each size is compiled by itself, which takes a while: those of the first sounds are."""
 
 
 class WindowKey(NamedTuple):
@@ -77,13 +80,12 @@ class CodecWindows:
         self._decode: Callable[..., Tensor] = decoder.decode
         self._spare = rows
         self._compiled = None if mode is None else Compiled("The codec", decoder.decode, mode)
-        self.most = min(rows, MOST_ROWS)
-        self._batches = buckets_to(self.most, BATCH_BUCKETS)
+        self._rows = rows
         device, groups = self.state.positions.device, decoder.config.num_quantizers
         longest = max(RAMP)
-        frames = self.most * longest
+        frames = rows * longest
         self._codes = torch.zeros(frames * groups, dtype=torch.int64, device=device)
-        self._picked = torch.full((self.most,), rows, dtype=torch.int64, device=device)
+        self._picked = torch.full((rows,), rows, dtype=torch.int64, device=device)
         self._sound = torch.zeros(frames * SAMPLES, device=device)
         self._groups = groups
         buffers = tensors_in([self._codes, self._picked, self._sound, self.state])
@@ -105,9 +107,7 @@ class CodecWindows:
     def warm(self) -> None:
         """Capture every size of the ramp for every bucket; nothing may be speaking."""
         keys = [
-            WindowKey(rows, frames)
-            for frames in RAMP
-            for rows in buckets_to(min(self.most, rows_at_once(frames)), BATCH_BUCKETS)
+            WindowKey(rows, frames) for frames in RAMP for rows in sound_buckets(frames, self._rows)
         ]
         jobs = [Job(key, key.rows * key.frames, self._work(key)) for key in keys]
         # The warm-up runs are for the spare row.
@@ -139,8 +139,8 @@ class CodecWindows:
     ) -> Sounding:
         """Send the next ``codes`` [len(rows), T, 16] of some rows, T ≤ 12; their sound arrives.
 
-        At most ``rows_at_once(T)`` rows. ``last``: none of the rows goes on, so that what is behind
-        T may be anything. ``urgent``: what comes on the main stream from now on waits for it.
+        ``last``: none of the rows goes on, so that what is behind T may be anything. ``urgent``:
+        what comes on the main stream from now on waits for it.
         """
         self._ring.make_room(self.stream)  # before the chunk, which must not be decoded twice
         count, frames, groups = codes.shape
@@ -172,10 +172,12 @@ class CodecWindows:
         self._ring.close()
 
     def _key(self, count: int, frames: int, *, last: bool) -> WindowKey:
-        rows, longer = bucket_over(count, self._batches), bucket_over(frames, RAMP)
-        assert rows is not None and longer is not None, "more than there is room for"
-        assert count <= rows_at_once(frames), "more than are decoded at once"
-        return WindowKey(rows, longer if last else frames)
+        longer = bucket_over(frames, RAMP)
+        assert longer is not None, "more than there is room for"
+        frames = longer if last else frames
+        rows = bucket_over(count, sound_buckets(frames, self._rows))
+        assert rows is not None, "more than there is room for"
+        return WindowKey(rows, frames)
 
     def _replay(self, key: WindowKey) -> None:
         self.captures.run(key, self._work(key))
@@ -196,8 +198,7 @@ class CodecWindows:
         picked = self._picked[: key.rows]
         part = self.state.gather(picked)
         decode = self._decode
-        # Each size is compiled by itself, which takes a while: those of the first sounds are.
-        few = key.rows <= FEW_ROWS and key.frames <= SHORT
+        few = key.rows <= COMPILED_ROWS and key.frames <= COMPILED_FRAMES
         if self._compiled is not None and few:
             decode = self._compiled
         self._made(key).copy_(decode(self._given(key), part))
