@@ -112,3 +112,14 @@ def test_every_other_error_goes_through_at_once(error: Exception) -> None:
 def test_knowing_errors_needs_no_torch() -> None:
     code = "import sys, vivavoce.engines.device_errors; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, RuntimeError, OSError])
+@pytest.mark.parametrize("said", ["CUDA error: hello", "HIP failure", "Triton Error [CUDA]: no"])
+def test_no_callers_words_end_the_process(kind: type[Exception], said: str) -> None:
+    assert not is_lost(kind(f"There are no phonemes for '{said}'."))
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyError, TypeError])
+def test_nor_do_they_where_they_are_all_that_an_error_says(kind: type[Exception]) -> None:
+    assert not is_lost(kind("CUDA error: hello"))

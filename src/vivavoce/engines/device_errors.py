@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 Made = TypeVar("Made")
 
 DEVICE_WORDS = ("CUDA error", "CUDA failure", "HIP error", "HIP failure", "Triton Error [")
-"""How errors of a GPU begin in PyTorch, ONNX Runtime and Triton."""
+"""How errors of a GPU begin in PyTorch and Triton, and what stands in those of ONNX Runtime."""
+
+ONNX_RUNTIME = "[ONNXRuntimeError]"
+"""How those begin."""
 
 MEMORY_WORDS = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 """Of the driver, of cuBLAS and of cuDNN."""
@@ -47,10 +50,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error is one of a GPU after which only a new process helps."""
+    """Whether an error is one of a GPU after which only a new process helps.
+
+    Words of a caller may stand in other errors, and must not end the process.
+    """
     text = str(error)
-    known = type(error).__name__ == "AcceleratorError" or any(
-        words in text for words in DEVICE_WORDS
+    known = type(error).__name__ == "AcceleratorError" or (
+        not isinstance(error, ValueError | TypeError | LookupError)
+        and (
+            text.startswith(DEVICE_WORDS)
+            or (text.startswith(ONNX_RUNTIME) and any(words in text for words in DEVICE_WORDS))
+        )
     )
     return known and not is_out_of_memory(error) and CAPTURE_WORDS not in text
 
