@@ -91,7 +91,7 @@ def test_ready_fails_at_half_of_a_limit_and_alive_at_the_whole(
 
 def test_a_release_that_hangs_is_seen_by_both(hanging) -> None:
     server = hanging("release:hang~badword", max_step_s=0.2)
-    with call(server, "badword " * 30):
+    with call(server, "badword " * 400):  # more than is spoken before the caller hangs up
         assert settle(lambda: server.engine.steps > 3)
     for path in ("/readyz", "/livez"):
         assert settle(lambda path=path: tells(server, path, "freeing a slot"))

@@ -64,7 +64,10 @@ def test_chunks_equal_the_whole(
     decoder: CodecDecoder, exact: CodecDecoder, schedule: list[int]
 ) -> None:
     codes = some_codes("chunks", 2, FRAMES)
-    for model, limit in ((decoder, 3e-4), (exact, 1e-9)):
+    # How far float32 is from exact sums depends on the CPU; two ways to add may differ by twice it.
+    rounding = error(whole(decoder, codes).double(), whole(exact, codes))
+    assert rounding < 1e-3
+    for model, limit in ((decoder, max(3e-4, 2 * rounding)), (exact, 1e-9)):
         pieces = in_chunks(model, codes, schedule, model.init_state(2))
         assert error(pieces, whole(model, codes)) < limit
 
