@@ -75,7 +75,7 @@ def main() -> None:
 
 def make(within: Path, chosen: argparse.Namespace) -> Path:
     """A checkpoint that never ends its speech."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     folder: Path = make_random_checkpoint(
         chosen.model, within / chosen.model, tiny=chosen.tiny, eos_gain=0

@@ -13,13 +13,13 @@ from unittest import mock
 
 import torch
 from torch import Tensor, nn
+from vivavoce.runtime.nn.quantize import Unlisted
 
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
-from vivavoce.engines.layers.quantised import Unlisted
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.model import load_talker
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.linear import Joining, Linear, quantised_bytes
+from vivavoce.runtime.nn.weights import Precision
 
 GROUP = 32
 THRESHOLD = 6.0

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from vivavoce.engines import stream as stream_module
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.loop import EngineLoop
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, SlowConsumer
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import Span, Utterance
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.base import Produced
-from vivavoce.engines.device_errors import LOST
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.loop import NOBODYS_SLOT, STEP_FAILED, EngineLoop
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, InputError, Unsupported
+from vivavoce.runtime.device_errors import LOST
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import Span, Utterance
 
 SECRET = "four one one one"

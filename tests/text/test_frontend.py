@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vivavoce.errors import InputError, InputTooLong
 from vivavoce.text.frontend import Frontend, TextOptions, clauses, is_speakable
 from vivavoce.text.lexicon import Lexicon
-from vivavoce.text.neutralise import defuse, neutralise
+from vivavoce.text.sanitize import defuse, neutralise
 from vivavoce.types import Clause, Span
 
 

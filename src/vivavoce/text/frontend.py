@@ -16,7 +16,7 @@ from vivavoce.errors import InputError, InputTooLong
 from vivavoce.text.boundaries import ENDS
 from vivavoce.text.fit import Part, fitted
 from vivavoce.text.lexicon import Lexicon
-from vivavoce.text.neutralise import defuse, neutralise
+from vivavoce.text.sanitize import defuse, neutralise
 from vivavoce.text.segment import Piece, Segmenter
 from vivavoce.text.ssml import MAX_BREAK_MS, Break, Fixed, SsmlItem, TextRun, parse_ssml
 from vivavoce.types import Clause, ClauseEnd, Span
@@ -173,7 +173,7 @@ class _Renderer:
         if not self._options.normalize or _PUNCTUATION_ONLY.fullmatch(core):
             return text
         if self._normalise is None:
-            from vivavoce.text.normalise import normalise
+            from vivavoce.text.english import normalise
 
             self._normalise = normalise
         spoken = self._normalise(core, self._options.language)

@@ -22,7 +22,7 @@ from typing import TypeAlias
 from vivavoce.errors import InputError, SettingsError, shown
 from vivavoce.text.boundaries import CJK
 from vivavoce.text.growth import most_spoken_chars
-from vivavoce.text.neutralise import neutralise
+from vivavoce.text.sanitize import neutralise
 from vivavoce.types import Span
 
 MAX_REQUEST_ENTRIES = 1_000

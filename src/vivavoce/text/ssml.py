@@ -13,7 +13,7 @@ from typing import TypeAlias
 from xml.parsers import expat
 
 from vivavoce.errors import InputError, shown
-from vivavoce.text.neutralise import drop_controls, neutralise
+from vivavoce.text.sanitize import drop_controls, neutralise
 from vivavoce.text.say_as import spell_characters, spell_digits, spell_telephone
 from vivavoce.types import ClauseEnd
 

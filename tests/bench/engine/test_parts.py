@@ -17,6 +17,8 @@ import pytest
 import torch
 import typer
 from typer.testing import CliRunner
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
 
 from engines.qwen3.simulated_card import SimulatedCard
 from vivavoce.bench.engine import frames, parts, peer
@@ -28,8 +30,6 @@ from vivavoce.bench.engine.setting import POSITIONS, Setting, by_precision, make
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
 from vivavoce.engines.base import EngineInfo, Produced
-from vivavoce.engines.kernels.chooser import Path as KernelPath
-from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.qwen3 import device
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.catalogue import published
@@ -39,15 +39,15 @@ from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.planned import planned_footprint
-from vivavoce.engines.qwen3.published_config import (
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import EngineError, SettingsError, SetupError
+from vivavoce.testing.published_config import (
     SMALL_FILES,
     codec_config,
     model_config,
     small_file,
 )
-from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.errors import EngineError, SettingsError, SetupError
 
 SHOWN = {"kernels": ("talker qkv", "sum of codes", "launches a frame", "what they read takes")}
 

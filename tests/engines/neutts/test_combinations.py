@@ -65,9 +65,9 @@ class Models:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
-    from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_gguf import make_random_gguf
+    from vivavoce.testing.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     folder = tmp_path_factory.mktemp("combined")
     make_random_gguf(

@@ -15,10 +15,6 @@ import torch
 from torch.nn import functional
 
 from engines.qwen3.live_bytes import most_live_bytes
-from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.linear import quantised_bytes
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.budget import (
     CLONE_WORK_BYTES,
     KEPT_PROMPTS_BYTES,
@@ -43,18 +39,22 @@ from vivavoce.engines.qwen3.graphs import PromptBuffers, _prefill
 from vivavoce.engines.qwen3.model import load_talker
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.planned import planned_footprint
-from vivavoce.engines.qwen3.published_config import (
-    SMALL_FILES,
-    codec_config,
-    model_config,
-    small_file,
-)
 from vivavoce.engines.qwen3.quantising import Quantising, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
 from vivavoce.errors import SetupError
+from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.linear import quantised_bytes
+from vivavoce.runtime.nn.weights import Precision
+from vivavoce.testing.published_config import (
+    SMALL_FILES,
+    codec_config,
+    model_config,
+    small_file,
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "cards.md"
 POSITIONS = 1024

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from vivavoce.runtime.nn.quantize import QuantisedLinear, WeightOnly
 
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
-from vivavoce.engines.layers.quantised import QuantisedLinear, WeightOnly
-from vivavoce.engines.layers.weights import Precision, quantise
 from vivavoce.engines.qwen3 import create
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.model import load_talker
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.linear import Joining, Linear, quantised_bytes
+from vivavoce.runtime.nn.weights import Precision, quantise
 from vivavoce.settings import Settings
 from vivavoce.types import Span, Utterance
 

@@ -17,12 +17,12 @@ from torch.nn import functional
 from vivavoce.bench.engine.clock import copy_gb_s, median_ms
 from vivavoce.bench.engine.other_kernels import other_kernels
 from vivavoce.bench.engine.setting import Setting, Told
-from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
-from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.layers.decoder import DecoderShape
-from vivavoce.engines.layers.weights import Precision, Weight, quantise
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
+from vivavoce.runtime.kernels.linear import Norm
+from vivavoce.runtime.nn.decoder import DecoderShape
+from vivavoce.runtime.nn.weights import Precision, Weight, quantise
 
 MOST_ROWS = 16
 ENOUGH_BYTES = 256 * 2**20

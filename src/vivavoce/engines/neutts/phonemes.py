@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from vivavoce.engines.espeak import speakable, spoken_clauses
 from vivavoce.errors import InputError, shown
+from vivavoce.runtime.espeak import speakable, spoken_clauses
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
     {"en": "en-us", "de": "de", "fr": "fr", "es": "es"}

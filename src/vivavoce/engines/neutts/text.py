@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from vivavoce.engines.neutts.phonemes import phonemes
-from vivavoce.text.neutralise import defuse
+from vivavoce.text.sanitize import defuse
 from vivavoce.types import Span
 
 ENDS = ".,?!"

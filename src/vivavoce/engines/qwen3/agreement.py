@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
-from vivavoce.engines.capture.failures import FAILURES
-from vivavoce.engines.kernels import sampler as plain
-from vivavoce.engines.kernels.chooser import Kernels, Path
-from vivavoce.engines.kernels.sampler import Noise, Rules
-from vivavoce.engines.kernels.tiles import variant
-from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.layers.linear import forget_few, has_few, without_few
-from vivavoce.engines.layers.quantised import QuantisedLinear
-from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.fused import SPLITS, FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
+from vivavoce.runtime.graphs.failures import FAILURES
+from vivavoce.runtime.kernels import sampler as plain
+from vivavoce.runtime.kernels.dispatch import Kernels, Path
+from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.kernels.tiles import variant
+from vivavoce.runtime.nn.kv import KVBuffer, Placement
+from vivavoce.runtime.nn.linear import forget_few, has_few, without_few
+from vivavoce.runtime.nn.quantize import QuantisedLinear
+from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
 
 log = logging.getLogger(__name__)
 

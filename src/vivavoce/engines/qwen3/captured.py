@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vivavoce.engines.capture.api import Work
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
-from vivavoce.engines.capture.ring import Arrival, HostRing
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
@@ -22,6 +19,9 @@ from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.rows import Rows
+from vivavoce.runtime.graphs.api import Work
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, buckets_to
+from vivavoce.runtime.graphs.ring import Arrival, HostRing
 from vivavoce.types import Samples
 
 FLIGHTS = 3

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.kernels.attention import Heads, Scratch
-from vivavoce.engines.kernels.chooser import Kernels
-from vivavoce.engines.kernels.decoder import (
-    FusedDecoder,
-    LayerWeights,
-    Place,
-    norm_of,
-)
-from vivavoce.engines.kernels.sampler import Noise, Rules
-from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
-from vivavoce.engines.layers.linear import Joining
-from vivavoce.engines.layers.quantised import Matrix, QuantisedLinear, WeightOnly
-from vivavoce.engines.layers.weights import Weight
 from vivavoce.engines.qwen3.code_predictor import CodePredictor
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
+from vivavoce.runtime.kernels.attention import Heads, Scratch
+from vivavoce.runtime.kernels.decoder import (
+    FusedDecoder,
+    LayerWeights,
+    Place,
+    norm_of,
+)
+from vivavoce.runtime.kernels.dispatch import Kernels
+from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.nn.decoder import Decoder, DecoderLayer
+from vivavoce.runtime.nn.linear import Joining
+from vivavoce.runtime.nn.quantize import Matrix, QuantisedLinear, WeightOnly
+from vivavoce.runtime.nn.weights import Weight
 
 SPLITS = 8
 """Parts that a row's past is read in at once: its key heads alone are few programs, and each block

@@ -11,12 +11,6 @@ from pathlib import Path
 
 import torch
 
-from vivavoce.engines.kernels.chooser import Path as KernelPath
-from vivavoce.engines.kernels.chooser import chosen
-from vivavoce.engines.layers.int8_decoder import shorten
-from vivavoce.engines.layers.linear import Joining, quantised_bytes
-from vivavoce.engines.layers.quantised import Few, QuantisedLinear
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec.encoder import CodecEncoder, load_encoder
@@ -26,6 +20,12 @@ from vivavoce.engines.qwen3.quantising import Quantising
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder, load_speaker_encoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
+from vivavoce.runtime.nn.int8_decoder import shorten
+from vivavoce.runtime.nn.linear import Joining, quantised_bytes
+from vivavoce.runtime.nn.quantize import Few, QuantisedLinear
+from vivavoce.runtime.nn.weights import Precision
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ def give_back(device: torch.device) -> None:
     """Return freed memory to the system, after the last reference is gone."""
     gc.collect()
     if device.type == "cuda":
-        from vivavoce.engines.capture.cuda import forget_workspaces
+        from vivavoce.runtime.graphs.cuda import forget_workspaces
 
         forget_workspaces()
         torch.cuda.empty_cache()

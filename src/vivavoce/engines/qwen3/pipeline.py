@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vivavoce.engines.device_errors import NoDeviceMemory
 from vivavoce.engines.qwen3.chunks import by_size
 from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.runtime.device_errors import NoDeviceMemory
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch, Codes, Flight, Frame

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from vivavoce.engines.capture.statics import tensors_in
-from vivavoce.engines.kernels.chooser import Path, chosen
 from vivavoce.engines.qwen3.budget import Footprint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.encoder import CodecEncoder
@@ -16,6 +14,8 @@ from vivavoce.engines.qwen3.quantising import Quantising, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.kernels.dispatch import Path, chosen
 
 
 def planned_footprint(config: Qwen3Config, place: Place, positions: int) -> Footprint:

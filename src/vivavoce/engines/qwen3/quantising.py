@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.layers.linear import Linear
-from vivavoce.engines.layers.quantised import Few, QuantisedEmbedding, QuantisedLinear
-from vivavoce.engines.layers.weights import Precision, quantise
+from vivavoce.runtime.nn.linear import Linear
+from vivavoce.runtime.nn.quantize import Few, QuantisedEmbedding, QuantisedLinear
+from vivavoce.runtime.nn.weights import Precision, quantise
 
 READ_BY_FRAMES = ("model.layers.", "code_predictor.")
 """All that a frame reads but the head of code 0, which decides where speech ends, and the text's

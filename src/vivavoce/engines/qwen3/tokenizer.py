@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import category, combining
 
-from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.qwen3.token_seams import TokenSeams
 from vivavoce.errors import MissingExtra, ModelFileError
+from vivavoce.runtime.json_config import JsonObject
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

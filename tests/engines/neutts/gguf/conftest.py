@@ -9,8 +9,8 @@ from typing import TypeAlias
 import pytest
 
 from vivavoce.engines.neutts.gguf.backbone import GgufBackbone, GgufSettings
-from vivavoce.engines.neutts.gguf.random_gguf import Quantisation, make_random_gguf
 from vivavoce.engines.neutts.gguf.threads import Threads
+from vivavoce.testing.random_gguf import Quantisation, make_random_gguf
 
 TinyModel: TypeAlias = Callable[..., Path]
 

@@ -23,9 +23,9 @@ from vivavoce.engines.neutts.gguf.backbone import (
     even_slice,
 )
 from vivavoce.engines.neutts.gguf.llama_library import gpu_devices
-from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 from vivavoce.engines.neutts.gguf.threads import Threads
 from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
+from vivavoce.testing.random_gguf import make_random_gguf
 from vivavoce.types import WeightsFormat
 
 ONE = Threads(1, 1)

@@ -8,9 +8,9 @@ from pathlib import Path
 import gguf
 import pytest
 
-from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 from vivavoce.engines.neutts.gguf.vocabulary import GgufVocabulary
 from vivavoce.errors import InputError, ModelFileError
+from vivavoce.testing.random_gguf import make_random_gguf
 
 PHONEMES = "həlˈoʊ wˈɜːld, abd."
 

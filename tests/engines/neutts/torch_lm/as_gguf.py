@@ -9,7 +9,7 @@ from gguf import GGUFWriter, RopeScalingType
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm
+from vivavoce.testing.random_lm import RandomLm
 
 LAYER = {
     "self_attn.q_proj": "attn_q",

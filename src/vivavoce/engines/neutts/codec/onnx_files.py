@@ -19,10 +19,10 @@ from typing import BinaryIO
 import numpy as np
 from onnx import TensorProto, helper
 
-from vivavoce.engines.files.cache import cache_root
 from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
 from vivavoce.engines.neutts.codec.onnx_graph import Precision, Quantised, decoder_graph
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, inside
+from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.hub import is_in_client_cache
 
 log = logging.getLogger(__name__)

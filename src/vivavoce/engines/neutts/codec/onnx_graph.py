@@ -35,7 +35,7 @@ from vivavoce.engines.neutts.codec.network import (
     DecoderShape,
 )
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, GraphBuilder, Name, Store, inside
-from vivavoce.engines.neutts.codec.torch_zip import Floats
+from vivavoce.runtime.torch_zip import Floats
 
 Precision: TypeAlias = Literal["float32", "int8", "int8-layers"]
 Read: TypeAlias = Callable[[str], Floats]

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from vivavoce.engines.files.safetensors_file import SafetensorsFile
-from vivavoce.engines.neutts.codec.torch_zip import NUMPY, Floats, TorchZip, to_float32
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.safetensors_file import SafetensorsFile
+from vivavoce.runtime.torch_zip import NUMPY, Floats, TorchZip, to_float32
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder is searched for, in this order."""
