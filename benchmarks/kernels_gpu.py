@@ -158,7 +158,7 @@ def operands(shape: tuple[int, int, bool], precision: Any, batch: int, device: A
     import torch
 
     from vivavoce.runtime.kernels.linear import Norm
-    from vivavoce.runtime.nn.weights import quantise
+    from vivavoce.runtime.nn.weights import quantize
 
     n, k, normed = shape
     x = torch.randn(batch, k, device=device).bfloat16()
@@ -167,7 +167,7 @@ def operands(shape: tuple[int, int, bool], precision: Any, batch: int, device: A
 
     def make(count: int) -> Any:
         matrix = (torch.randn(count, k, device=device) / k**0.5).bfloat16()
-        return quantise(matrix, precision)
+        return quantize(matrix, precision)
 
     return x, norm, residual, make
 
@@ -336,15 +336,15 @@ def predictor_frames(device: Any, copy_gb_s: float) -> list[dict[str, Any]]:
 def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int]:
     """Milliseconds of a frame, and the bytes it must read; weights are random."""
     import torch
-    from vivavoce.runtime.kernels.dispatch import chosen
 
     from vivavoce.runtime.kernels.decoder import FusedDecoder, Place
+    from vivavoce.runtime.kernels.dispatch import chosen
     from vivavoce.runtime.kernels.sampler import Noise
     from vivavoce.runtime.nn.decoder import Decoder, DecoderShape
     from vivavoce.runtime.nn.kv import KVBuffer
     from vivavoce.runtime.nn.rope import RopeTable
     from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
-    from vivavoce.runtime.nn.weights import quantise
+    from vivavoce.runtime.nn.weights import quantize
 
     shape = DecoderShape(1024, 3072, 5, 16, 8, 128, 1e-6)
     kernels = chosen(device, torch.bfloat16)
@@ -356,7 +356,7 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
         RopeTable.build(GROUPS, 128, 1e6, x),
     )
     matrices = torch.randn(GROUPS - 1, 2048, 1024, device=device).bfloat16() / 32
-    heads = [quantise(matrix, precision) for matrix in matrices]
+    heads = [quantize(matrix, precision) for matrix in matrices]
     tables = torch.randn(GROUPS - 1, 2048, 1024, device=device).bfloat16()
     how = SamplerRows.build(batch, device)
     for number in range(batch):

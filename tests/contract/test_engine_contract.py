@@ -114,7 +114,7 @@ def random_neutts(folders: pytest.TempPathFactory, runtimes: str) -> dict[str, A
     model = folder / "neutts-nano.gguf"
     backbone, _, codec = (runtimes or "gguf-").partition("-")
     if backbone == "gguf":
-        make_random_gguf("neutts-nano", model, small=True, quantisation="F32", seed=4, end_every=60)
+        make_random_gguf("neutts-nano", model, small=True, quantization="F32", seed=4, end_every=60)
     else:
         from vivavoce.testing.random_lm import RandomLm, make_random_lm
 

@@ -105,7 +105,7 @@ async def test_a_closed_stream_yields_nothing_more() -> None:
         assert stream.finish_reason == "cancelled"
 
 
-async def test_a_fault_in_one_utterance_leaves_its_neighbours_alone() -> None:
+async def test_a_fault_in_one_utterance_leaves_its_neighbors_alone() -> None:
     async with running() as loop:
         bad, good = loop.open(utterance("failword now")), loop.open(utterance("a good one"))
         with pytest.raises(EngineError):

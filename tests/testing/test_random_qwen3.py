@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vivavoce.engines.qwen3.catalogue import MODELS, PublishedModel
+from vivavoce.engines.qwen3.catalog import MODELS, PublishedModel
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.errors import InputError, ModelFileError, UnknownModel
 from vivavoce.testing.random_qwen3 import make_random_checkpoint

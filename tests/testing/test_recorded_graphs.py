@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from vivavoce.runtime.graphs.resource_counts import Held
-from vivavoce.runtime.graphs.static_tensors import Statics
 
 from vivavoce.runtime.graphs.api import CaptureFailed, Work
+from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.runtime.graphs.static_tensors import Statics
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 
@@ -172,7 +172,7 @@ def test_lazy_streams_do_nothing_before_somebody_waits() -> None:
     assert (x.item(), early.done(), event.done()) == (0, True, False)
     api.main.wait(event)
     assert (x.item(), event.done()) == (1, True)
-    stream.synchronise()
+    stream.synchronize()
     assert x.item() == 11
 
 

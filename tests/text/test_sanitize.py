@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.text.sanitize import MAX_MARKS, defuse, neutralise
+from vivavoce.text.sanitize import MAX_MARKS, defuse, sanitize
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ from vivavoce.text.sanitize import MAX_MARKS, defuse, neutralise
     ],
 )
 def test_characters(text: str, expected: str) -> None:
-    assert neutralise(text) == expected
+    assert sanitize(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_characters(text: str, expected: str) -> None:
     ],
 )
 def test_control_tokens_disappear(token: str) -> None:
-    assert neutralise(f"Hello {token}dear {token} friend{token}.").split() == [
+    assert sanitize(f"Hello {token}dear {token} friend{token}.").split() == [
         "Hello",
         "dear",
         "friend.",
@@ -83,12 +83,12 @@ def test_control_tokens_disappear(token: str) -> None:
 )
 def test_nested_tokens_do_not_grow_together(text: str) -> None:
     for token in ("<|", "|>", "<s>", "[INST]", "<tts_pad>"):
-        assert token not in neutralise(text)
+        assert token not in sanitize(text)
 
 
 @pytest.mark.parametrize("mark", ["\u0301", "\u0344", "\u0e31", "\u20dd"])
 def test_floods_of_marks_are_bounded(mark: str) -> None:
-    flooded = neutralise("e" + mark * 10_000 + "x")
+    flooded = sanitize("e" + mark * 10_000 + "x")
     assert len(flooded) <= MAX_MARKS + 2
     assert flooded.endswith("x")
 
@@ -98,7 +98,7 @@ def test_floods_of_marks_are_bounded(mark: str) -> None:
     | st.lists(st.sampled_from([*"<|>[]/ ._", "s", "im_start", "INST", "tts_pad"])).map("".join)
 )
 def test_any_text_becomes_harmless(text: str) -> None:
-    clean = neutralise(text)
+    clean = sanitize(text)
     assert not {unicodedata.category(character) for character in clean} & {"Cs", "Co"}
     assert all(
         character in "\n\t" for character in clean if unicodedata.category(character) == "Cc"

@@ -130,8 +130,8 @@ def _root(settings: Settings) -> Path:
 
 
 def _unknown(name: str) -> UnknownModel:
-    from vivavoce.engines.neutts.catalogue import REPOS
-    from vivavoce.engines.qwen3.catalogue import MODELS
+    from vivavoce.engines.neutts.catalog import REPOS
+    from vivavoce.engines.qwen3.catalog import MODELS
 
     return UnknownModel(name, [*(each.name for each in MODELS), *REPOS])
 
@@ -200,9 +200,9 @@ def _random_neutts(name: str, folder: Path, *, tiny: bool, seed: int) -> Path:
     from vivavoce.testing.random_neucodec import make_random_codec
 
     codec = "codec.onnx" if tiny else "codec.safetensors"
-    quantisation: Literal["F32", "Q4_0"] = "F32" if tiny else "Q4_0"
+    quantization: Literal["F32", "Q4_0"] = "F32" if tiny else "Q4_0"
     make_random_gguf(
-        name, folder / "backbone.gguf", small=tiny, quantisation=quantisation, seed=seed
+        name, folder / "backbone.gguf", small=tiny, quantization=quantization, seed=seed
     )
     make_random_codec(folder / codec, tiny=tiny, seed=seed)
     return folder

@@ -1,4 +1,4 @@
-"""Where files that were derived from a model are kept, and how a model is recognised."""
+"""Where files that were derived from a model are kept, and how a model is recognized."""
 
 from __future__ import annotations
 

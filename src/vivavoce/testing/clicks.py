@@ -10,7 +10,7 @@ over the largest one within 22 ms on either side. Built on the idea of S. Godsil
 Measured on 48 neural sentences full of plosives: untouched speech scores 2.3 and once 3.2 at
 22,050 Hz, at most 4.2 from 16,000 Hz downwards. At 22,050 Hz, with peaks at full scale and at
 random places in sounding speech, three of four jumps of 0.05, nine of ten cuts and four of five
-repeats of 2 ms are reported; the rest lies under louder neighbours. From 16,000 Hz downwards the
+repeats of 2 ms are reported; the rest lies under louder neighbors. From 16,000 Hz downwards the
 band that tells a break from speech is missing, and only plain breaks are found. Where the place of
 a seam is known, ``click_scores`` there, against about 2.5, finds more.
 """

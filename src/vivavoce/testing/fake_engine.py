@@ -3,7 +3,7 @@
 It speaks every character as 60 ms of a tone whose pitch depends on the voice, advances all of its
 slots at once, clones voices (a pitch taken from the recording) and takes text in pieces. Delays
 and faults are programmed with ``FakeOptions``: faults are set off by a word in the text, so that
-a test can spoil one utterance and watch its neighbours, or by the call of a method
+a test can spoil one utterance and watch its neighbors, or by the call of a method
 (``fake_faults.py``).
 """
 

@@ -11,7 +11,7 @@ import json
 from importlib.resources import files
 from typing import Any
 
-from vivavoce.engines.qwen3.catalogue import PublishedModel
+from vivavoce.engines.qwen3.catalog import PublishedModel
 
 DIALECTS = ("beijing_dialect", "sichuan_dialect")
 SMALL_FILES = {

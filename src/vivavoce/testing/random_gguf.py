@@ -26,7 +26,7 @@ from vivavoce.errors import ModelFileError, UnknownModel
 from vivavoce.testing.random_vocabulary import TokenList, token_list
 
 Floats: TypeAlias = NDArray[np.float32]
-Quantisation: TypeAlias = Literal["F32", "Q8_0", "Q4_0"]
+Quantization: TypeAlias = Literal["F32", "Q8_0", "Q4_0"]
 
 END_ELEMENT = 0
 END_MARK, END_GAIN = 2.0, 60.0
@@ -77,7 +77,7 @@ def make_random_gguf(
     *,
     small: bool = False,
     real_vocabulary: bool | None = None,
-    quantisation: Quantisation = "Q4_0",
+    quantization: Quantization = "Q4_0",
     seed: int = 0,
     end_every: int = 97,
 ) -> Path:
@@ -97,7 +97,7 @@ def make_random_gguf(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, name, shape, tokens, _Draw(shape, tokens, quantisation, seed, end_every))
+        _write(path, name, shape, tokens, _Draw(shape, tokens, quantization, seed, end_every))
     except OSError as error:
         raise ModelFileError(f"{path} cannot be written: {error.strerror or error}.") from error
     return path
@@ -187,17 +187,17 @@ class _Draw:
 
     model: ModelShape
     tokens: TokenList
-    quantisation: Quantisation
+    quantization: Quantization
     seed: int
     end_every: int
 
     def kind(self, name: str, shape: tuple[int, ...]) -> GGMLQuantizationType:
         """How a tensor is stored: vectors in F32, the head of a Q4_0 file in Q8_0."""
-        if len(shape) == 1 or self.quantisation == "F32":
+        if len(shape) == 1 or self.quantization == "F32":
             return GGMLQuantizationType.F32
         if name == "token_embd.weight":
             return GGMLQuantizationType.Q8_0
-        return GGMLQuantizationType[self.quantisation]
+        return GGMLQuantizationType[self.quantization]
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A whole tensor as it is stored."""

@@ -26,7 +26,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.qwen3.catalogue import published
+from vivavoce.engines.qwen3.catalog import published
 from vivavoce.engines.qwen3.checkpoint import CODEC_WEIGHTS, TOKENIZER_FILES, WEIGHTS
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.tensor_shapes import Shape, codec_shapes, model_shapes

@@ -47,7 +47,7 @@ class RecordedStream:
         assert isinstance(event, RecordedEvent)
         self.run(event.reached())
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Run all of it."""
         self.drain(self.sent)
 

@@ -36,7 +36,7 @@ _TOKEN = re.compile(
 )
 
 
-def neutralise(text: str) -> str:
+def sanitize(text: str) -> str:
     """Return ``text`` in NFC without anything that could act on a model or terminal.
 
     Control, bidirectional, zero-width and private-use characters and lone surrogates go; other
@@ -50,7 +50,7 @@ def neutralise(text: str) -> str:
 
 
 def drop_controls(text: str) -> str:
-    """The part of ``neutralise`` that leaves markup alone: invisible characters and line ends."""
+    """The part of ``sanitize`` that leaves markup alone: invisible characters and line ends."""
     return _drop_invisible(text)
 
 

@@ -17,8 +17,6 @@ import pytest
 import torch
 import typer
 from typer.testing import CliRunner
-from vivavoce.runtime.kernels.dispatch import Path as KernelPath
-from vivavoce.runtime.kernels.dispatch import chosen
 
 from engines.qwen3.simulated_card import SimulatedCard
 from vivavoce.bench.engine import frames, parts, peer
@@ -32,7 +30,7 @@ from vivavoce.cli.bench_engine import bench_engine
 from vivavoce.engines.base import EngineInfo, Produced
 from vivavoce.engines.qwen3 import device
 from vivavoce.engines.qwen3.agreement import fused_talker
-from vivavoce.engines.qwen3.catalogue import published
+from vivavoce.engines.qwen3.catalog import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.device import choose_place
@@ -42,6 +40,8 @@ from vivavoce.engines.qwen3.planned import planned_footprint
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import EngineError, SettingsError, SetupError
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
 from vivavoce.testing.published_config import (
     SMALL_FILES,
     codec_config,
@@ -119,7 +119,7 @@ def test_stages_are_those_of_what_runs(folder: Path) -> None:
 
         return call
 
-    names = ("linear", "gated", "normalise", "attend", "sample", "embed_sum")
+    names = ("linear", "gated", "normalize", "attend", "sample", "embed_sum")
     told = replace(plain, path=KernelPath.TRITON, **{name: counted(name) for name in names})
     model = Model.load(folder, choose_place(Qwen3Options(device="cpu")))
     fused = fused_talker(
@@ -132,7 +132,7 @@ def test_stages_are_those_of_what_runs(folder: Path) -> None:
     layers = len(model.talker.model.layers)
     passes = len(model.talker.code_predictor.model.layers) * 15
     wanted = {
-        "talker": {"linear": 3 * layers + 1, "attend": layers, "gated": layers, "normalise": 1},
+        "talker": {"linear": 3 * layers + 1, "attend": layers, "gated": layers, "normalize": 1},
         "code predictor": {"linear": 3 * passes + 15, "attend": passes, "gated": passes},
         "sampling": {"sample": 16},
     }

@@ -71,7 +71,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
 
     folder = tmp_path_factory.mktemp("combined")
     make_random_gguf(
-        "neutts-nano", folder / "backbone.gguf", small=True, quantisation="F32", end_every=2
+        "neutts-nano", folder / "backbone.gguf", small=True, quantization="F32", end_every=2
     )
     make_random_lm(RandomLm("neutts-nano", True, dtype="F32", end_every=2), folder / "backbone")
     for name in ("codec.safetensors", "codec.onnx"):

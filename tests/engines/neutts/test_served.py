@@ -72,7 +72,7 @@ def make_tiny(folder: Path) -> None:
     from vivavoce.testing.random_neucodec import make_random_codec
 
     backbone = folder / "backbone.gguf"
-    make_random_gguf("neutts-nano", backbone, small=True, quantisation="Q4_0", end_every=60)
+    make_random_gguf("neutts-nano", backbone, small=True, quantization="Q4_0", end_every=60)
     make_random_codec(folder / "codec.onnx", tiny=True)
     if CLONES:
         from vivavoce.testing.random_encoder import make_random_encoder

@@ -17,8 +17,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from vivavoce.runtime.kernels.dispatch import Path as KernelPath
-from vivavoce.runtime.kernels.dispatch import chosen
 
 from engines.qwen3.simulated_card import SimulatedCard
 from vivavoce.engines.qwen3 import cloning, device, planned
@@ -34,6 +32,8 @@ from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import CardMemory
 from vivavoce.runtime.device_errors import is_lost
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
 from vivavoce.runtime.nn import int8_cpu
 from vivavoce.runtime.nn.weights import Precision
 from vivavoce.types import ReferenceAudio

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vivavoce.runtime.graphs.resource_counts import Held
 
 from vivavoce.engines.base import Produced
 from vivavoce.engines.qwen3.capturing import Capturing, capturing_on
@@ -22,6 +21,7 @@ from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.runtime.graphs import compiled, cuda
 from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
+from vivavoce.runtime.graphs.resource_counts import Held
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance
 

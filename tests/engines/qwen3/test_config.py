@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from vivavoce.engines.qwen3.catalogue import MODELS, PublishedModel
+from vivavoce.engines.qwen3.catalog import MODELS, PublishedModel
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
 from vivavoce.errors import ModelFileError

@@ -12,8 +12,6 @@ from weakref import ref
 import numpy as np
 import pytest
 import torch
-from vivavoce.runtime.graphs.resource_counts import Held
-from vivavoce.runtime.kernels.dispatch import chosen
 
 from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_talker
 from vivavoce.engines.qwen3.beginning import pieces_of
@@ -29,6 +27,8 @@ from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.graphs import compiled
 from vivavoce.runtime.graphs.api import CaptureFailed
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
+from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.runtime.kernels.dispatch import chosen
 from vivavoce.runtime.nn.sampling import SamplerOptions
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from vivavoce.runtime.kernels.dispatch import Kernels, chosen
-from vivavoce.runtime.kernels.dispatch import Path as KernelPath
 
 from vivavoce.engines.qwen3.batch import Batch, Words
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.rows import RowOptions
+from vivavoce.runtime.kernels.dispatch import Kernels, chosen
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
 from vivavoce.runtime.nn.sampling import SamplerOptions
 
 POSITIONS, FRAMES = 270, 3

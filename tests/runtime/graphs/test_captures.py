@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from vivavoce.runtime.graphs.resource_counts import Held
-from vivavoce.runtime.graphs.static_tensors import Statics
 
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
 from vivavoce.runtime.graphs.captures import Captures, Job
+from vivavoce.runtime.graphs.resource_counts import Held
 from vivavoce.runtime.graphs.ring import Arrival, Feed, HostRing
+from vivavoce.runtime.graphs.static_tensors import Statics
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 
@@ -135,7 +135,7 @@ def test_what_is_fed_arrives_in_order_however_late(eager: bool) -> None:
     for number in range(5):
         feed.put(torch.full((2, 2), number), target, stream)
         stream.run(lambda: seen.append(int(target.sum())))
-    stream.synchronise()
+    stream.synchronize()
     assert seen == [0, 4, 8, 12, 16]
     feed.close()
     assert api.account.held == Held()

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from vivavoce.runtime.graphs.static_tensors import Statics
 
 from vivavoce.runtime.graphs import cuda
 from vivavoce.runtime.graphs.api import CaptureFailed
 from vivavoce.runtime.graphs.captures import Captures, Job
+from vivavoce.runtime.graphs.static_tensors import Statics
 
 Pool = tuple[int, int]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from vivavoce.runtime.graphs.static_tensors import address
-from vivavoce.runtime.graphs.transfer import sent_together
 
 from vivavoce.engines.qwen3.model import give_back
 from vivavoce.runtime.graphs.cuda import forget_workspaces
+from vivavoce.runtime.graphs.static_tensors import address
+from vivavoce.runtime.graphs.transfer import sent_together
 
 
 def test_values_sent_together_are_one_block() -> None:

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver, jit
-from vivavoce.runtime.kernels.dispatch import Path, chosen
-from vivavoce.runtime.nn.quantize import quantise_linears
 
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.runtime.kernels.dispatch import Path, chosen
 from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.quantize import quantize_linears
 from vivavoce.runtime.nn.weights import Precision
 
 CPU = torch.device("cpu")
@@ -60,7 +60,7 @@ def launched(capability: int, precision: Precision) -> Counter[str]:
         talker = tiny_talker(config, dtype=torch.bfloat16).requires_grad_(False)
         if precision is not Precision.NONE:
             for part in (talker.model, talker.code_predictor.model, talker.code_predictor.lm_head):
-                quantise_linears(part, precision)
+                quantize_linears(part, precision)
         fused = FusedTalker.of(talker, chosen(CPU, torch.bfloat16, Path.TRITON), 12)
         for rows in (3, 12):
             state = RowState.build(config.talker, rows, 300, talker.codec_head.weight)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from vivavoce.runtime.kernels.dispatch import Path, chosen
 
 from vivavoce.runtime.kernels.decoder import FusedDecoder, Place
+from vivavoce.runtime.kernels.dispatch import Path, chosen
 from vivavoce.runtime.nn.decoder import Decoder, DecoderShape
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
 from vivavoce.runtime.nn.rope import RopeTable
@@ -51,7 +51,7 @@ def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None
         wanted = decoder(x, Placement.each(rope, positions, position + steps), one)
         at = Place(rope, other, positions[:, 0].contiguous())
         flat = fused.step(x, at).flatten(0, 1)
-        got = fused.kernels.normalise(flat, fused.norm).view_as(wanted)
+        got = fused.kernels.normalize(flat, fused.norm).view_as(wanted)
         assert float((got - wanted).abs().max() / wanted.abs().max()) < limit
         position += steps
 
@@ -59,7 +59,7 @@ def test_a_frame_of_tokens(path: Path, dtype: torch.dtype, limit: float) -> None
 @torch.no_grad()
 @pytest.mark.parametrize("path", [Path.TORCH, pytest.param(Path.TRITON, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
-def test_quantised_weights_come_close(path: Path, precision: Precision) -> None:
+def test_quantized_weights_come_close(path: Path, precision: Precision) -> None:
     decoder = decoder_of(torch.bfloat16)
     kernels = chosen(CPU, torch.bfloat16, path)
     whole = FusedDecoder.of(decoder, kernels, Precision.NONE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from vivavoce.runtime.kernels.dispatch import Path, chosen, fits
 
 from vivavoce.runtime.kernels import dispatch as chooser
-from vivavoce.runtime.nn.weights import Precision, quantise
+from vivavoce.runtime.kernels.dispatch import Path, chosen, fits
+from vivavoce.runtime.nn.weights import Precision, quantize
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -67,7 +67,7 @@ def test_what_is_asked_for_is_given(gpu: dict[str, tuple[int, int]]) -> None:
 
 def test_float8_needs_a_gpu_that_converts_it(gpu: dict[str, tuple[int, int]]) -> None:
     matrix = torch.randn(8, 8)
-    assert fits(quantise(matrix, Precision.FP8), CUDA)
+    assert fits(quantize(matrix, Precision.FP8), CUDA)
     gpu["capability"] = (8, 6)
-    assert not fits(quantise(matrix, Precision.FP8), CUDA)
-    assert fits(quantise(matrix, Precision.INT8), CUDA)
+    assert not fits(quantize(matrix, Precision.FP8), CUDA)
+    assert fits(quantize(matrix, Precision.INT8), CUDA)

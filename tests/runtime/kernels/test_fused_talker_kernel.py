@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
-from vivavoce.runtime.nn.quantize import QuantisedLinear, WeightOnly, quantise_linears
 
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json, tiny_talker
 from vivavoce.engines.qwen3.agreement import LEAST, _each_kind, _frames, fused_talker, least
@@ -23,8 +21,10 @@ from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.errors import InputError
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
 from vivavoce.runtime.kernels.attention import Cache
+from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
 from vivavoce.runtime.nn import int8_cpu
 from vivavoce.runtime.nn.linear import has_few
+from vivavoce.runtime.nn.quantize import QuantizedLinear, WeightOnly, quantize_linears
 from vivavoce.runtime.nn.sampling import SamplerOptions
 from vivavoce.runtime.nn.weights import Precision, Weight
 from vivavoce.testing.recorded_graphs import RecordingGraphs
@@ -116,12 +116,12 @@ def test_it_shares_the_weights_and_is_captured() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision.FP8])
-def test_quantised_weights_are_read_as_they_are(precision: Precision) -> None:
+def test_quantized_weights_are_read_as_they_are(precision: Precision) -> None:
     bench = bench_of(wide=True, groups=3)
     predictor = bench.talker.code_predictor
     plain = chosen(CPU, torch.float32, Path.TORCH)
     for part in (bench.talker.model, predictor.model, predictor.lm_head):
-        quantise_linears(part, precision)
+        quantize_linears(part, precision)
     if precision is Precision.INT8 and int8_cpu.available():
         with pytest.raises(InputError, match="packed for a CPU"):
             FusedTalker.of(bench.talker, plain, len(EVERY))
@@ -207,7 +207,7 @@ def next_row(usual: Callable[..., Any]) -> Callable[..., Any]:
         ("sample", without_penalty, "code 0"),
         ("sample", next_row, "another code"),
         ("embed_sum", at_rows(16), "sum of embeddings"),
-        ("normalise", lambda usual: lambda x, norm: usual(-x, norm), ""),
+        ("normalize", lambda usual: lambda x, norm: usual(-x, norm), ""),
     ],
 )
 def test_kernels_that_compute_something_else_are_not_used(
@@ -249,19 +249,19 @@ def test_kernels_that_can_not_be_made_are_not_used(
     assert "no compiler" in caplog.text and "QUANTIZE" not in caplog.text
 
 
-def test_quantised_weights_without_kernels_are_said_to_be_slow(
+def test_quantized_weights_without_kernels_are_said_to_be_slow(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(int8_cpu, "available", lambda: False)
     bench = bench_of(wide=False, groups=3)
-    quantise_linears(bench.talker.model, Precision.INT8)
+    quantize_linears(bench.talker.model, Precision.INT8)
 
     def refused(*_: Any) -> Any:
         raise RuntimeError("no compiler")
 
     with caplog.at_level(logging.WARNING):
         assert fused_talker(bench.talker, plain_kernels(gated=refused), bench.rows.state) is None
-    assert "no compiler. Without them quantised weights are slower" in caplog.text
+    assert "no compiler. Without them quantized weights are slower" in caplog.text
 
 
 @torch.no_grad()
@@ -280,9 +280,9 @@ def test_products_that_are_wrong_go_back_to_pytorch(
     bench = bench_of(wide=True, groups=3)
     predictor = bench.talker.code_predictor
     for part in (bench.talker.model, predictor.model, predictor.lm_head):
-        quantise_linears(part, Precision.INT8, few)
+        quantize_linears(part, Precision.INT8, few)
     for each in bench.talker.modules():
-        if isinstance(each, QuantisedLinear):
+        if isinstance(each, QuantizedLinear):
             each.prepare()
     with caplog.at_level(logging.WARNING):
         fused = fused_talker(bench.talker, plain_kernels(), bench.rows.state)

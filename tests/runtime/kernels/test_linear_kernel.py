@@ -10,7 +10,7 @@ from vivavoce.runtime.kernels import linear as plain
 from vivavoce.runtime.kernels import linear_triton as fused
 from vivavoce.runtime.kernels.linear import Norm
 from vivavoce.runtime.kernels.tiles import choose_tile
-from vivavoce.runtime.nn.weights import Precision, Weight, quantise
+from vivavoce.runtime.nn.weights import Precision, Weight, quantize
 
 BF16 = torch.bfloat16
 
@@ -18,7 +18,7 @@ BF16 = torch.bfloat16
 def matrix(
     n: int, k: int, precision: Precision = Precision.NONE, dtype: torch.dtype = BF16
 ) -> Weight:
-    return quantise((torch.randn(n, k) / k**0.5).to(dtype), precision)
+    return quantize((torch.randn(n, k) / k**0.5).to(dtype), precision)
 
 
 def norm_of(k: int, dtype: torch.dtype = BF16) -> Norm:

@@ -7,13 +7,13 @@ import copy
 import pytest
 import torch
 from torch import Tensor
-from vivavoce.runtime.nn.quantize import quantise_linears
 
 from vivavoce.runtime.nn import int8_cpu
 from vivavoce.runtime.nn.decoder import Decoder, DecoderShape
 from vivavoce.runtime.nn.int8_decoder import Int8DecoderLayer, shorten
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
-from vivavoce.runtime.nn.linear import quantised_bytes
+from vivavoce.runtime.nn.linear import quantized_bytes
+from vivavoce.runtime.nn.quantize import quantize_linears
 from vivavoce.runtime.nn.rope import RopeTable
 from vivavoce.runtime.nn.weights import Precision
 
@@ -34,7 +34,7 @@ def decoders() -> tuple[Decoder, Decoder]:
     for name, parameter in decoder.named_parameters():
         if "norm" in name:
             parameter.copy_(1 + torch.randn_like(parameter) / 4)
-    quantise_linears(decoder, Precision.INT8)
+    quantize_linears(decoder, Precision.INT8)
     decoder.join()
     for layer in decoder.layers:
         layer.self_attn.o_proj.prepare()
@@ -87,7 +87,7 @@ def test_idle_rows_of_zeros_stay_finite(decoders: tuple[Decoder, Decoder]) -> No
 
 def test_nothing_is_held_twice(decoders: tuple[Decoder, Decoder]) -> None:
     long, short = decoders
-    assert quantised_bytes(short) == quantised_bytes(long) > 0
+    assert quantized_bytes(short) == quantized_bytes(long) > 0
     assert not [name for name in short.state_dict() if name.startswith("layers.")]
 
 

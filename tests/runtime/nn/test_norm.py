@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from vivavoce.runtime.nn.norm import RMSNorm
 
 
@@ -21,7 +22,7 @@ def test_the_dtype_is_kept(dtype: torch.dtype) -> None:
     assert norm(torch.ones(8), dtype)(torch.randn(2, 8).to(dtype)).dtype is dtype
 
 
-def test_half_precision_is_normalised_in_float32_and_cast_before_the_weight() -> None:
+def test_half_precision_is_normalized_in_float32_and_cast_before_the_weight() -> None:
     x = (torch.randn(5, 64) * 300).half()  # squares overflow float16
     weight = torch.randn(64)
     wide = x.float()

@@ -52,7 +52,7 @@ def test_an_error_event_ends_the_stream_without_done(server) -> None:
     assert "[DONE]" not in answer.text
 
 
-def test_text_is_normalised_on_the_streaming_paths(server) -> None:
+def test_text_is_normalized_on_the_streaming_paths(server) -> None:
     digits = server.speak("/v1/audio/speech/stream/pcm", input="It costs $1,250.", voice="bass")
     raw = server.speak(
         "/v1/audio/speech/stream/pcm", input="It costs $1,250.", voice="bass", normalize=False

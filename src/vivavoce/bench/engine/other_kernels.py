@@ -70,7 +70,7 @@ def _cases(talker: TalkerConfig, like: Tensor) -> Iterator[Case]:
     yield _sampler("code 0", 1, talker.vocab_size, 0, like)
     yield _sampler("another code", groups - 1, talker.code_predictor.vocab_size, small.hidden, like)
     x, norm = like.new_ones(len(like), big.hidden), Norm(like.new_ones(big.hidden), 1e-6)
-    yield Case("norm", 1, 2 * x.nbytes, lambda kernels: kernels.normalise(x, norm))
+    yield Case("norm", 1, 2 * x.nbytes, lambda kernels: kernels.normalize(x, norm))
     codes = torch.zeros(len(like), groups, dtype=torch.int64, device=like.device)
     first = like.new_ones(talker.vocab_size, big.hidden)
     others = like.new_ones(groups - 1, talker.code_predictor.vocab_size, big.hidden)

@@ -21,7 +21,7 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.graphs.api import Work
 from vivavoce.runtime.kernels.sampler import Noise, Rules
-from vivavoce.runtime.nn.linear import quantised_bytes
+from vivavoce.runtime.nn.linear import quantized_bytes
 from vivavoce.runtime.nn.sampling import SamplerOptions, choose, keyed_draw, penalise
 
 PLACE, SPAN = 64, 256
@@ -41,7 +41,7 @@ def frame_bytes(talker: Talker) -> int:
 
 def _held(modules: Iterable[nn.Module]) -> int:
     return sum(
-        quantised_bytes(module) + sum(each.nbytes for each in module.state_dict().values())
+        quantized_bytes(module) + sum(each.nbytes for each in module.state_dict().values())
         for module in modules
     )
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.neutts.catalogue import Kind
+from vivavoce.engines.neutts.catalog import Kind
 from vivavoce.engines.neutts.codec.stream import Schedule
 from vivavoce.engines.neutts.models import CODEC, expected_kind, locate, locate_backbone
 from vivavoce.engines.neutts.options import (

@@ -33,7 +33,7 @@ glide between vowels, and German r after a plosive."""
 
 @lru_cache(maxsize=256)
 def phonemes(text: str, language: str) -> str:
-    """Phonemes of a normalised ``text``; empty where nothing in it is spoken.
+    """Phonemes of a normalized ``text``; empty where nothing in it is spoken.
 
     ``language`` is an ISO 639-1 code. E.g. "My name is Andy. I'm 25" in "en" is
     "maɪ nˈeɪm ɪz ˈændi. aɪm twˈɛnti fˈaɪv". Raises InputError for a language without a voice

@@ -26,7 +26,7 @@ from vivavoce.runtime.kernels.sampler import Noise, Rules
 from vivavoce.runtime.kernels.tiles import variant
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
 from vivavoce.runtime.nn.linear import forget_few, has_few, without_few
-from vivavoce.runtime.nn.quantize import QuantisedLinear
+from vivavoce.runtime.nn.quantize import QuantizedLinear
 from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
 
 log = logging.getLogger(__name__)
@@ -88,9 +88,9 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
 
 
 def _slower(talker: Talker) -> str:
-    """What to do about quantised weights, of which each product then makes a whole matrix."""
-    quantised = any(isinstance(each, QuantisedLinear) for each in talker.modules())
-    return ". Without them quantised weights are slower than whole ones: QUANTIZE=none" * quantised
+    """What to do about quantized weights, of which each product then makes a whole matrix."""
+    quantized = any(isinstance(each, QuantizedLinear) for each in talker.modules())
+    return ". Without them quantized weights are slower than whole ones: QUANTIZE=none" * quantized
 
 
 @torch.no_grad()
@@ -118,7 +118,7 @@ def _check_products(talker: Talker, state: RowState) -> None:
 @torch.no_grad()
 def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
     like, kv = state.hidden, state.kv.rows(0, 1)
-    for count in (each for each in PRODUCTS if variant(each, quantised=True)):
+    for count in (each for each in PRODUCTS if variant(each, quantized=True)):
         if count > state.text.shape[1]:
             return
         x, at = (
@@ -148,7 +148,7 @@ def _each_kind(counts: tuple[int, ...] | list[int]) -> list[int]:
     """The first of those that run in the same kernels, by themselves and as two tokens each."""
     kinds: dict[tuple[object, ...], int] = {}
     for count in counts:
-        sizes = [variant(n, quantised=q) for n in (count, 2 * count) for q in (False, True)]
+        sizes = [variant(n, quantized=q) for n in (count, 2 * count) for q in (False, True)]
         kinds.setdefault(tuple(sizes), count)
     return list(kinds.values())
 
@@ -192,7 +192,7 @@ def _codes(fused: FusedTalker, talker: Talker, view: RowState) -> Iterator[Agree
     first = _random(view.hidden.clone(), 4)
     wanted = predictor(view.hidden, first, view.predictor)[:, 0]
     state = fused.prologue(view, first)
-    yield _cosine(what, fused.kernels.normalise(state, norm), wanted)
+    yield _cosine(what, fused.kernels.normalize(state, norm), wanted)
     last, every = len(predictor.lm_head), torch.arange(count, device=first.device)
     for group in sorted({1, last // 2, last - 1} - {0}):
         code = every * 7 % len(fused.tables[group - 1])

@@ -123,8 +123,8 @@ class CapturedParts:
         for _ in range(ROUNDS):
             began_s = time.perf_counter()
             work()
-            self.api.main.synchronise()
-            self.windows.stream.synchronise()
+            self.api.main.synchronize()
+            self.windows.stream.synchronize()
             took_s.append(time.perf_counter() - began_s)
         return max(took_s[1:]) * 1000
 
@@ -142,7 +142,7 @@ class CapturedParts:
 
     def close(self) -> None:
         """Give graphs and host memory back."""
-        self.api.main.synchronise()
+        self.api.main.synchronize()
         self.windows.close()
         self.prompts.captures.release()
         self.frames.captures.release()

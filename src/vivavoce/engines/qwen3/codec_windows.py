@@ -111,7 +111,7 @@ class CodecWindows:
         ]
         jobs = [Job(key, key.rows * key.frames, self._work(key)) for key in keys]
         # The warm-up runs are for the spare row.
-        self.stream.synchronise()
+        self.stream.synchronize()
         self.captures.warm(jobs)
 
     def begin(self, row: int, state: DecoderState | None = None) -> None:
@@ -165,7 +165,7 @@ class CodecWindows:
 
     def close(self) -> None:
         """Give graphs and host memory back."""
-        self.stream.synchronise()
+        self.stream.synchronize()
         self._begun.clear()
         self.captures.release()
         self._feed.close()

@@ -51,8 +51,8 @@ class Place:
     def weights(self) -> dict[str, WeightsFormat]:
         """How the weights of the talker (with the code predictor) and of the codec are stored."""
         dtype = str(self.dtype).removeprefix("torch.")
-        quantised = str(self.precision) != "none"
-        talker = WeightsFormat(str(self.precision) if quantised else dtype, self.precision_why)
+        quantized = str(self.precision) != "none"
+        talker = WeightsFormat(str(self.precision) if quantized else dtype, self.precision_why)
         return {"talker": talker, "codec": WeightsFormat("float32", "the codec is never reduced")}
 
 

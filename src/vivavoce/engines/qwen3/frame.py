@@ -1,6 +1,6 @@
 """One frame of 80 ms for all rows: step the talker, sample, predict the other codes, sum.
 
-No host synchronisation and no shape that depends on data: the same function runs eagerly, compiled,
+No host synchronization and no shape that depends on data: the same function runs eagerly, compiled,
 or captured as one CUDA graph. Rows that are idle, ended or waiting are masked, not skipped.
 """
 

@@ -27,7 +27,7 @@ from vivavoce.runtime.kernels.dispatch import Kernels
 from vivavoce.runtime.kernels.sampler import Noise, Rules
 from vivavoce.runtime.nn.decoder import Decoder, DecoderLayer
 from vivavoce.runtime.nn.linear import Joining
-from vivavoce.runtime.nn.quantize import Matrix, QuantisedLinear, WeightOnly
+from vivavoce.runtime.nn.quantize import Matrix, QuantizedLinear, WeightOnly
 from vivavoce.runtime.nn.weights import Weight
 
 SPLITS = 8
@@ -81,7 +81,7 @@ class FusedTalker:
         """As ``Talker.step``; what it gives of rows that are not active is finite, and no more."""
         place = Place(rows.rope, rows.kv, rows.positions, rows.active, self.scratch)
         flat = self.model.step(x[:, None].contiguous(), place)[:, 0]
-        return self.kernels.normalise(flat, self.model.norm)
+        return self.kernels.normalize(flat, self.model.norm)
 
     def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
         """Code 0 of every row, int64 [B]."""
@@ -153,7 +153,7 @@ def _joined(part: Joining) -> Weight:
 
 
 def _weight(part: nn.Module) -> Weight:
-    if isinstance(part, QuantisedLinear):
+    if isinstance(part, QuantizedLinear):
         part.prepare()
         assert part.matrix is not None
         return _held(part.matrix)

@@ -94,7 +94,7 @@ class Pipeline:
             return
         self.chunks.append(_Chunk(speeches, sounding))
         for speech in speeches:
-            speech.travelling += 1
+            speech.traveling += 1
 
     def hear(self) -> None:
         """Take the sound that is there; a first sound is waited for, or any if all else is done."""
@@ -103,7 +103,7 @@ class Pipeline:
             with timed(chunk.speeches, "codec"):
                 sounds = chunk.sounding.take()
             for speech, samples in zip(chunk.speeches, sounds, strict=True):
-                speech.travelling -= 1
+                speech.traveling -= 1
                 speech.heard(samples)
 
     def settle(self) -> None:

@@ -10,7 +10,7 @@ from vivavoce.engines.qwen3.codec.encoder import CodecEncoder
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.device import Place
 from vivavoce.engines.qwen3.model import Model
-from vivavoce.engines.qwen3.quantising import Quantising, weights_bytes
+from vivavoce.engines.qwen3.quantizing import Quantizing, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
@@ -22,10 +22,10 @@ def planned_footprint(config: Qwen3Config, place: Place, positions: int) -> Foot
     """Of a model on a GPU; ``footprint`` says the same of one that is loaded."""
     with torch.device("meta"):
         talker, codec = Talker(config.talker), CodecDecoder(config.codec.decoder)
-    quantising = Quantising(place.precision, place.dtype, place.device)
+    quantizing = Quantizing(place.precision, place.dtype, place.device)
     like = talker.codec_head.weight.to(place.dtype)
     row = _row_bytes(config.talker, positions, like) + codec.row_bytes()
-    weights = weights_bytes(talker, quantising) + tables_bytes(config.talker, place)
+    weights = weights_bytes(talker, quantizing) + tables_bytes(config.talker, place)
     return Footprint(weights + _module_bytes(codec), row, encoders_bytes(config))
 
 

@@ -38,7 +38,7 @@ class Stream(Protocol):
         """What comes on this queue from now on happens after ``event``. The host goes on."""
         ...
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """The host waits until the queue is empty."""
         ...
 

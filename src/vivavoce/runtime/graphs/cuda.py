@@ -113,7 +113,7 @@ class CudaStream:
         assert isinstance(event, CudaEvent)
         self.raw.wait_event(event.raw)
 
-    def synchronise(self) -> None:
+    def synchronize(self) -> None:
         """Wait until it is empty."""
         self.raw.synchronize()
 

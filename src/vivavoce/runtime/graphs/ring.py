@@ -98,7 +98,7 @@ class HostRing:
 
     def close(self) -> None:
         """Give the host's memory back once the last copy is done."""
-        self._stream.synchronise()
+        self._stream.synchronize()
         for slot in self._slots:
             self._api.give_back(slot.host)
         self._slots.clear()

@@ -2,7 +2,7 @@
 """One layer's attention between its projections, in one Triton kernel.
 
 A program takes one key head of one row, or a part of what that row has: which part follows from
-where the row stands, so that the launch is the same for any length. It normalises and rotates the
+where the row stands, so that the launch is the same for any length. It normalizes and rotates the
 queries that share the head and the new keys, once, and stores what is new in its part. Of a row's
 parts the last to arrive adds them up, always in the same order. Nothing is exchanged between warps
 while positions are read: each position of a block has its own running maximum and sums.
@@ -79,7 +79,7 @@ class Plan:
 def _turned(
     at: tl.tuple, x: tl.tuple, norm: tl.tensor, position: tl.tensor, how: tl.constexpr
 ) -> tl.tuple:
-    """Halves ``x`` [A, S, D / 2] of vectors at positions [A, S, 1], normalised and rotated.
+    """Halves ``x`` [A, S, D / 2] of vectors at positions [A, S, 1], normalized and rotated.
 
     It rounds wherever ``layers.rope.rotate`` does: the second product only with the sum.
     """

@@ -17,9 +17,9 @@ from vivavoce.runtime.nn.decoder import Decoder, DecoderLayer
 from vivavoce.runtime.nn.kv import KVBuffer
 from vivavoce.runtime.nn.linear import Joining
 from vivavoce.runtime.nn.norm import RMSNorm
-from vivavoce.runtime.nn.quantize import Matrix, QuantisedLinear, WeightOnly
+from vivavoce.runtime.nn.quantize import Matrix, QuantizedLinear, WeightOnly
 from vivavoce.runtime.nn.rope import RopeTable
-from vivavoce.runtime.nn.weights import Precision, Weight, quantise, stack
+from vivavoce.runtime.nn.weights import Precision, Weight, quantize, stack
 
 PACKED = "These weights are packed for a CPU's own kernels."
 
@@ -40,7 +40,7 @@ class LayerWeights:
     def of(cls, layer: DecoderLayer, precision: Precision) -> LayerWeights:
         """A layer's matrices and norms, in its own memory where nothing is left to do.
 
-        What is quantised already stays as it is. Raises InputError for what is packed for a CPU.
+        What is quantized already stays as it is. Raises InputError for what is packed for a CPU.
         """
         attention, mlp, shape = layer.self_attn, layer.mlp, layer.self_attn.shape
         q_norm, k_norm = norm_of(attention.q_norm), norm_of(attention.k_norm)
@@ -101,7 +101,7 @@ class FusedDecoder:
     def step(self, x: Tensor, at: Place) -> Tensor:
         """``x`` [B, T, hidden] to [B, T, hidden] before the final norm; fills the KV buffer.
 
-        ``kernels.normalise`` or the next projection applies the norm.
+        ``kernels.normalize`` or the next projection applies the norm.
         """
         rows, steps, hidden = x.shape
         flat = x.reshape(rows * steps, hidden)
@@ -129,16 +129,16 @@ def joined_weight(part: Joining, precision: Precision) -> Weight:
     if part.joined is None:
         return stack([weight_of(each, precision) for each in part.parts()])
     if isinstance(part.joined, Tensor):
-        return quantise(part.joined, precision)
+        return quantize(part.joined, precision)
     return _held(part.joined)
 
 
 def weight_of(part: nn.Module, precision: Precision) -> Weight:
-    """The matrix of a map, which may be quantised or not."""
-    if isinstance(part, QuantisedLinear):
+    """The matrix of a map, which may be quantized or not."""
+    if isinstance(part, QuantizedLinear):
         return part.weight if part.weight is not None else _held(part.matrix)
     assert isinstance(part, nn.Linear)
-    return quantise(part.weight.detach(), precision)
+    return quantize(part.weight.detach(), precision)
 
 
 def _held(matrix: Matrix | None) -> Weight:

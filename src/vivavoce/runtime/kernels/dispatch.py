@@ -30,7 +30,7 @@ class Path(enum.StrEnum):
 class Kernels:
     """One implementation of all of them; signatures and meanings are those of the plain ones.
 
-    ``linear``, ``gated``, ``normalise``: ``kernels.linear``; ``attend``: ``kernels.attention``;
+    ``linear``, ``gated``, ``normalize``: ``kernels.linear``; ``attend``: ``kernels.attention``;
     ``sample``, ``embed_sum``: ``kernels.sampler``. ``why`` says in words why it was chosen.
     """
 
@@ -38,7 +38,7 @@ class Kernels:
     why: str
     linear: Callable[..., Tensor]
     gated: Callable[..., Tensor]
-    normalise: Callable[[Tensor, Norm], Tensor]
+    normalize: Callable[[Tensor, Norm], Tensor]
     attend: Callable[..., Tensor]
     sample: Callable[..., tuple[Tensor, Tensor | None]]
     embed_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -88,7 +88,7 @@ def _plain(why: str) -> Kernels:
         why,
         linear.linear,
         linear.gated,
-        linear.normalise,
+        linear.normalize,
         attention.attend,
         sampler.sample,
         sampler.embed_sum,
@@ -103,7 +103,7 @@ def _triton(why: str) -> Kernels:
         why,
         linear_triton.linear,
         linear_triton.gated,
-        linear_triton.normalise,
+        linear_triton.normalize,
         attention_triton.attend,
         sampler_triton.sample,
         sampler_triton.embed_sum,

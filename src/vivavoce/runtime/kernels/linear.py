@@ -22,7 +22,7 @@ class Norm:
     eps: float
 
     def __call__(self, x: Tensor) -> Tensor:
-        """``x`` [..., K], normalised, in its own dtype."""
+        """``x`` [..., K], normalized, in its own dtype."""
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * (wide * scale).to(x.dtype)
@@ -48,13 +48,13 @@ def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
     return functional.silu(gate) * up
 
 
-def normalise(x: Tensor, norm: Norm) -> Tensor:
+def normalize(x: Tensor, norm: Norm) -> Tensor:
     """``norm(x)`` by itself: ``x`` [R, K]."""
     return norm(x)
 
 
 def _product(x: Tensor, weight: Weight) -> Tensor:
-    """Quantised numbers are exact in the dtype of ``x``; their scale is applied in float32."""
+    """Quantized numbers are exact in the dtype of ``x``; their scale is applied in float32."""
     if weight.scale is None:
         return functional.linear(x, weight.data, weight.bias)
     wide = torch.promote_types(x.dtype, torch.float32)

@@ -1,5 +1,5 @@
 # mypy: allow-untyped-decorators
-"""Projections of a few rows in Triton: weights stream through once, dequantised in registers.
+"""Projections of a few rows in Triton: weights stream through once, dequantized in registers.
 
 One kernel takes every row's sum on its own, so that a row's result does not depend on its company;
 the other, for more rows, uses tensor cores.
@@ -88,7 +88,7 @@ def _inverse_rms(at: tl.tuple, row: tl.tensor, how: tl.constexpr) -> tl.tensor:
 def _activations(
     at: tl.tuple, row: tl.tensor, k: tl.tensor, inverse: tl.tensor, how: tl.constexpr
 ) -> tl.tensor:
-    """One row at ``k``, normalised where there is a norm, in its own dtype."""
+    """One row at ``k``, normalized where there is a norm, in its own dtype."""
     x = tl.load(at.x + row * how.k + k, k < how.k, other=0.0)
     if at.norm is not None:
         weight = tl.load(at.norm + k, k < how.k, other=0.0)
@@ -182,7 +182,7 @@ def _inverse_rms_of_all(at: tl.tuple, row: tl.tensor, how: tl.constexpr) -> tl.t
 def _activations_in_parts(
     at: tl.tuple, row: tl.tensor, k: tl.tensor, inverse: tl.tensor, how: tl.constexpr
 ) -> tl.tensor:
-    """Activations [parts, R, BK], normalised where there is a norm."""
+    """Activations [parts, R, BK], normalized where there is a norm."""
     rows = row[None, :, None]
     columns = k[:, None, :]
     inside = (rows < how.rows) & (columns < how.k)
@@ -233,7 +233,7 @@ def dot_kernel(at: tl.tuple, how: tl.constexpr) -> None:
 
 @triton.jit
 def norm_kernel(at: tl.tuple, how: tl.constexpr) -> None:
-    """One row, normalised."""
+    """One row, normalized."""
     size: tl.constexpr = how.k
     k = tl.arange(0, triton.next_power_of_2(size))
     row = tl.program_id(0)
@@ -245,20 +245,20 @@ def linear(
     x: Tensor, weight: Weight, norm: Norm | None = None, residual: Tensor | None = None
 ) -> Tensor:
     """As ``linear.linear``; more rows than ``streaming.takes`` go there."""
-    if not takes(x.shape[0], quantised=weight.scale is not None):
+    if not takes(x.shape[0], quantized=weight.scale is not None):
         return plain.linear(x, weight, norm, residual)
     return project(x, weight, norm, residual, plan(x, weight, norm))
 
 
 def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
     """As ``linear.gated``; more rows than ``streaming.takes`` go there."""
-    if not takes(x.shape[0], quantised=weight.scale is not None):
+    if not takes(x.shape[0], quantized=weight.scale is not None):
         return plain.gated(x, weight, norm)
     return project(x, weight, norm, None, plan(x, weight, norm, gated=True))
 
 
-def normalise(x: Tensor, norm: Norm) -> Tensor:
-    """As ``linear.normalise``."""
+def normalize(x: Tensor, norm: Norm) -> Tensor:
+    """As ``linear.normalize``."""
     rows, size = x.shape
     out = torch.empty_like(x)
     how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size, x.itemsize))

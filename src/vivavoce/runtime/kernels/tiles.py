@@ -44,12 +44,12 @@ def choose_tile(rows: int, n: int, k: int, itemsize: int, *, gated: bool = False
     return Tile(block_n, block_k, _WARPS, parts=step // block_k)
 
 
-def variant(rows: int, *, quantised: bool) -> int:
+def variant(rows: int, *, quantized: bool) -> int:
     """The same number for as many rows as run in the same kernel, but for lanes it leaves unused.
 
     0 where no kernel takes them.
     """
-    if not takes(rows, quantised=quantised):
+    if not takes(rows, quantized=quantized):
         return 0
     return rows if rows <= _VECTOR_ROWS else max(16, _power(rows))
 

@@ -109,7 +109,7 @@ class SwiGLU(Joining):
 
 
 class DecoderLayer(nn.Module):
-    """Attention and MLP, each on the normalised input and added to it."""
+    """Attention and MLP, each on the normalized input and added to it."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
                 part.join()
 
     def forward(self, x: Tensor, at: Placement, kv: KVBuffer) -> Tensor:
-        """``x`` [B, T, hidden] to normalised hidden states [B, T, hidden]; fills ``kv``."""
+        """``x`` [B, T, hidden] to normalized hidden states [B, T, hidden]; fills ``kv``."""
         for number, layer in enumerate(self.layers):
             x = layer(x, at, kv, number)
         out: Tensor = self.norm(x)

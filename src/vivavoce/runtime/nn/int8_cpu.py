@@ -113,7 +113,7 @@ def _pack(values: Tensor, scales: Tensor) -> Any:
     zeros = torch.zeros(len(scales), dtype=torch.int64)
     before = torch.backends.quantized.engine
     with warnings.catch_warnings():
-        # Torch means to move quantised tensors elsewhere; the kernels stay.
+        # Torch means to move quantized tensors elsewhere; the kernels stay.
         warnings.filterwarnings("ignore", category=UserWarning)
         tensor = torch._make_per_channel_quantized_tensor(values, scales.double(), zeros, 0)
         torch.backends.quantized.engine = ENGINE

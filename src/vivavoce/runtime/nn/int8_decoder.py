@@ -1,7 +1,7 @@
 """A decoder layer of packed int8 matrices on a CPU, in as few operations as it can be said in.
 
 With int8 weights a layer of one row takes a millisecond, of which the operations between the
-matrices were a third. What is rounded where differs from ``layers.decoder``, so only quantised
+matrices were a third. What is rounded where differs from ``layers.decoder``, so only quantized
 layers, which have no reference to agree with bit by bit, are computed in this way.
 """
 
@@ -15,7 +15,7 @@ from vivavoce.runtime.nn.decoder import Attention, Decoder, DecoderLayer, SwiGLU
 from vivavoce.runtime.nn.int8_cpu import Before, DynamicInt8
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
 from vivavoce.runtime.nn.norm import RMSNorm
-from vivavoce.runtime.nn.quantize import QuantisedLinear, Unlisted
+from vivavoce.runtime.nn.quantize import QuantizedLinear, Unlisted
 
 
 class Int8DecoderLayer(Unlisted):
@@ -91,7 +91,7 @@ def _joined(part: Attention | SwiGLU) -> DynamicInt8:
 
 
 def _single(part: nn.Module) -> DynamicInt8:
-    assert isinstance(part, QuantisedLinear)
+    assert isinstance(part, QuantizedLinear)
     part.prepare()
     assert isinstance(part.matrix, DynamicInt8)
     return part.matrix

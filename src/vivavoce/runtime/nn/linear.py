@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from vivavoce.runtime.nn.quantize import (
     Matrix,
-    QuantisedLinear,
+    QuantizedLinear,
     Unlisted,
     WeightOnly,
     prepared,
@@ -35,7 +35,7 @@ class Joining(nn.Module):
     """Holds linear maps of one input that are computed as one, once they are joined.
 
     They keep their names and become views of the whole, so nothing is held twice. A map that gets
-    another weight (not other values) must be joined again. Quantised maps are joined once, and have
+    another weight (not other values) must be joined again. Quantized maps are joined once, and have
     no weight of their own afterwards.
     """
 
@@ -49,9 +49,9 @@ class Joining(nn.Module):
         """Join them, after loading."""
         parts = self.parts()
         every: tuple[nn.Module, ...] = parts
-        quantised = [part for part in every if isinstance(part, QuantisedLinear)]
-        if quantised:
-            self.joined = prepared(stack([part.take() for part in quantised]), quantised[0].few)
+        quantized = [part for part in every if isinstance(part, QuantizedLinear)]
+        if quantized:
+            self.joined = prepared(stack([part.take() for part in quantized]), quantized[0].few)
             return
         whole = torch.cat([part.weight.detach() for part in parts])
         self.joined = whole
@@ -88,7 +88,7 @@ def apply(weight: Tensor | Matrix, x: Tensor) -> Tensor:
 
 @contextmanager
 def without_few(module: nn.Module) -> Iterator[None]:
-    """Quantised maps below ``module`` are computed by plain PyTorch meanwhile."""
+    """Quantized maps below ``module`` are computed by plain PyTorch meanwhile."""
     held = list(_few_held(module))
     try:
         for part, name, matrix in held:
@@ -100,7 +100,7 @@ def without_few(module: nn.Module) -> Iterator[None]:
 
 
 def forget_few(module: nn.Module) -> None:
-    """Quantised maps below ``module`` are computed by plain PyTorch from now on."""
+    """Quantized maps below ``module`` are computed by plain PyTorch from now on."""
     for part, name, matrix in list(_few_held(module)):
         setattr(part, name, WeightOnly(matrix.weight))
 
@@ -119,8 +119,8 @@ def _few_held(module: nn.Module) -> Iterator[tuple[nn.Module, str, WeightOnly]]:
                 yield part, name, matrix
 
 
-def quantised_bytes(module: nn.Module) -> int:
-    """Memory of all quantised maps below ``module``, which ``state_dict`` does not list."""
+def quantized_bytes(module: nn.Module) -> int:
+    """Memory of all quantized maps below ``module``, which ``state_dict`` does not list."""
     total = 0
     for part in module.modules():
         if isinstance(part, Unlisted):

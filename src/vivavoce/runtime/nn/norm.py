@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation."""
+"""Root-mean-square normalization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x`` [..., size], normalised, in its own dtype."""
+        """``x`` [..., size], normalized, in its own dtype."""
         return rms_norm(x, self.weight, self.eps)
 
 

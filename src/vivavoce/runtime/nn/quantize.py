@@ -1,4 +1,4 @@
-"""Linear maps with quantised weights: a drop-in for ``nn.Linear``, and what computes them.
+"""Linear maps with quantized weights: a drop-in for ``nn.Linear``, and what computes them.
 
 Weights have one scale for each output channel and no zero point; they are int8, or float8 (e4m3)
 where there is no reason for integers. Activations stay as they are, except on a CPU
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vivavoce.runtime.nn.streaming import takes
-from vivavoce.runtime.nn.weights import Precision, Weight, quantise
+from vivavoce.runtime.nn.weights import Precision, Weight, quantize
 
 Few = Callable[[Tensor, Weight], Tensor]
 """``kernels.Kernels.linear``: few rows [R, K] through a weight to [R, N]."""
@@ -42,7 +42,7 @@ class Matrix(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WeightOnly:
-    """Quantised weights under activations in their own precision; sums in float32 or wider.
+    """Quantized weights under activations in their own precision; sums in float32 or wider.
 
     ``few`` computes as many rows as ``streaming.takes`` says; None where there is no kernel.
     """
@@ -65,7 +65,7 @@ class WeightOnly:
         """``x`` [..., K] to [..., N]."""
         outputs, inputs = self.shape
         flat = x.reshape(-1, inputs)
-        if self.few is not None and takes(len(flat), quantised=self.weight.scale is not None):
+        if self.few is not None and takes(len(flat), quantized=self.weight.scale is not None):
             return _padded(self.few, flat, self.weight).view(*x.shape[:-1], outputs)
         return self._many(flat).view(*x.shape[:-1], outputs)
 
@@ -110,8 +110,8 @@ class Unlisted(nn.Module):
         raise NotImplementedError
 
 
-class QuantisedLinear(Unlisted):
-    """``nn.Linear`` over a quantised weight. Nothing of it is in ``state_dict``."""
+class QuantizedLinear(Unlisted):
+    """``nn.Linear`` over a quantized weight. Nothing of it is in ``state_dict``."""
 
     def __init__(self, weight: Weight, few: Few | None = None) -> None:
         super().__init__()
@@ -122,9 +122,9 @@ class QuantisedLinear(Unlisted):
 
     @classmethod
     def of(cls, linear: nn.Linear, precision: Precision, few: Few | None = None) -> Self:
-        """The quantised form of a map, which may be dropped afterwards."""
+        """The quantized form of a map, which may be dropped afterwards."""
         bias = None if linear.bias is None else linear.bias.detach()
-        return cls(quantise(linear.weight.detach(), precision, bias), few)
+        return cls(quantize(linear.weight.detach(), precision, bias), few)
 
     @property
     def nbytes(self) -> int:
@@ -151,7 +151,7 @@ class QuantisedLinear(Unlisted):
         return self.matrix(x)
 
 
-class QuantisedEmbedding(nn.Module):
+class QuantizedEmbedding(nn.Module):
     """``nn.Embedding`` in int8 with a scale for each row: a table that is large and little read."""
 
     data: Tensor
@@ -159,7 +159,7 @@ class QuantisedEmbedding(nn.Module):
 
     def __init__(self, table: Tensor, dtype: torch.dtype) -> None:
         super().__init__()
-        weight = quantise(table.detach(), Precision.INT8)
+        weight = quantize(table.detach(), Precision.INT8)
         self.register_buffer("data", weight.data)
         self.register_buffer("scale", weight.scale)
         self.dtype = dtype
@@ -170,8 +170,8 @@ class QuantisedEmbedding(nn.Module):
         return (self.data[ids].to(scale.dtype) * scale).to(self.dtype)
 
 
-def quantise_linears(module: nn.Module, precision: Precision, few: Few | None = None) -> int:
-    """Swap every ``nn.Linear`` below ``module`` for its quantised form, one at a time.
+def quantize_linears(module: nn.Module, precision: Precision, few: Few | None = None) -> int:
+    """Swap every ``nn.Linear`` below ``module`` for its quantized form, one at a time.
 
     Returns how many there were.
     """
@@ -182,5 +182,5 @@ def quantise_linears(module: nn.Module, precision: Precision, few: Few | None = 
         if isinstance(child, nn.Linear)
     ]
     for owner, name, child in found:
-        setattr(owner, name, QuantisedLinear.of(child, precision, few))
+        setattr(owner, name, QuantizedLinear.of(child, precision, few))
     return len(found)

@@ -2,7 +2,7 @@
 
 The order and the arithmetic are those of ``transformers`` 4.57 generation, which the published
 models are run with: repetition penalty, end ban, suppression, temperature, top-k, top-p, draw.
-Nothing here synchronises with the host, and no shape depends on data.
+Nothing here synchronizes with the host, and no shape depends on data.
 """
 
 from __future__ import annotations

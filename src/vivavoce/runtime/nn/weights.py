@@ -1,4 +1,4 @@
-"""Weight matrices as products read them: as they are, or quantised per output channel."""
+"""Weight matrices as products read them: as they are, or quantized per output channel."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Weight:
         return (self.data.to(wide) * self.scale[:, None].to(wide)).to(dtype)
 
 
-def quantise(weight: Tensor, precision: Precision, bias: Tensor | None = None) -> Weight:
+def quantize(weight: Tensor, precision: Precision, bias: Tensor | None = None) -> Weight:
     """Round a float matrix [N, K] to ``precision``: symmetric, one scale for each output channel.
 
     Raises InputError for a matrix with numbers that are not finite.
@@ -73,7 +73,7 @@ def _round(weight: Tensor, data: Tensor, scale: Tensor, most: float) -> None:
     wide = weight.float()
     largest = wide.abs().amax(-1)
     if not bool(largest.isfinite().all()):
-        raise InputError("A weight that is not finite can not be quantised.", param="quantize")
+        raise InputError("A weight that is not finite can not be quantized.", param="quantize")
     scale.copy_(torch.where(largest > 0, largest / most, torch.ones_like(largest)))
     steps = (wide / scale[:, None]).clamp_(-most, most)
     data.copy_(steps if data.dtype.is_floating_point else steps.round_())

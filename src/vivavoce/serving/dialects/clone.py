@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
-from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
+from vivavoce.audio.containers.catalog import MAX_RATE_HZ, MIN_RATE_HZ
 from vivavoce.errors import InputError
 from vivavoce.serving.callers import check_within_limits
 from vivavoce.serving.context import ServerContext, context_of

@@ -16,7 +16,7 @@ def _rules() -> tuple[Callable[[str], str], Callable[[str], str]]:
     return speak_english, clean
 
 
-def normalise(text: str, language: str | None = "en") -> str:
+def normalize(text: str, language: str | None = "en") -> str:
     """What a reader would say for one sentence or clause of ``text``.
 
     English (``None`` or any tag that starts with "en") is written out in words; no ASCII digit

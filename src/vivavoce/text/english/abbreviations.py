@@ -132,7 +132,7 @@ def _anywhere(word: str, key: str) -> str | None:
     return None if key in _NOT_NAMES and not word.islower() else words
 
 
-def _by_neighbours(text: str, word: str, start: int, end: int) -> str | None:
+def _by_neighbors(text: str, word: str, start: int, end: int) -> str | None:
     key, before = word.lower(), text[max(0, start - _BACK) : start]
     if key in _UNITS and before.rstrip()[-1:].isdigit():
         return None
@@ -154,7 +154,7 @@ def _expansion(text: str, word: str, start: int, end: int) -> str | None:
         return _either(text, word, start, end)
     if text[end - 1] != "." and key not in _UNDOTTED:
         return None
-    return _by_neighbours(text, word, start, end)
+    return _by_neighbors(text, word, start, end)
 
 
 def _expand(found: re.Match[str]) -> str:

@@ -11,7 +11,7 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _COMMENT = re.compile(r"<!--[^<>]{0,300}-->")
-# Unescaping must not bring to life what was neutralised before.
+# Unescaping must not bring to life what was sanitized before.
 _CONTROL_TOKEN = re.compile(r"<\|[^<>|]{0,64}\|>|<\||\|>")
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0e-\x1f\x7f-\x9f\u00ad\u200b\u2060\ufeff\ufffd\ue000\ud800-\udfff]"

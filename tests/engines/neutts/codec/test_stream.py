@@ -17,7 +17,7 @@ REFERENCE = np.arange(100, 140, dtype=np.int32)
 
 
 class Local:
-    """A decoder whose every code sounds after its neighbours up to ``reach`` codes away."""
+    """A decoder whose every code sounds after its neighbors up to ``reach`` codes away."""
 
     device = "cpu"
 

@@ -78,6 +78,6 @@ def renamed(stem: str) -> str:
 
 
 def interleaved(weight: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Rows of each head reordered: llama.cpp turns neighbours of a Llama model, not halves."""
+    """Rows of each head reordered: llama.cpp turns neighbors of a Llama model, not halves."""
     halves = weight.reshape(-1, 2, size // 2, weight.shape[1])
     return halves.swapaxes(1, 2).reshape(weight.shape)

@@ -71,7 +71,7 @@ class Mlp(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each on the normalised input and added to it."""
+    """Attention and MLP, each on the normalized input and added to it."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()

@@ -95,7 +95,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def fused(length: Floats, direction: Floats) -> Floats:
-    """A weight from its weight norm: normalised over the dimensions ``length`` has 1 of."""
+    """A weight from its weight norm: normalized over the dimensions ``length`` has 1 of."""
     over = tuple(i for i, size in enumerate(length.shape) if size == 1)
     if length.ndim != direction.ndim:
         over = tuple(range(1, direction.ndim))

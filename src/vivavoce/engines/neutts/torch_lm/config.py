@@ -73,7 +73,7 @@ class LmConfig:
 
     @property
     def qk_norm(self) -> bool:
-        """Whether the heads of queries and keys are normalised."""
+        """Whether the heads of queries and keys are normalized."""
         return self.architecture == "qwen3"
 
     @classmethod

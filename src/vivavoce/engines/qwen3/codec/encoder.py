@@ -111,7 +111,7 @@ class Mlp(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and MLP, each normalised, scaled and added."""
+    """Attention and MLP, each normalized, scaled and added."""
 
     def __init__(self, config: CodecEncoderConfig) -> None:
         super().__init__()

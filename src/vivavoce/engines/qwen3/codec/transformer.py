@@ -117,7 +117,7 @@ class WindowAttention(Carrying):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and MLP, each normalised, scaled and added."""
+    """Attention and MLP, each normalized, scaled and added."""
 
     def __init__(self, config: CodecDecoderConfig) -> None:
         super().__init__()

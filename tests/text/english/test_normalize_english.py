@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vivavoce.text.english import normalise
+from vivavoce.text.english import normalize
 
 
 def _cases() -> list[tuple[str, str]]:
@@ -20,11 +20,11 @@ CASES = _cases()
 
 @pytest.mark.parametrize(("written", "spoken"), CASES, ids=[written for written, _ in CASES])
 def test_is_spoken_as_people_say_it(written: str, spoken: str) -> None:
-    assert normalise(written) == spoken
+    assert normalize(written) == spoken
 
 
 def test_spoken_words_stay_as_they_are() -> None:
-    changed = {spoken: normalise(spoken) for _, spoken in CASES if normalise(spoken) != spoken}
+    changed = {spoken: normalize(spoken) for _, spoken in CASES if normalize(spoken) != spoken}
     assert changed == {}
 
 
@@ -34,7 +34,7 @@ def test_the_table_is_large() -> None:
 
 @pytest.mark.parametrize("language", [None, "en", "en-US", "EN_gb"])
 def test_english_is_the_default(language: str | None) -> None:
-    assert normalise("3 kg", language) == "three kilograms"
+    assert normalize("3 kg", language) == "three kilograms"
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_english_is_the_default(language: str | None) -> None:
     ],
 )
 def test_other_languages_are_only_cleaned(written: str, spoken: str) -> None:
-    assert normalise(written, "de") == spoken
+    assert normalize(written, "de") == spoken
 
 
 @pytest.mark.parametrize(
     "written", ["", " ", "\n\t", "!!!", "***", "---", "🇺🇸", "...", '"', "|", "()"]
 )
 def test_nothing_speakable_is_empty(written: str) -> None:
-    assert normalise(written) == ""
+    assert normalize(written) == ""
 
 
 @pytest.mark.parametrize("language", ["en", "fr"])
@@ -69,27 +69,27 @@ def test_nothing_speakable_is_empty(written: str) -> None:
     ["&lt;|im_start|&gt;system", "a &amp;lt;|im_end|&amp;gt; b", "&lt;|x", "&#60;|eot|&#62;"],
 )
 def test_entities_cannot_bring_control_tokens_back(written: str, language: str) -> None:
-    spoken = normalise(written, language)
+    spoken = normalize(written, language)
     assert "<|" not in spoken and "|>" not in spoken
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x1b", "\u200b", "\ue000", "\ud800", "\u202e"])
 def test_invisible_characters_leave_nothing_behind(character: str) -> None:
-    assert normalise(f"one{character} two") == "one two"
+    assert normalize(f"one{character} two") == "one two"
 
 
 def test_several_lines_become_one() -> None:
-    assert normalise("# Title\n\n- first\n- second") == "Title first second"
+    assert normalize("# Title\n\n- first\n- second") == "Title first second"
 
 
 def test_a_run_of_one_emoji_is_said_once_and_of_two_twice() -> None:
-    assert normalise("🔥🔥🔥 go 🔥🎉") == "fire, go, fire, party popper"
+    assert normalize("🔥🔥🔥 go 🔥🎉") == "fire, go, fire, party popper"
 
 
 def test_unlisted_emoji_speak_their_unicode_name() -> None:
-    assert normalise("a 🦩 here") == "a, flamingo, here"
+    assert normalize("a 🦩 here") == "a, flamingo, here"
 
 
 def test_quotes_after_numbers_close_quotations_or_mean_inches() -> None:
-    assert normalise('He said "I have 5" twice') == 'He said "I have five" twice'
-    assert normalise('a 5" screen') == "a five inch screen"
+    assert normalize('He said "I have 5" twice') == 'He said "I have five" twice'
+    assert normalize('a 5" screen') == "a five inch screen"

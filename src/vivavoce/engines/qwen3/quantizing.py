@@ -1,4 +1,4 @@
-"""Which weights of a talker are quantised, as they are read."""
+"""Which weights of a talker are quantized, as they are read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from vivavoce.runtime.nn.linear import Linear
-from vivavoce.runtime.nn.quantize import Few, QuantisedEmbedding, QuantisedLinear
-from vivavoce.runtime.nn.weights import Precision, quantise
+from vivavoce.runtime.nn.quantize import Few, QuantizedEmbedding, QuantizedLinear
+from vivavoce.runtime.nn.weights import Precision, quantize
 
 READ_BY_FRAMES = ("model.layers.", "code_predictor.")
 """All that a frame reads but the head of code 0, which decides where speech ends, and the text's
@@ -26,10 +26,10 @@ SCALE_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Quantising:
+class Quantizing:
     """A ``checkpoint.Swap``: one matrix at a time, so that no float copy of them is kept.
 
-    ``dtype`` is that of activations; ``few``: see ``layers.quantised.WeightOnly``.
+    ``dtype`` is that of activations; ``few``: see ``layers.quantized.WeightOnly``.
     """
 
     precision: Precision
@@ -48,14 +48,14 @@ class Quantising:
         return None
 
     def _map(self, stored: Tensor) -> nn.Module:
-        return QuantisedLinear(quantise(stored.to(self.device), self.precision), self.few)
+        return QuantizedLinear(quantize(stored.to(self.device), self.precision), self.few)
 
     def _table(self, stored: Tensor) -> nn.Module:
         """On the CPU: whole, it is more than a small GPU has to spare."""
-        return QuantisedEmbedding(stored, self.dtype).to(self.device)
+        return QuantizedEmbedding(stored, self.dtype).to(self.device)
 
 
-def weights_bytes(talker: nn.Module, quantising: Quantising, prefix: str = "") -> int:
+def weights_bytes(talker: nn.Module, quantizing: Quantizing, prefix: str = "") -> int:
     """Memory that a talker's weights below ``prefix`` take on a GPU; it may be on the meta device.
 
     Scratch of kernels and what an allocator rounds up to are not in it.
@@ -65,8 +65,8 @@ def weights_bytes(talker: nn.Module, quantising: Quantising, prefix: str = "") -
         if not name.startswith(prefix):
             continue
         owner = talker.get_submodule(name.rpartition(".")[0])
-        if quantising(name, owner) is None:
-            total += tensor.numel() * quantising.dtype.itemsize
+        if quantizing(name, owner) is None:
+            total += tensor.numel() * quantizing.dtype.itemsize
         else:
             total += tensor.numel() + SCALE_BYTES * len(tensor)
     return total

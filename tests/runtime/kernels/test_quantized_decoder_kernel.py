@@ -1,17 +1,17 @@
-"""A stack of kernels over weights that were quantised while they were loaded."""
+"""A stack of kernels over weights that were quantized while they were loaded."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from vivavoce.runtime.kernels.dispatch import Path, chosen
-from vivavoce.runtime.nn.quantize import WeightOnly, quantise_linears
 
 from vivavoce.errors import InputError
 from vivavoce.runtime.kernels.decoder import FusedDecoder, Place
+from vivavoce.runtime.kernels.dispatch import Path, chosen
 from vivavoce.runtime.nn import int8_cpu
 from vivavoce.runtime.nn.decoder import Decoder, DecoderShape
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
+from vivavoce.runtime.nn.quantize import WeightOnly, quantize_linears
 from vivavoce.runtime.nn.rope import RopeTable
 from vivavoce.runtime.nn.weights import Precision
 
@@ -22,9 +22,9 @@ STORED = 8
 CPU = torch.device("cpu")
 
 
-def quantised(precision: Precision, dtype: torch.dtype, *, join: bool = True) -> Decoder:
+def quantized(precision: Precision, dtype: torch.dtype, *, join: bool = True) -> Decoder:
     decoder = Decoder(SHAPE).to(dtype).eval()
-    quantise_linears(decoder, precision)
+    quantize_linears(decoder, precision)
     if join:
         decoder.join()
     return decoder
@@ -50,7 +50,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_kernels_compute_what_the_modules_compute(
     path: Path, precision: Precision, dtype: torch.dtype, limit: float
 ) -> None:
-    decoder = quantised(precision, dtype)
+    decoder = quantized(precision, dtype)
     fused = FusedDecoder.of(decoder, chosen(CPU, dtype, path), Precision.NONE)
     like = torch.zeros((), dtype=dtype)
     rope = RopeTable.build(STORED, SHAPE.head_dim, 1e6, like)
@@ -63,14 +63,14 @@ def test_the_kernels_compute_what_the_modules_compute(
         wanted = decoder(x, Placement.each(rope, positions, position), one)
         at = Place(rope, other, positions[:, 0].contiguous())
         flat = fused.step(x, at).flatten(0, 1)
-        got = fused.kernels.normalise(flat, fused.norm).view_as(wanted)
+        got = fused.kernels.normalize(flat, fused.norm).view_as(wanted)
         assert float((got - wanted).abs().max() / wanted.abs().max()) < limit
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("join", [True, False])
-def test_quantised_weights_are_taken_as_they_are(join: bool) -> None:
-    decoder = quantised(Precision.INT8, torch.bfloat16, join=join)
+def test_quantized_weights_are_taken_as_they_are(join: bool) -> None:
+    decoder = quantized(Precision.INT8, torch.bfloat16, join=join)
     kernels = chosen(CPU, torch.bfloat16, Path.TORCH)
     taken = FusedDecoder.of(decoder, kernels, Precision.FP8).layers[0]
     attention = decoder.layers[0].self_attn
@@ -94,6 +94,6 @@ def test_joined_floats_are_not_copied() -> None:
 
 @pytest.mark.skipif(not int8_cpu.available(), reason="no exact int8 kernels here")
 def test_what_is_packed_for_a_cpu_is_refused() -> None:
-    decoder = quantised(Precision.INT8, torch.float32)
+    decoder = quantized(Precision.INT8, torch.float32)
     with pytest.raises(InputError, match="packed"):
         FusedDecoder.of(decoder, chosen(CPU, torch.float32, Path.TORCH), Precision.NONE)

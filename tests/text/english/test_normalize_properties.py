@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.text.english import normalise
+from vivavoce.text.english import normalize
 
 _DIGIT = re.compile("[0-9]")
 _WRITTEN = st.text(
@@ -31,46 +31,46 @@ _HILLS = "sun shines over quiet green hills and we walk home"
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=80), st.sampled_from([None, "en", "en-GB", "de", "ja", ""]))
 def test_no_text_raises(text: str, language: str | None) -> None:
-    assert isinstance(normalise(text, language), str)
+    assert isinstance(normalize(text, language), str)
 
 
 @settings(max_examples=300, deadline=None)
 @given(_WRITTEN)
 def test_no_digit_is_left_in_english(text: str) -> None:
-    assert not _DIGIT.search(normalise(text))
+    assert not _DIGIT.search(normalize(text))
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=60))
 def test_no_digit_is_left_of_any_script(text: str) -> None:
-    assert not _DIGIT.search(normalise(text))
+    assert not _DIGIT.search(normalize(text))
 
 
 @settings(max_examples=200, deadline=None)
 @given(_SENTENCES)
 def test_spoken_sentences_stay_as_they_are(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
+    once = normalize(text)
+    assert normalize(once) == once
 
 
 @settings(max_examples=200, deadline=None)
 @given(_PLAIN)
 def test_plain_text_is_idempotent(text: str) -> None:
-    once = normalise(text)
-    assert normalise(once) == once
+    once = normalize(text)
+    assert normalize(once) == once
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=60))
 def test_spaces_are_single_and_never_at_the_ends(text: str) -> None:
-    spoken = normalise(text)
+    spoken = normalize(text)
     assert spoken == " ".join(spoken.split())
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(_HILLS.split())))
 def test_plain_words_pass_unchanged(words: list[str]) -> None:
-    assert normalise(" ".join(words)) == " ".join(words)
+    assert normalize(" ".join(words)) == " ".join(words)
 
 
 # A quadratic rule would need minutes for these; the suite's own time limit is the judge.
@@ -84,9 +84,9 @@ def test_plain_words_pass_unchanged(words: list[str]) -> None:
 @pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.timeout(20)
 def test_long_repetitions_take_linear_time(unit: str, language: str) -> None:
-    assert isinstance(normalise(unit * (20_000 // len(unit)), language), str)
+    assert isinstance(normalize(unit * (20_000 // len(unit)), language), str)
 
 
 def test_ten_thousand_digits_are_read_one_by_one() -> None:
-    spoken = normalise("7" * 10_000)
+    spoken = normalize("7" * 10_000)
     assert spoken.replace(",", "").split() == ["seven"] * 10_000
