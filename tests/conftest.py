@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 if find_spec("triton") is not None:
     # Before anything else imports it: whether its own functions are interpreted, as the tests of
-    # engines/kernels need them, is settled then.
+    # runtime/kernels need them, is settled then.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import triton.language  # noqa: F401
@@ -30,10 +30,6 @@ os.environ["HF_HUB_CACHE"] = str(HERE / "data" / "no-hub-cache")
 TORCH = ("torch", "safetensors")
 NEEDED = {
     "bench/engine": TORCH,
-    "engines/capture": TORCH,
-    "engines/kernels": (*TORCH, "triton"),
-    "engines/files": TORCH,
-    "engines/layers": TORCH,
     "engines/qwen3": TORCH,
     "interop/neucodec": TORCH,
     "interop/qwen_tts": TORCH,
@@ -41,6 +37,15 @@ NEEDED = {
     "engines/neutts/torch_lm": (*TORCH, "tokenizers", "gguf"),
     "engines/neutts/codec/encoder": TORCH,
     "engines/neutts/gguf": ("llama_cpp", "gguf"),
+    "runtime/graphs": TORCH,
+    "runtime/kernels": (*TORCH, "triton"),
+    "runtime/nn": TORCH,
+    "runtime/test_bfloat16.py": TORCH,
+    "runtime/test_safetensors_file.py": TORCH,
+    "testing/test_random_gguf.py": ("llama_cpp", "gguf"),
+    "testing/test_random_lm.py": (*TORCH, "tokenizers", "gguf"),
+    "testing/test_random_qwen3.py": TORCH,
+    "testing/test_recorded_graphs.py": TORCH,
 }
 """The rooms that need what not every installation has."""
 LEFT_OUT = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-__all__ = ["normalise"]
+__all__ = ["normalize"]
 
 
 @cache
