@@ -27,7 +27,9 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs
 from vivavoce.engines.qwen3.prompt import Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
+from vivavoce.engines.qwen3.uncaptured import sized
 from vivavoce.errors import InputError
+from vivavoce.runtime import cuda
 
 CPU = torch.device("cpu")
 POSITIONS = 32
@@ -247,6 +249,36 @@ def test_kernels_that_can_not_be_made_are_not_used(
     with caplog.at_level(logging.WARNING):
         assert fused_talker(bench.talker, plain_kernels(gated=refused), bench.rows.state) is None
     assert "no compiler" in caplog.text and "QUANTIZE" not in caplog.text
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_kernels_for_which_memory_is_short_are_tried_once_more(
+    fails: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While they are asked, and while every size is made once without captures."""
+    emptied: list[torch.device] = []
+    monkeypatch.setattr(cuda, "empty_cache", emptied.append)
+    bench, usual = bench_of(wide=False, groups=3), plain_kernels()
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * fails
+
+    def scarce(*args: Any, **how: Any) -> Any:
+        if left:
+            raise left.pop()
+        return usual.gated(*args, **how)
+
+    state, kernels = bench.rows.state, plain_kernels(gated=scarce)
+    with caplog.at_level(logging.WARNING):
+        fused = fused_talker(bench.talker, kernels, state)
+        assert (fused is None) == (fails == 2) and len(emptied) == fails
+        assert ("No kernels for frames" in caplog.text) == (fails == 2)
+        caplog.clear()
+        fused = fused or fused_talker(bench.talker, kernels, state)
+        assert fused is not None
+        left += [torch.OutOfMemoryError("CUDA out of memory.")] * fails
+        assert (sized(bench.talker, state, FrameIds.of(bench.config), fused) is None) == (
+            fails == 2
+        )
+    assert ("No kernels for frames" in caplog.text) == (fails == 2) and len(emptied) == 2 * fails
 
 
 def test_quantised_weights_without_kernels_are_said_to_be_slow(

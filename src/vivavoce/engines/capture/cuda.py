@@ -17,6 +17,7 @@ from vivavoce.engines.capture.failures import FAILURES
 from vivavoce.engines.capture.pool import Pool
 from vivavoce.engines.capture.statics import Statics
 from vivavoce.engines.device_errors import is_lost
+from vivavoce.runtime.cuda import empty_cache
 
 log = logging.getLogger(__name__)
 
@@ -245,6 +246,10 @@ class CudaGraphs:
         except BaseException:
             end_recording(graph, self._index, memory.pool_id)
             raise
+
+    def make_room(self) -> None:
+        """What PyTorch's allocator keeps."""
+        empty_cache(self._device)
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Pinned, or pageable with one warning where the system refuses to pin."""

@@ -7,7 +7,7 @@ several lengths, and the sampler at every kind of row. Nothing may be in use.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
 from vivavoce.engines.capture.failures import FAILURES
+from vivavoce.engines.device_errors import NoDeviceMemory, twice
 from vivavoce.engines.kernels import sampler as plain
 from vivavoce.engines.kernels.chooser import Kernels, Path
 from vivavoce.engines.kernels.sampler import Noise, Rules
@@ -28,6 +29,7 @@ from vivavoce.engines.qwen3.fused import SPLITS, FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
+from vivavoce.runtime import cuda
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,7 @@ LEAST_DRAWN = 0.9
 """Share of equal choices from equal scores and noise: a logarithm's last bit may decide one."""
 
 UNUSABLE: tuple[type[Exception], ...] = (
-    *(*FAILURES, InputError, ValueError, TypeError, KeyError),
+    *(*FAILURES, NoDeviceMemory, InputError, ValueError, TypeError, KeyError),
     *(ImportError, AttributeError, AssertionError),
 )
 """What making, compiling or launching kernels raises where they cannot be used."""
@@ -75,8 +77,7 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
         return None
     _check_products(talker, state)
     try:
-        fused = FusedTalker.of(talker, kernels, len(state.status))
-        worst = least(fused, talker, state)
+        fused, worst = twice(lambda: _asked(talker, kernels, state), room_on(state))
     except UNUSABLE as error:
         log.warning("No kernels for frames: %s%s.", error, _slower(talker))
         return None
@@ -85,6 +86,16 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
         log.warning("No kernels for frames: %s%s.", told, _slower(talker))
         return None
     return fused
+
+
+def room_on(state: RowState) -> Callable[[], None]:
+    """What makes room on the device of some rows, where it lacks memory while it is tried."""
+    return lambda: cuda.empty_cache(state.hidden.device)
+
+
+def _asked(talker: Talker, kernels: Kernels, state: RowState) -> tuple[FusedTalker, Agreed]:
+    fused = FusedTalker.of(talker, kernels, len(state.status))
+    return fused, least(fused, talker, state)
 
 
 def _slower(talker: Talker) -> str:
@@ -106,7 +117,8 @@ def _check_products(talker: Talker, state: RowState) -> None:
     if not has_few(talker):
         return
     try:
-        worst = min(_prompts(talker, state), key=lambda each: each.share)
+        found = twice(lambda: [*_prompts(talker, state)], room_on(state))
+        worst = min(found, key=lambda each: each.share)
         told = "" if worst.share >= 1 else f"they do not agree with PyTorch: {worst.what}."
     except UNUSABLE as error:
         told = str(error)
