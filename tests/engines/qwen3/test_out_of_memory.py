@@ -282,6 +282,8 @@ CAPTURED = {"frame": "code_predictor.py", "prefill": "graphs.py", "codec": "wave
 
 @cache
 def places_of_a_load(folder: Path, kind: str) -> list[Place]:
+    """Of a second one: the first of a process comes by more."""
+    engine_of(folder, kind, 1).unload()
     return places_of(lambda: engine_of(folder, kind, 1).unload())
 
 
@@ -348,6 +350,36 @@ def test_measuring_without_memory_is_tried_once_more_and_then_refused(
         with pytest.raises(SetupError, match=r"ran out .* = "):
             engine_of(folder, "captured", 1)
     assert emptied and not left
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_asking_what_computes_attention_is_part_of_the_load(
+    times: int,
+    tiny_checkpoint: Checkpoints,
+    emptied: list[torch.device],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes a little memory, which may be short, and is not asked again."""
+    monkeypatch.setattr(device, "card_on", lambda place: SimulatedCard(24 * 10**9))
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * times
+    usual = Batch._attention
+
+    def asked(batch: Batch, steps: int) -> str:
+        if left:
+            raise left.pop()
+        return usual(batch, steps)
+
+    monkeypatch.setattr(Batch, "_attention", asked)
+    folder = tiny_checkpoint("0.6B-CustomVoice")
+    if times == 1:
+        engine = engine_of(folder, "plain", 1)
+        left += [torch.OutOfMemoryError("CUDA out of memory.")]
+        assert "prompts: " in engine._describe().details["attention"]
+        engine.unload()
+    else:
+        with pytest.raises(SetupError, match=r"ran out .* = "):
+            engine_of(folder, "plain", 1)
+    assert emptied
 
 
 @pytest.mark.parametrize("where", ["start", "launch", "send", "extend", "clone"])

@@ -160,6 +160,9 @@ class Batch:
         self._scarce = device.type == "cuda"
         self._kept = KeptVoices(device)
         self._make_room = lambda: cuda.empty_cache(device)
+        # Asked here, because it takes memory: nothing that is told later may lack it.
+        chosen_for = twice(lambda: [self._attention(n) for n in (PROMPT, 1)], self._make_room)
+        self._told_attention = "prompts: {}; frames: {} (PyTorch's own)".format(*chosen_for)
         captures = None if self._captured is None else self._captured.frames.captures
         plainly = captures is None or captures.counts.failed > 0
         self._undo = Undo(self._rows.state) if plainly else None  # A replay takes no memory.
@@ -341,7 +344,7 @@ class Batch:
 
     def attention(self) -> str:
         """What PyTorch computes the attention of prompts and of frames with on this device."""
-        return f"prompts: {self._attention(PROMPT)}; frames: {self._attention(1)} (PyTorch's own)"
+        return self._told_attention
 
     def _attention(self, steps: int) -> str:
         kv, shape = self._rows.state.kv, self._model.config.talker
