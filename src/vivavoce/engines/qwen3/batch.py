@@ -306,6 +306,11 @@ class Batch:
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         return Flight(lambda: values, then, self._tenancies, _nothing)
 
+    @property
+    def captured_rows(self) -> int | None:
+        """Rows of the batch where chunks of sound run in captured sizes; None where they do not."""
+        return None if self._captured is None else len(self._rows.state.status)
+
     def send(
         self, rows: Sequence[int], codes: Codes, *, last: bool = False, urgent: bool = False
     ) -> Sounding | Sounded:

@@ -1,8 +1,8 @@
 """How many rows a device keeps fed, and how fast their chunks may grow: from measured times.
 
 A step reads at most one piece of a prompt, makes one frame of all rows, and decodes the chunks
-that are whole, those of one length together. Frames and chunks run in the next captured size, and
-cost what that does. From the longest that steps can take follow a ramp of chunks under which
+that are whole, those of one captured length together. Frames and chunks run in captured sizes, and
+cost what those do. From the longest that steps can take follow a ramp of chunks under which
 playback never runs dry, whoever joins meanwhile, and the rows for which there is such a ramp.
 """
 
@@ -15,7 +15,7 @@ from itertools import pairwise
 from math import ceil
 
 from vivavoce.engines.qwen3.chunks import RAMP
-from vivavoce.engines.qwen3.dearest import dearest_ms, padded
+from vivavoce.engines.qwen3.dearest import chunk_ms_of, dearest_ms
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ nobody to give way to."""
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Milliseconds: reading a piece of a prompt, the slowest there is; a frame by bucket of rows; a
-    chunk, once for all rows of one length (``chunk_ms``) and for each frame of each row of the
-    captured size they run in (``sound_ms``). The largest bucket is all rows of the batch.
+    chunk, once for each call of the codec (``chunk_ms``) and for each frame of each row of the
+    captured size it runs in (``sound_ms``). The largest bucket is all rows of the batch.
     """
 
     prefill_ms: float
@@ -46,8 +46,8 @@ class Costs:
         return max(took for each, took in self.frame_ms.items() if each <= bucket)
 
     def of_chunk(self, rows: int, frames: int) -> float:
-        """The next ``frames`` of ``rows`` rows to sound, which run in the next captured size."""
-        return self.chunk_ms + self.sound_ms * padded(rows, frames, self._most(rows))
+        """The next ``frames`` of ``rows`` rows to sound, in the captured sizes they run in."""
+        return chunk_ms_of(self.chunk_ms, self.sound_ms, rows, frames, self._most(rows))
 
     def longest_ms(self, rows: int, steps: int) -> float:
         """The most that ``steps`` steps take with at most ``rows`` rows.
