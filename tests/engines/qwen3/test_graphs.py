@@ -20,12 +20,13 @@ from vivavoce.engines.capture.api import CaptureFailed
 from vivavoce.engines.capture.buckets import BATCH_BUCKETS
 from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.kernels.chooser import chosen
+from vivavoce.engines.kernels.frame_ends import Status
 from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.beginning import pieces_of
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
-from vivavoce.engines.qwen3.frame import FrameIds, Status
+from vivavoce.engines.qwen3.frame import FrameIds
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
