@@ -108,9 +108,9 @@ def cases() -> Iterator[Case]:
     for hidden in (1024, 2048):
         yield _sampler(f"sample first {hidden}", 3072, hidden, rules=True)
         yield from _ends(hidden)
+        yield _norm(hidden)
     for kind in ("*bf16", "*i8"):
         yield _text(kind)
-        yield _norm(hidden)
 
 
 def compile_case(case: Case, capability: int) -> Resources:

@@ -116,7 +116,7 @@ def _alike(what: str, ours: RowState, theirs: RowState) -> Iterator[Agreed]:
 
 
 def _equal(what: str, got: Tensor, wanted: Tensor) -> Agreed:
-    return Agreed(f"{what} differ", float(torch.equal(got, wanted)))
+    return Agreed(f"{what} differ", torch.equal(got, wanted) / LEAST)
 
 
 def cosine(what: str, got: Tensor, wanted: Tensor) -> Agreed:
