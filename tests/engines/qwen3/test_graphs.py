@@ -271,11 +271,11 @@ def test_what_fails_with_kernels_is_captured_without(late: bool) -> None:
     bench = Bench.build(config(), own, rows=2, positions=POSITIONS)
     plain = chosen(torch.device("cpu"), torch.float32)
 
-    def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
+    def few(x: torch.Tensor, *rest: object, **how: object) -> torch.Tensor:
         recorded = torch.utils._python_dispatch._get_current_dispatch_mode() is not None
         if len(x) == 4 and (recorded or not late):
             raise CaptureFailed("no such kernel")
-        made: torch.Tensor = plain.linear(x, *rest)
+        made: torch.Tensor = plain.linear(x, *rest, **how)
         return made
 
     fused = FusedTalker.of(own, replace(plain, linear=few), 2)

@@ -39,43 +39,82 @@ class Status(enum.IntFlag):
 
 
 class Standing(Protocol):
-    """Where B rows stand, each a tensor that is read and written in place.
-
-    bool [B]: ``active``, ``primed``, ``closed``, ``holding``; int64 [B]: ``positions``, ``frames``,
-    ``limit``, ``written``, ``cursor``, ``status``; ``text`` int64 [B, S], ``codes`` int64 [B, G],
-    ``seen`` bool [B, V]; ``hidden`` and ``pending`` [B, H]. All are contiguous.
-    """
+    """Where B rows stand: contiguous tensors that are read and written in place."""
 
     @property
-    def active(self) -> Tensor: ...
+    def active(self) -> Tensor:
+        """Rows from their admission to their end, bool [B]."""
+        ...
+
     @property
-    def primed(self) -> Tensor: ...
+    def primed(self) -> Tensor:
+        """Those before their first frame, bool [B]."""
+        ...
+
     @property
-    def closed(self) -> Tensor: ...
+    def closed(self) -> Tensor:
+        """Those to whose text nothing is added, bool [B]."""
+        ...
+
     @property
-    def holding(self) -> Tensor: ...
+    def holding(self) -> Tensor:
+        """Those that may not end before their text is used up, bool [B]."""
+        ...
+
     @property
-    def positions(self) -> Tensor: ...
+    def positions(self) -> Tensor:
+        """Where the next token goes, int64 [B]."""
+        ...
+
     @property
-    def frames(self) -> Tensor: ...
+    def frames(self) -> Tensor:
+        """Frames spoken, int64 [B]."""
+        ...
+
     @property
-    def limit(self) -> Tensor: ...
+    def limit(self) -> Tensor:
+        """Frames allowed, int64 [B]."""
+        ...
+
     @property
-    def written(self) -> Tensor: ...
+    def written(self) -> Tensor:
+        """Tokens of ``text`` that are there, int64 [B]."""
+        ...
+
     @property
-    def cursor(self) -> Tensor: ...
+    def cursor(self) -> Tensor:
+        """Tokens of ``text`` that are used, int64 [B]."""
+        ...
+
     @property
-    def status(self) -> Tensor: ...
+    def status(self) -> Tensor:
+        """What the frame did, ``Status`` bits, int64 [B]."""
+        ...
+
     @property
-    def text(self) -> Tensor: ...
+    def text(self) -> Tensor:
+        """Token ids after the prompt, int64 [B, S]."""
+        ...
+
     @property
-    def codes(self) -> Tensor: ...
+    def codes(self) -> Tensor:
+        """The frame's codes, int64 [B, G]."""
+        ...
+
     @property
-    def seen(self) -> Tensor: ...
+    def seen(self) -> Tensor:
+        """Codes 0 that were spoken, bool [B, V]."""
+        ...
+
     @property
-    def hidden(self) -> Tensor: ...
+    def hidden(self) -> Tensor:
+        """The talker's last hidden state [B, H]."""
+        ...
+
     @property
-    def pending(self) -> Tensor: ...
+    def pending(self) -> Tensor:
+        """The sum of the last frame's embeddings [B, H]."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
