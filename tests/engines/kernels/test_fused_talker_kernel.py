@@ -32,6 +32,8 @@ from vivavoce.errors import InputError
 
 CPU = torch.device("cpu")
 POSITIONS = 32
+INTERPRETED = (pytest.mark.slow, pytest.mark.timeout(600))
+"""Two minutes of the interpreter, and more on a busy machine."""
 EVERY = (
     GREEDY,
     RowOptions(seed=3, repetition_penalty=1.4),
@@ -64,8 +66,8 @@ def spoken(bench: Bench, frames: int, fused: FusedTalker | None) -> torch.Tensor
     [
         (Path.TORCH, True, 16, 8),
         (Path.TORCH, False, 16, 8),
-        pytest.param(Path.TRITON, True, 3, 3, marks=pytest.mark.slow),
-        pytest.param(Path.TRITON, False, 3, 4, marks=pytest.mark.slow),
+        pytest.param(Path.TRITON, True, 3, 3, marks=INTERPRETED),
+        pytest.param(Path.TRITON, False, 3, 4, marks=INTERPRETED),
     ],
 )
 def test_its_codes_are_those_of_the_modules(
