@@ -21,7 +21,8 @@ from vivavoce.engines.layers.linear import has_few
 from vivavoce.engines.layers.quantised import QuantisedLinear, WeightOnly, quantise_linears
 from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.layers.weights import Precision, Weight
-from vivavoce.engines.qwen3.agreement import LEAST, _each_kind, _frames, fused_talker, least
+from vivavoce.engines.qwen3.agreement import _each_kind, _frames, fused_talker, least
+from vivavoce.engines.qwen3.agreement_of_ends import LEAST
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs
@@ -33,6 +34,8 @@ from vivavoce.runtime import cuda
 
 CPU = torch.device("cpu")
 POSITIONS = 32
+INTERPRETED = (pytest.mark.slow, pytest.mark.timeout(600))
+"""Two minutes of the interpreter, and more on a busy machine."""
 EVERY = (
     GREEDY,
     RowOptions(seed=3, repetition_penalty=1.4),
@@ -65,8 +68,8 @@ def spoken(bench: Bench, frames: int, fused: FusedTalker | None) -> torch.Tensor
     [
         (Path.TORCH, True, 16, 8),
         (Path.TORCH, False, 16, 8),
-        pytest.param(Path.TRITON, True, 3, 3, marks=pytest.mark.slow),
-        pytest.param(Path.TRITON, False, 3, 4, marks=pytest.mark.slow),
+        pytest.param(Path.TRITON, True, 3, 3, marks=INTERPRETED),
+        pytest.param(Path.TRITON, False, 3, 4, marks=INTERPRETED),
     ],
 )
 def test_its_codes_are_those_of_the_modules(
@@ -149,7 +152,9 @@ Broken = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def at_rows(count: int) -> Broken:
     """A product that is wrong for one number of rows."""
-    return lambda usual: lambda x, *rest: usual(x, *rest).roll(int(len(x) == count), -1)
+    return lambda usual: (
+        lambda x, *rest, **how: usual(x, *rest, **how).roll(int(len(x) == count), -1)
+    )
 
 
 def reversed_past(usual: Callable[..., Any]) -> Callable[..., Any]:
@@ -177,11 +182,11 @@ def forgetful(usual: Callable[..., Any]) -> Callable[..., Any]:
 
 def without_penalty(usual: Callable[..., Any]) -> Callable[..., Any]:
     def sample(
-        scores: Any, sampler: Any, noise: Any, group: int, rules: Any = None, table: Any = None
+        scores: Any, sampler: Any, noise: Any, group: int, rules: Any = None, *rest: Any
     ) -> Any:
         if rules is not None:
             rules = replace(rules, penalty=torch.ones_like(rules.penalty))
-        return usual(scores, sampler, noise, group, rules, table)
+        return usual(scores, sampler, noise, group, rules, *rest)
 
     return sample
 
@@ -191,9 +196,38 @@ def next_row(usual: Callable[..., Any]) -> Callable[..., Any]:
 
     def sample(*given: Any) -> Any:
         code, embedded = usual(*given)
-        return code, None if embedded is None else embedded.roll(1, 0)
+        return code, None if embedded is None else embedded.copy_(embedded.roll(1, 0))
 
     return sample
+
+
+def without_pad(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """Rows that have no text are given another token."""
+    return lambda rows, table, pad: usual(rows, table, pad + 1)
+
+
+def without(**names: bool) -> Broken:
+    """Something of a row's state is left as it is."""
+
+    def broken(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def call(rows: Any, *given: Any) -> Any:
+            own = {name: getattr(rows, name).clone() for name in names}
+            return usual(replace(rows, **own), *given)
+
+        return call
+
+    return broken
+
+
+def next_pair(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """What the predictor begins with is another row's."""
+
+    def settle(rows: Any, stepped: Any, norm: Any, pair: torch.Tensor) -> Any:
+        turn = usual(rows, stepped, norm, pair)
+        pair.copy_(pair.roll(1, 0))
+        return turn
+
+    return settle
 
 
 @torch.no_grad()
@@ -207,8 +241,14 @@ def next_row(usual: Callable[..., Any]) -> Callable[..., Any]:
         ("attend", reversed_past, "rows over"),
         ("attend", forgetful, "stores"),
         ("sample", without_penalty, "code 0"),
-        ("sample", next_row, "another code"),
-        ("embed_sum", at_rows(16), "sum of embeddings"),
+        ("sample", next_row, "is chosen alike"),
+        ("next_text", without_pad, "the text"),
+        ("settle", without(primed=True), "primed"),
+        ("settle", without(cursor=True), "cursor"),
+        ("settle", next_pair, "the pair"),
+        ("finish", without(seen=True), "seen"),
+        ("finish", without(status=True), "status"),
+        ("finish", without(pending=True), "pending"),
         ("normalise", lambda usual: lambda x, norm: usual(-x, norm), ""),
     ],
 )

@@ -16,13 +16,14 @@ from torch.nn.attention import SDPBackend
 
 from vivavoce.engines.device_errors import is_out_of_memory, twice
 from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
+from vivavoce.engines.kernels.frame_ends import Status
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.beginning import Beginning, KeptVoices, Part, pieces_of
 from vivavoce.engines.qwen3.captured import CapturedParts, Sounded, codes_and_status
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
-from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
+from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
