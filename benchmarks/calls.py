@@ -29,7 +29,6 @@ from vivavoce.bench.clients import Target
 from vivavoce.bench.clients.plain import PlainSpeaker
 from vivavoce.bench.device import provenance
 from vivavoce.bench.measures import Listening, Measure
-from vivavoce.bench.process import ServerProcess, vivavoce_server
 from vivavoce.bench.report import QUANTILES, SCHEMA, Setup, write_json
 from vivavoce.bench.runner import ClosedLoop
 from vivavoce.bench.session import Session
@@ -37,6 +36,7 @@ from vivavoce.bench.stats import Distribution, spread
 from vivavoce.bench.summary import Summary
 from vivavoce.bench.tables import distribution_row, figure_table, summary_view
 from vivavoce.bench.texts import LONG, MEDIUM, TextSource
+from vivavoce.testing.server import ServerProcess, vivavoce_server
 
 RESULTS = Path(__file__).parent / "results" / "calls.json"
 BUFFERS_MS = (0.0, 40.0, 100.0)

@@ -62,7 +62,7 @@ def parsed() -> argparse.Namespace:
 
 def chosen(capability: int, quick: bool, only: str) -> Iterator[Any]:
     """The cases to compile: what a GPU is never given, float8 before sm_89, is left out."""
-    from vivavoce.engines.kernels.ahead import cases
+    from vivavoce.runtime.kernels.ahead import cases
 
     for case in cases():
         unknown = capability < FLOAT8 and "fp8" in case.name
@@ -76,8 +76,8 @@ def chosen(capability: int, quick: bool, only: str) -> Iterator[Any]:
 
 def compiled(case: Any, capability: int, faults: list[str]) -> dict[str, Any] | None:
     """One kernel's resources; None, and a fault noted, where it does not compile."""
-    from vivavoce.engines.kernels.ahead import compile_case
     from vivavoce.errors import VivavoceError
+    from vivavoce.runtime.kernels.ahead import compile_case
 
     try:
         row = compile_case(case, capability).row()

@@ -128,7 +128,7 @@ def relative(got: Any, exact: Any) -> float:
 
 def projections(device: Any, copy_gb_s: float, tune: bool) -> list[dict[str, Any]]:
     """Every matrix, precision and batch."""
-    from vivavoce.engines.layers.weights import Precision
+    from vivavoce.runtime.nn.weights import Precision
 
     rows = []
     for name, (n, k, normed) in SHAPES.items():
@@ -157,8 +157,8 @@ def operands(shape: tuple[int, int, bool], precision: Any, batch: int, device: A
     """Activations, a norm or a residual, and a function that makes weights."""
     import torch
 
-    from vivavoce.engines.kernels.linear import Norm
-    from vivavoce.engines.layers.weights import quantise
+    from vivavoce.runtime.kernels.linear import Norm
+    from vivavoce.runtime.nn.weights import quantize
 
     n, k, normed = shape
     x = torch.randn(batch, k, device=device).bfloat16()
@@ -167,7 +167,7 @@ def operands(shape: tuple[int, int, bool], precision: Any, batch: int, device: A
 
     def make(count: int) -> Any:
         matrix = (torch.randn(count, k, device=device) / k**0.5).bfloat16()
-        return quantise(matrix, precision)
+        return quantize(matrix, precision)
 
     return x, norm, residual, make
 
@@ -178,8 +178,8 @@ def projection(
     """Error and time of one projection, beside the plain path."""
     from torch.nn import functional
 
-    from vivavoce.engines.kernels import linear as plain
-    from vivavoce.engines.kernels import linear_triton as fused
+    from vivavoce.runtime.kernels import linear as plain
+    from vivavoce.runtime.kernels import linear_triton as fused
 
     x, norm, residual, make = operands(shape, precision, batch, device)
     gate = name.endswith("gate")
@@ -223,8 +223,8 @@ def tiles(
     """Other tiles, fastest first."""
     import triton
 
-    from vivavoce.engines.kernels import linear_triton as fused
-    from vivavoce.engines.kernels.tiles import Tile
+    from vivavoce.runtime.kernels import linear_triton as fused
+    from vivavoce.runtime.kernels.tiles import Tile
 
     x, norm, residual, make = operands(shape, precision, batch, device)
     gate = name.endswith("gate")
@@ -263,11 +263,11 @@ def attend_case(span: int, stored: int, splits: int, batch: int, device: Any) ->
     """Both paths from the same cache."""
     import torch
 
-    from vivavoce.engines.kernels import attention as plain
-    from vivavoce.engines.kernels import attention_triton as fused
-    from vivavoce.engines.kernels.attention import Cache, Heads, Scratch
-    from vivavoce.engines.kernels.linear import Norm
-    from vivavoce.engines.layers.rope import RopeTable
+    from vivavoce.runtime.kernels import attention as plain
+    from vivavoce.runtime.kernels import attention_triton as fused
+    from vivavoce.runtime.kernels.attention import Cache, Heads, Scratch
+    from vivavoce.runtime.kernels.linear import Norm
+    from vivavoce.runtime.nn.rope import RopeTable
 
     norm = Norm(torch.ones(128, device=device).bfloat16(), 1e-6)
     heads = Heads(16, 8, 128, norm, norm)
@@ -291,10 +291,10 @@ def sampler(device: Any) -> list[dict[str, Any]]:
     """The same choices as the plain path, and how long they take."""
     import torch
 
-    from vivavoce.engines.kernels import sampler as plain
-    from vivavoce.engines.kernels import sampler_triton as fused
-    from vivavoce.engines.kernels.sampler import Noise
-    from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
+    from vivavoce.runtime.kernels import sampler as plain
+    from vivavoce.runtime.kernels import sampler_triton as fused
+    from vivavoce.runtime.kernels.sampler import Noise
+    from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
 
     rows = []
     for batch in BATCHES:
@@ -319,7 +319,7 @@ def sampler(device: Any) -> list[dict[str, Any]]:
 
 def predictor_frames(device: Any, copy_gb_s: float) -> list[dict[str, Any]]:
     """15 passes of the code predictor as one graph, against its bytes over the bandwidth."""
-    from vivavoce.engines.layers.weights import Precision
+    from vivavoce.runtime.nn.weights import Precision
 
     rows = []
     for precision in Precision:
@@ -337,14 +337,14 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
     """Milliseconds of a frame, and the bytes it must read; weights are random."""
     import torch
 
-    from vivavoce.engines.kernels.chooser import chosen
-    from vivavoce.engines.kernels.decoder import FusedDecoder, Place
-    from vivavoce.engines.kernels.sampler import Noise
-    from vivavoce.engines.layers.decoder import Decoder, DecoderShape
-    from vivavoce.engines.layers.kv import KVBuffer
-    from vivavoce.engines.layers.rope import RopeTable
-    from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
-    from vivavoce.engines.layers.weights import quantise
+    from vivavoce.runtime.kernels.decoder import FusedDecoder, Place
+    from vivavoce.runtime.kernels.dispatch import chosen
+    from vivavoce.runtime.kernels.sampler import Noise
+    from vivavoce.runtime.nn.decoder import Decoder, DecoderShape
+    from vivavoce.runtime.nn.kv import KVBuffer
+    from vivavoce.runtime.nn.rope import RopeTable
+    from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
+    from vivavoce.runtime.nn.weights import quantize
 
     shape = DecoderShape(1024, 3072, 5, 16, 8, 128, 1e-6)
     kernels = chosen(device, torch.bfloat16)
@@ -356,7 +356,7 @@ def predictor_frame(precision: Any, batch: int, device: Any) -> tuple[float, int
         RopeTable.build(GROUPS, 128, 1e6, x),
     )
     matrices = torch.randn(GROUPS - 1, 2048, 1024, device=device).bfloat16() / 32
-    heads = [quantise(matrix, precision) for matrix in matrices]
+    heads = [quantize(matrix, precision) for matrix in matrices]
     tables = torch.randn(GROUPS - 1, 2048, 1024, device=device).bfloat16()
     how = SamplerRows.build(batch, device)
     for number in range(batch):

@@ -78,8 +78,8 @@ Spoken: TypeAlias = tuple[list[Heard], float]
 
 def make_models(name: str, folder: Path) -> None:
     """Backbone, codec and a voice, once."""
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+    from vivavoce.testing.random_gguf import make_random_gguf
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     backbone, codec = folder / f"{name}.gguf", folder / "codec.safetensors"
     if not backbone.exists():

@@ -31,14 +31,14 @@ import torch
 
 from vivavoce.engines.neutts.backbone import SPEECH_CODES, Prompt, TokenSampling
 from vivavoce.engines.neutts.codec.codec import Codec
-from vivavoce.engines.neutts.codec.random_codec import make_random_codec
 from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
 from vivavoce.engines.neutts.torch_lm.attention import ATTENTION
 from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
 from vivavoce.engines.neutts.torch_lm.graphs import Eager, Graphs, Work
 from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
-from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
-from vivavoce.engines.neutts.torch_lm.recording import RecordedGraphs
+from vivavoce.testing.random_lm import RandomLm, make_random_lm
+from vivavoce.testing.random_neucodec import make_random_codec
+from vivavoce.testing.recorded_lm_graphs import RecordedGraphs
 
 CODES_PER_S = 50
 FIRST_CODES = 8 + 5  # the first piece of sound and what the codec looks ahead

@@ -67,7 +67,7 @@ def write(output: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """The report so far."""
     report = {
         **provenance(),
-        "recogniser": {name: importlib.metadata.version(name) for name in HEARING},
+        "recognizer": {name: importlib.metadata.version(name) for name in HEARING},
         "sentences": len(SENTENCES),
         "limits": {one.value: limit for one, limit in LIMITS.items()} | {"over_piper": OVER_PIPER},
         "rows": rows,

@@ -71,7 +71,7 @@ def main() -> None:
 
 def measured(chosen: argparse.Namespace, python: str) -> dict[str, Any]:
     """Every dtype, on one checkpoint that is deleted afterwards."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / MODEL

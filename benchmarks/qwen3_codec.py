@@ -56,7 +56,7 @@ def measure(threads: int, device: str) -> dict[str, Any]:
 def published_config() -> Any:
     """The codec's configuration as published."""
     from vivavoce.engines.qwen3.codec_config import CodecConfig
-    from vivavoce.engines.qwen3.published_config import codec_config
+    from vivavoce.testing.published_config import codec_config
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(codec_config()), "utf-8")

@@ -85,7 +85,7 @@ def main() -> None:
 
 def compare(asked: Asked, python: str) -> dict[str, Any]:
     """Make a checkpoint, score it with both, and delete it."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     began_s = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
@@ -108,12 +108,12 @@ def our_scores(folder: Path, given: dict[str, Any]) -> Scores:
     """The product's own frame step, its draws replaced by the given codes."""
     import torch
 
-    from vivavoce.engines.layers.sampling import SamplerOptions
     from vivavoce.engines.qwen3.checkpoint import open_checkpoint
     from vivavoce.engines.qwen3.frame import FrameIds, frame
     from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
     from vivavoce.engines.qwen3.rows import RowOptions, Rows
     from vivavoce.engines.qwen3.talker import Talker
+    from vivavoce.runtime.nn.sampling import SamplerOptions
 
     checkpoint = open_checkpoint(folder)
     config, codes = checkpoint.config, torch.from_numpy(given["codes"])

@@ -85,12 +85,12 @@ def counted(rows: list[int]) -> list[dict[str, Any]]:
 def _frames(model: str, rows: int) -> Iterator[dict[str, Any]]:
     import torch
 
-    from vivavoce.engines.kernels.chooser import Path as Way
-    from vivavoce.engines.kernels.chooser import chosen
     from vivavoce.engines.qwen3.frame import FrameIds, frame
     from vivavoce.engines.qwen3.fused import FusedTalker
     from vivavoce.engines.qwen3.rows import RowState
     from vivavoce.engines.qwen3.talker import Talker
+    from vivavoce.runtime.kernels.dispatch import Path as Way
+    from vivavoce.runtime.kernels.dispatch import chosen
 
     config, meta = _config(model), torch.device("meta")
     with meta:
@@ -115,9 +115,9 @@ def _frames(model: str, rows: int) -> Iterator[dict[str, Any]]:
 
 def _config(model: str) -> Any:
     """The published sizes."""
-    from vivavoce.engines.qwen3.catalogue import published
+    from vivavoce.engines.qwen3.catalog import published
     from vivavoce.engines.qwen3.config import Qwen3Config
-    from vivavoce.engines.qwen3.published_config import (
+    from vivavoce.testing.published_config import (
         SMALL_FILES,
         codec_config,
         model_config,

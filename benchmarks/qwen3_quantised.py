@@ -1,4 +1,4 @@
-"""What quantised weights cost and give on a CPU: ``python benchmarks/qwen3_quantised.py --part …``
+"""What quantized weights cost and give on a CPU: ``python benchmarks/qwen3_quantised.py --part …``
 
 Random weights of the published size. Each part replaces its own figures in
 benchmarks/results/qwen3_quantised.json and leaves the others:
@@ -8,7 +8,7 @@ beside    the whole engine with int8 weights, in bfloat16, and the published pac
 rows      every form in one process, timed in turn, by number of rows: talker, code predictor and
           sampling; "int4" is what 4 bits in groups of 32 would give through PyTorch's own kernel
 errors    cosine and top-1 agreement of the scores of teacher-forced frames with those of bfloat16
-          and of float32, as quantised for a GPU (weights only), for a CPU (activations too), in 4
+          and of float32, as quantized for a GPU (weights only), for a CPU (activations too), in 4
           bits, and by bitsandbytes' LLM.int8()
 outliers  the same, with six channels of every norm 20 times as large
 
@@ -75,7 +75,7 @@ def main() -> None:
 
 def make(within: Path, chosen: argparse.Namespace) -> Path:
     """A checkpoint that never ends its speech."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     folder: Path = make_random_checkpoint(
         chosen.model, within / chosen.model, tiny=chosen.tiny, eos_gain=0

@@ -142,7 +142,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         if not arguments.model:
-            from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+            from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
             arguments.model = str(Path(folder) / "model")
             make_random_checkpoint(MODEL, Path(arguments.model), seed=1, eos_gain=0)

@@ -26,11 +26,11 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from vivavoce.bench.device import provenance
-from vivavoce.bench.process import vivavoce_server
 from vivavoce.bench.report import QUANTILES, SCHEMA, write_json
 from vivavoce.bench.stats import Distribution, spread
 from vivavoce.bench.tables import distribution_row, figure_table
 from vivavoce.bench.texts import SURNAMES, invented_surname
+from vivavoce.testing.server import vivavoce_server
 
 RESULTS = Path(__file__).parent / "results" / "server_overhead.json"
 CHUNK_MS, RATE_HZ = 80, 24_000

@@ -21,11 +21,11 @@ from rich.console import Console
 from vivavoce.bench.clients.plain import PlainSpeaker
 from vivavoce.bench.device import provenance
 from vivavoce.bench.measures import Measure
-from vivavoce.bench.process import ServerProcess, free_port, vivavoce_server
 from vivavoce.bench.report import SCHEMA, write_json
 from vivavoce.bench.stats import spread
 from vivavoce.bench.tables import figure_table
 from vivavoce.bench.texts import LONG, TWO_WORDS, TextSource
+from vivavoce.testing.server import ServerProcess, free_port, vivavoce_server
 
 RESULTS = Path(__file__).parent / "results" / "side_by_side_piper.json"
 PAUSE_S = 0.3

@@ -27,11 +27,11 @@ from typing import Any
 from rich.console import Console
 
 from vivavoce.bench.device import provenance
-from vivavoce.bench.process import ServerProcess, vivavoce_server
 from vivavoce.bench.report import QUANTILES, SCHEMA, write_json
 from vivavoce.bench.stats import Distribution, spread
 from vivavoce.bench.tables import distribution_row, figure_table
 from vivavoce.serving.stand_in import MESSAGE
+from vivavoce.testing.server import ServerProcess, vivavoce_server
 
 RESULTS = Path(__file__).parent / "results" / "supervise.json"
 CALLS, EVERY_S, LIMIT_S, PATIENCE_S = 4, 0.02, 1.0, 60.0

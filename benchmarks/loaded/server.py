@@ -74,7 +74,7 @@ class Watched:
     """A running server of a checkout. Use it as a context manager."""
 
     def __init__(self, tree: Path | None, folder: Path, **settings: Any) -> None:
-        from vivavoce.bench.process import ServerProcess, free_port
+        from vivavoce.testing.server import ServerProcess, free_port
 
         self.port = free_port()
         self._lags = folder / f"lags-{self.port}.json"

@@ -29,10 +29,10 @@ def random_codes(frames: int) -> Tensor:
 @torch.no_grad()
 def scores(variant: Variant, codes: Tensor) -> dict[str, Tensor]:
     """``talker`` [T, 3072] and ``predictor`` [T, 15, 2048] under the given codes, float32."""
-    from vivavoce.engines.layers.sampling import SamplerOptions
     from vivavoce.engines.qwen3.frame import FrameIds, frame
     from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
     from vivavoce.engines.qwen3.rows import RowOptions
+    from vivavoce.runtime.nn.sampling import SamplerOptions
 
     config, talker = variant.config, variant.talker
     speaking = Speaking(list(range(1000, 1000 + TEXT_TOKENS)), "english", "ryan")

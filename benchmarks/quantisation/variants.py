@@ -14,12 +14,12 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
-from vivavoce.engines.layers.quantised import Unlisted
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.model import load_talker
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.linear import Joining, Linear, quantized_bytes
+from vivavoce.runtime.nn.quantize import Unlisted
+from vivavoce.runtime.nn.weights import Precision
 
 GROUP = 32
 THRESHOLD = 6.0
@@ -72,7 +72,7 @@ class Variant:
     def weights_bytes(self) -> int:
         """Memory of the talker and the code predictor, embeddings included, where known."""
         floats = sum(tensor.nbytes for tensor in self.talker.state_dict().values())
-        return floats + quantised_bytes(self.talker)
+        return floats + quantized_bytes(self.talker)
 
 
 class WithOutliers(Checkpoint):
@@ -143,7 +143,7 @@ class Int4Linear(Unlisted):
 
 
 def to_int4(talker: nn.Module) -> None:
-    """Swap what the engine would quantise."""
+    """Swap what the engine would quantize."""
     for module in list(talker.modules()):
         if isinstance(module, Joining):
             module.joined = Int4(module.joined)
@@ -153,7 +153,7 @@ def to_int4(talker: nn.Module) -> None:
 
 
 def to_llm_int8(talker: nn.Module) -> None:
-    """bitsandbytes' LLM.int8() in the place of what the engine would quantise."""
+    """bitsandbytes' LLM.int8() in the place of what the engine would quantize."""
     warnings.filterwarnings("ignore", message="MatMul8bitLt")
     for module in talker.modules():
         if isinstance(module, Joining):
@@ -162,14 +162,14 @@ def to_llm_int8(talker: nn.Module) -> None:
 
 
 def llm_int8(weight: Tensor) -> nn.Module:
-    """One map of bitsandbytes, quantised."""
+    """One map of bitsandbytes, quantized."""
     from bitsandbytes.nn import Linear8bitLt
 
     outputs, inputs = weight.shape
     made = Linear8bitLt(inputs, outputs, bias=False, has_fp16_weights=False, threshold=THRESHOLD)
     made.load_state_dict({"weight": weight.detach().half()})
-    quantised: nn.Module = made.to("cpu").eval()
-    return quantised
+    quantized: nn.Module = made.to("cpu").eval()
+    return quantized
 
 
 def _swap(talker: nn.Module, make: Callable[[Tensor], nn.Module]) -> None:

@@ -52,7 +52,7 @@ NOT_SETTINGS = ("config", "cache_dir", "api_key")
 """What the prefix names besides: the configuration file, the cache, another spelling of keys."""
 
 MEANINGFUL_EMPTY = ("QUANTIZE", "VIVAVOCE_QUANTIZE", "VIVAVOCE_API_KEY", "VIVAVOCE_API_KEYS")
-"""Variables whose empty value is not the same as none: it switches quantising off, as with the
+"""Variables whose empty value is not the same as none: it switches quantizing off, as with the
 server the name comes from; and a key that was not filled in must not open a server."""
 
 SHARED = (

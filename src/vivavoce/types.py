@@ -51,7 +51,7 @@ class Span:
 class Clause:
     """A piece of text that is synthesised at once.
 
-    ``spans`` hold it as it will be spoken (normalised), ``source`` as it was written. A clause
+    ``spans`` hold it as it will be spoken (normalized), ``source`` as it was written. A clause
     without spans is a pause only. ``pause_ms`` is an explicit pause after it (SSML ``<break>``);
     None means the natural pause for ``end``.
     """
@@ -223,7 +223,7 @@ class Timings:
     engine reports (for Piper: phonemes, encoder, decoder).
     """
 
-    normalise_ms: float = 0.0
+    normalize_ms: float = 0.0
     queue_ms: float = 0.0
     first_token_ms: float | None = None
     first_audio_ms: float | None = None

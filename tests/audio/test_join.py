@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.sounds import cut, voice_like
-from vivavoce.audio.clicks import find_clicks
 from vivavoce.audio.join import TAIL_MS, Joiner, pause_ms, silence
+from vivavoce.testing.clicks import find_clicks
 from vivavoce.types import ClauseEnd, Samples
 
 HZ = 24_000

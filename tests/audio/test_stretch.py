@@ -4,9 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio.sounds import cut, noise, stream, tone, voice_like
-from vivavoce.audio.clicks import find_clicks
 from vivavoce.audio.stretch import TimeStretch
 from vivavoce.errors import InputError
+from vivavoce.testing.clicks import find_clicks
 from vivavoce.types import Samples
 
 SPEEDS = [0.25, 0.5, 0.8, 1.1, 1.5, 2.0, 3.0, 4.0]

@@ -5,7 +5,7 @@ import pytest
 
 from vivavoce.bench.breakdown import ServerTimes
 from vivavoce.bench.measures import Failure, Listening, Measure, Playback, Recorder
-from vivavoce.bench.summary import summarise
+from vivavoce.bench.summary import summarize
 
 RATE_HZ = 1000
 LISTENING = Listening(buffers_ms=(0.0, 100.0))
@@ -100,7 +100,7 @@ def test_a_run_in_figures() -> None:
     busy = failed(Failure("busy", 429, 1500.0))
     bare = failed(Failure("busy", 429))
     broken = failed(Failure("truncated"))
-    summary = summarise([stalling(), busy, bare, broken, stalling(9.9)], wall_s=2.0)
+    summary = summarize([stalling(), busy, bare, broken, stalling(9.9)], wall_s=2.0)
     assert (summary.requests, summary.ok) == (5, 2)
     assert summary.errors == {"busy": 2, "truncated": 1}
     assert (summary.rejections.count, summary.rejections.with_retry_after) == (2, 1)
@@ -122,10 +122,10 @@ def test_clean_means_all_good_and_no_stall_with_the_first_buffer() -> None:
     rec = recorder()
     rec.pcm(10.0, pcm(10))
     good = rec.finish(10.1)
-    assert summarise([good], 1.0).clean
-    assert not summarise([good, stalling()], 1.0).clean
-    assert not summarise([good, failed(Failure("busy", 429))], 1.0).clean
-    assert not summarise([], 1.0).clean
+    assert summarize([good], 1.0).clean
+    assert not summarize([good, stalling()], 1.0).clean
+    assert not summarize([good, failed(Failure("busy", 429))], 1.0).clean
+    assert not summarize([], 1.0).clean
 
 
 def test_the_parts_of_the_time_to_the_first_byte() -> None:
@@ -145,7 +145,7 @@ def test_a_summary_holds_the_parts_of_good_requests_alone() -> None:
     failed = recorder()
     failed.told(ServerTimes(queue_ms=999.0, first_ms=999.0))
     failed.first_byte(11.0)
-    summary = summarise([rec.finish(10.1), failed.finish(11.0), stalling()], 1.0)
+    summary = summarize([rec.finish(10.1), failed.finish(11.0), stalling()], 1.0)
     assert summary.queue_ms is not None and summary.network_ms is not None
     assert (summary.queue_ms.count, summary.queue_ms.max) == (1, 10.0)
     assert summary.network_ms.p50 == pytest.approx(10.0)

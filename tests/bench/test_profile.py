@@ -30,7 +30,7 @@ class Chunks:
 
     def __iter__(self) -> Iterator[AudioChunk]:
         yield AudioChunk(np.zeros(0, np.float32), 1000)
-        self.timings.normalise_ms = 1.5
+        self.timings.normalize_ms = 1.5
         self.timings.stages_ms["encoder"] = 7.0
         self.timings.tokens, self.timings.first_token_ms = 50, 0.01
         yield AudioChunk(np.zeros(500, np.float32), 1000)

@@ -113,7 +113,7 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not find_spec("torch"), reason="torch is not installed")
 def test_a_tiny_checkpoint_from_the_command_line(tmp_path: Path) -> None:
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     model = make_random_checkpoint("Qwen3-TTS-12Hz-0.6B-CustomVoice", tmp_path / "model", tiny=True)
     folder = tmp_path / "pairs"

@@ -10,11 +10,11 @@ import pytest
 
 from vivavoce.bench.clients import Target
 from vivavoce.bench.measures import Listening
-from vivavoce.bench.process import ServerProcess, vivavoce_server
 from vivavoce.bench.report import Setup
 from vivavoce.bench.runner import ClosedLoop
 from vivavoce.bench.session import Outcome, Session
 from vivavoce.bench.texts import TextSource
+from vivavoce.testing.server import ServerProcess, vivavoce_server
 
 WAYS = {
     "openai": {},

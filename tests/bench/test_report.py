@@ -20,7 +20,7 @@ from vivavoce.bench.report import (
     write_json,
 )
 from vivavoce.bench.runner import ClosedLoop
-from vivavoce.bench.summary import Summary, summarise
+from vivavoce.bench.summary import Summary, summarize
 from vivavoce.bench.tables import changes_view, number, summary_view
 from vivavoce.errors import SettingsError
 
@@ -43,7 +43,7 @@ def measure(latency_ms: float) -> Measure:
 
 def summary(latency_ms: float = 50.0) -> Summary:
     refused = Measure(5, 0.0, 3.0, Failure("busy", 429, 1500.0))
-    return summarise([measure(latency_ms), measure(latency_ms), refused], wall_s=2.0)
+    return summarize([measure(latency_ms), measure(latency_ms), refused], wall_s=2.0)
 
 
 def report(latency_ms: float = 50.0, **more: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import typer
 from typer.testing import CliRunner
 
 from vivavoce.bench.clients import Target
-from vivavoce.bench.process import ServerProcess, vivavoce_server
 from vivavoce.bench.texts import TextSource
 from vivavoce.bench.ways import WAYS, Comparison
 from vivavoce.cli.bench import bench
 from vivavoce.errors import Unavailable, Unsupported
+from vivavoce.testing.server import ServerProcess, vivavoce_server
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Folders of tiny random models, by the end of their name."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     root = tmp_path_factory.mktemp("models")
 

@@ -54,8 +54,8 @@ def test_a_random_model_is_verified(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(find_spec("torch") is None, reason="for want of torch")
 def test_a_pytorch_backbone_and_a_checkpoint_are_verified(tmp_path: Path) -> None:
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     make_random_lm(RandomLm("neutts-nano", True), tmp_path / "backbone")
     said = _run("verify", str(tmp_path / "backbone")).output

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from faults.processes import server_process
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.errors import UnknownVoice
 from vivavoce.speech.voices import VoiceLibrary
+from vivavoce.testing.fake_engine import FakeEngine
 
 Run = Callable[..., Any]
 

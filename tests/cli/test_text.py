@@ -11,7 +11,7 @@ def test_one_clause_a_line_as_spoken(vivavoce: Callable[..., Any]) -> None:
     assert ran.out.splitlines() == ["Doctor Smith owes five dollars.", "He pays tomorrow."]
 
 
-def test_without_normalisation(vivavoce: Callable[..., Any]) -> None:
+def test_without_normalization(vivavoce: Callable[..., Any]) -> None:
     assert "$5" in vivavoce("text", "He owes $5.", "--no-normalize").out
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.speech.voices import VoiceLibrary
+from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.types import ReferenceAudio
 
 

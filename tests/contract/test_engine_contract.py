@@ -94,7 +94,7 @@ def random_model(folders: pytest.TempPathFactory) -> dict[str, Any]:
 
     When it stops speaking is chance: this one stops after about as long as a person would.
     """
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     folder = folders.mktemp("qwen3") / "checkpoint"
     name = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
@@ -107,16 +107,16 @@ def random_neutts(folders: pytest.TempPathFactory, runtimes: str) -> dict[str, A
 
     ``runtimes``: of backbone and codec, as in "torch-onnx"; "": those of the extra ``neutts``.
     """
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+    from vivavoce.testing.random_gguf import make_random_gguf
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     folder = folders.mktemp("neutts")
     model = folder / "neutts-nano.gguf"
     backbone, _, codec = (runtimes or "gguf-").partition("-")
     if backbone == "gguf":
-        make_random_gguf("neutts-nano", model, small=True, quantisation="F32", seed=4, end_every=60)
+        make_random_gguf("neutts-nano", model, small=True, quantization="F32", seed=4, end_every=60)
     else:
-        from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+        from vivavoce.testing.random_lm import RandomLm, make_random_lm
 
         model = make_random_lm(
             RandomLm("neutts-nano", True, dtype="F32", end_every=60), folder / "lm"

@@ -168,9 +168,9 @@ def test_every_script_of_the_benchmarks_is_documented() -> None:
 
 
 def test_every_endpoint_is_documented() -> None:
-    from vivavoce.engines.fake import FakeEngine
     from vivavoce.serving.app import create_app
     from vivavoce.speech.service import SpeechService
+    from vivavoce.testing.fake_engine import FakeEngine
 
     paths = create_app(SpeechService(FakeEngine()), Settings()).openapi()["paths"]
     text = "".join(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.guarded import FAULT, GuardedEngine, is_sound
 from vivavoce.errors import (
     EngineError,
@@ -18,6 +17,7 @@ from vivavoce.errors import (
     SetupError,
     VivavoceError,
 )
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import ReferenceAudio, Span, Utterance, Voice
 
 SECRET = "four one one one"

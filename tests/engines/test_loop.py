@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from vivavoce.engines import stream as stream_module
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.loop import EngineLoop
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, SlowConsumer
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import Span, Utterance
 
 
@@ -105,7 +105,7 @@ async def test_a_closed_stream_yields_nothing_more() -> None:
         assert stream.finish_reason == "cancelled"
 
 
-async def test_a_fault_in_one_utterance_leaves_its_neighbours_alone() -> None:
+async def test_a_fault_in_one_utterance_leaves_its_neighbors_alone() -> None:
     async with running() as loop:
         bad, good = loop.open(utterance("failword now")), loop.open(utterance("a good one"))
         with pytest.raises(EngineError):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.base import Produced
-from vivavoce.engines.device_errors import LOST
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.loop import NOBODYS_SLOT, STEP_FAILED, EngineLoop
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, InputError, Unsupported
+from vivavoce.runtime.device_errors import LOST
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import Span, Utterance
 
 SECRET = "four one one one"
@@ -73,13 +73,13 @@ async def test_a_caller_whom_the_engine_fails_to_take_in_is_told_at_once_and_alo
     kind: str,
 ) -> None:
     async with running(fault=f"admit:{kind}~badword", step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 200))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 200))
+        await anext(neighbor)
         bad = loop.open(utterance(f"badword {SECRET}"))
         assert "log says more" in await error_of(bad)
         assert loop.failure is None
         assert await speaks(loop)
-        assert len((await anext(neighbour)).samples) > 0
+        assert len((await anext(neighbor)).samples) > 0
 
 
 async def test_a_slot_that_is_no_number_fails_its_caller_alone() -> None:
@@ -106,8 +106,8 @@ async def test_more_text_that_the_engine_fails_on_ends_that_utterance_alone(
     method: str, kind: str
 ) -> None:
     async with running(fault=f"{method}:{kind}", step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 200))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 200))
+        await anext(neighbor)
         stream = loop.open(utterance(f"open {SECRET}", text_open=True))
         stream.extend("more") if method == "extend" else stream.finish_text()
         await error_of(stream)
@@ -166,10 +166,10 @@ async def test_a_slot_that_was_not_freed_can_be_given_again() -> None:
 @pytest.mark.parametrize("kind", RAISING)
 async def test_a_step_that_raises_ends_everybody_with_a_fixed_sentence(kind: str) -> None:
     async with running(fault=f"step:{kind}~badword", step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 500))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 500))
+        await anext(neighbor)
         culprit = loop.open(utterance(f"badword {SECRET}"))
-        for stream in (culprit, neighbour):
+        for stream in (culprit, neighbor):
             assert await error_of(stream, EngineFailed) == STEP_FAILED
         assert loop.failure is not None and loop.failure.message == STEP_FAILED
         with pytest.raises(EngineFailed):
@@ -180,10 +180,10 @@ async def test_a_step_that_raises_ends_everybody_with_a_fixed_sentence(kind: str
 
 async def test_a_step_for_a_slot_that_nobody_has_is_that_steps_fault() -> None:
     async with running(fault="step:wrong~badword", step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 500))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 500))
+        await anext(neighbor)
         loop.open(utterance("badword"))
-        assert await error_of(neighbour, EngineFailed) == NOBODYS_SLOT
+        assert await error_of(neighbor, EngineFailed) == NOBODYS_SLOT
 
 
 async def test_who_was_served_by_the_step_that_lost_count_still_hears_it() -> None:
@@ -203,8 +203,8 @@ async def test_a_step_that_returns_no_pieces_at_all_ends_everybody() -> None:
 @pytest.mark.parametrize("kind", ["shape", "dtype"])
 async def test_something_else_than_sound_costs_its_utterance_alone(kind: str) -> None:
     async with running(fault=f"step:{kind}~badword", step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 200))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 200))
+        await anext(neighbor)
         await error_of(loop.open(utterance("badword " * 50)))
         await until(lambda: len(fake(loop)._live) == 1)
         assert await speaks(loop)
@@ -232,11 +232,11 @@ async def test_an_error_that_is_not_ours_is_not_told() -> None:
 
 async def test_a_lost_device_condemns_the_engine_whatever_raised_it() -> None:
     async with running(fault="admit:device~badword", step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 500))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 500))
+        await anext(neighbor)
         with pytest.raises((EngineError, EngineFailed)):
             await collect(loop.open(utterance("badword")))
-        assert await error_of(neighbour, EngineFailed) == LOST
+        assert await error_of(neighbor, EngineFailed) == LOST
         assert loop.failure is not None and loop.failure.message == LOST
 
 
@@ -298,13 +298,13 @@ async def test_a_hang_in_any_call_shows_what_the_thread_is_doing(method: str) ->
 
 async def test_giving_up_an_engine_that_hangs_tells_everybody_at_once() -> None:
     async with running(fault="step:hang~badword", capacity=2, step_ms=1) as loop:
-        neighbour = loop.open(utterance("word " * 500))
-        await anext(neighbour)
+        neighbor = loop.open(utterance("word " * 500))
+        await anext(neighbor)
         culprit, queued = (loop.open(utterance("badword")) for _ in range(2))
         await until(lambda: fake(loop).faults.faults[0].seen > 0)
         waiting = asyncio.wrap_future(loop.call(lambda: None))
         loop.condemn("It hangs.")
-        for stream in (neighbour, culprit, queued):
+        for stream in (neighbor, culprit, queued):
             assert await error_of(stream, EngineFailed) == "It hangs."
         with pytest.raises(EngineFailed):
             await asyncio.wait_for(waiting, 10)

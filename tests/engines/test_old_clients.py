@@ -60,7 +60,7 @@ def desk_voice(served: Served, **fields: str) -> str:
 
 @pytest.mark.skipif(not HAS_QWEN3, reason="the extra 'qwen3' is not installed")
 def test_qwen3_speaks_as_vivian_and_as_openai_s_names(start: Start, tmp_path: Path) -> None:
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     model = tmp_path / "model"
     make_random_checkpoint("Qwen3-TTS-12Hz-0.6B-CustomVoice", model, tiny=True, eos_gain=4.0)

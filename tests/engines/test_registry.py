@@ -6,9 +6,9 @@ import logging
 
 import pytest
 
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.engines.registry import create_engine
 from vivavoce.errors import SettingsError, UnknownOption
+from vivavoce.testing.fake_engine import FakeEngine
 
 GPU_SETTINGS = {
     "quantize": "int8",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vivavoce.cli.main import main
-from vivavoce.engines.fake import FakeEngine
+from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.types import Utterance
 
 LEAK_BYTES = 64 * 1024

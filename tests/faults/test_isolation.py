@@ -71,7 +71,7 @@ async def hear_socket(server: InnerServer, *texts: str) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize("word", ["failword", "runawayword"])
-def test_a_failing_call_is_cut_and_its_neighbours_are_not(server: InnerServer, word: str) -> None:
+def test_a_failing_call_is_cut_and_its_neighbors_are_not(server: InnerServer, word: str) -> None:
     async def scenario() -> None:
         async with open_client(server) as client:
             alone = await good_call(client)

@@ -115,7 +115,7 @@ def test_a_connection_that_is_reset_ends_visibly_and_frees_its_slot(
 
 
 @pytest.mark.parametrize("hear", WAYS)
-def test_a_black_hole_is_let_go_and_neighbours_hear_the_same(
+def test_a_black_hole_is_let_go_and_neighbors_hear_the_same(
     server: InnerServer, hear: Hear
 ) -> None:
     """Nothing passes any more and nobody closes: the stall limit frees the slot."""
@@ -124,8 +124,8 @@ def test_a_black_hole_is_let_go_and_neighbours_hear_the_same(
 
     async def vanish(proxy: Proxy) -> None:
         lost = asyncio.create_task(hear(proxy.port, endless))
-        neighbours = [asyncio.create_task(hear_http(server.port, TEXT)) for _ in range(8)]
-        assert all(sound == alone for sound in await asyncio.gather(*neighbours))
+        neighbors = [asyncio.create_task(hear_http(server.port, TEXT)) for _ in range(8)]
+        assert all(sound == alone for sound in await asyncio.gather(*neighbors))
         await asyncio.to_thread(free, server)
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)

@@ -17,8 +17,8 @@ import pytest
 from faults.inprocess import InnerServer, serving_here
 from faults.rawcalls import Transport, http_request
 from quality.live import metric, settled
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.speech import wording as wording_room
+from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.types import Utterance
 
 CAPACITY, PLACES = 2, 2

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.speech.delivery import delivered_format, encoded
 from vivavoce.speech.encoding import start_threads
 from vivavoce.speech.service import ServiceOptions, SpeechService
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import SpeechRequest
 
 BOUND_BYTES = 32 * 1024 * 1024

@@ -374,7 +374,7 @@ def test_callers_who_leave_leave_no_more_clones_than_slots(server: InnerServer, 
 
 HANGING = """
 import sys, threading
-from vivavoce.engines.fake import FakeEngine
+from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.serving.server import run
 from vivavoce.settings import Settings
 FakeEngine.clone = lambda self, reference: threading.Event().wait()

@@ -87,7 +87,7 @@ def test_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.engine_options["model"] == "Qwen3-TTS-12Hz-0.6B-CustomVoice"
 
 
-def test_nothing_switches_quantising_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_switches_quantizing_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings(monkeypatch, QUANTIZE="").shared_options["quantize"] == ""
     assert settings(monkeypatch, QUANTIZE="none").shared_options["quantize"] == "none"
 

@@ -72,7 +72,7 @@ def test_livekit_parses_events_by_content_type(client: httpx.Client, encoding: s
     assert duration_s(sound, encoding) > 1.0
 
 
-def test_livekit_without_events_gets_bytes_labelled_as_sound(client: httpx.Client) -> None:
+def test_livekit_without_events_gets_bytes_labeled_as_sound(client: httpx.Client) -> None:
     body = {"model": "tts-1", "input": TEXT, "voice": "ash", "response_format": "mp3"}
     with client.stream("POST", "/v1/audio/speech", json=body) as answer:
         assert answer.headers["content-type"].startswith("audio/")

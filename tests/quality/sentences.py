@@ -2,7 +2,7 @@
 
 The written text is the reference. Every one carries something that has to be read out as words
 (a number, a date, money, a time, a unit, a name) or is plain speech of a phone call. Units are the
-exception: a recogniser writes "kilometers" for what was written "km", so those sentences have a
+exception: a recognizer writes "kilometers" for what was written "km", so those sentences have a
 reference of their own.
 """
 
@@ -20,7 +20,7 @@ class Sentence(NamedTuple):
 
     @property
     def reference(self) -> str:
-        """What a recogniser should write."""
+        """What a recognizer should write."""
         return self.spelt or self.text
 
 

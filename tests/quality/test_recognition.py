@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quality.recognition import distance, error_rate, normalised, score
+from quality.recognition import distance, error_rate, normalized, score
 from quality.sentences import SENTENCES
 
 
@@ -33,11 +33,11 @@ def test_distance_counts_insertions_deletions_and_substitutions(heard: str, erro
     ],
 )
 def test_other_spellings_of_the_same_words_are_no_errors(written: str, heard: str) -> None:
-    assert normalised(written) == normalised(heard)
+    assert normalized(written) == normalized(heard)
 
 
 def test_a_decimal_number_is_not_a_time() -> None:
-    assert normalised("7.25 points") != normalised("7:25 points")
+    assert normalized("7.25 points") != normalized("7:25 points")
 
 
 def test_the_rate_is_over_all_words_together() -> None:

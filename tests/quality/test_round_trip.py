@@ -1,4 +1,4 @@
-"""What is spoken can be understood: word error rates of a speech recogniser.
+"""What is spoken can be understood: word error rates of a speech recognizer.
 
 The default run hears every fourth sentence, through one route. All of them, through every route
 and in both renditions, are marked slow; ``benchmarks/quality.py`` keeps their figures.

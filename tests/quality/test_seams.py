@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from quality.live import LiveServer, serving
 from quality.routes import ROUTES, Order, Rendition
-from vivavoce.audio.clicks import find_clicks
+from vivavoce.testing.clicks import find_clicks
 
 CLAUSES = {
     "list": "One apple, two pears, three plums, four cherries, and five oranges.",

@@ -15,10 +15,10 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.server import DrainingServer, build_service, listen
 from vivavoce.settings import Settings
+from vivavoce.testing.fake_engine import FakeEngine
 
 PATIENCE_S = 60.0
 

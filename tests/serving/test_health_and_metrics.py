@@ -55,8 +55,8 @@ def test_while_loading_it_lives_and_says_when_to_come_back(serve) -> None:
 
 
 def test_a_failed_start_is_told_and_stays_told(serve, monkeypatch) -> None:
-    from vivavoce.engines.fake import FakeEngine
     from vivavoce.errors import ModelFileError
+    from vivavoce.testing.fake_engine import FakeEngine
 
     def fail(self) -> None:
         raise ModelFileError("The model file is damaged.")

@@ -250,7 +250,7 @@ def test_a_load_that_fails_once_is_tried_again_by_the_next_caller(serve) -> None
 def test_without_its_files_it_does_not_become_ready_and_says_why(
     serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivavoce.engines.fake import FakeEngine
+    from vivavoce.testing.fake_engine import FakeEngine
 
     def missing(self: FakeEngine) -> None:
         raise ModelFileError("The model is not on this machine.")

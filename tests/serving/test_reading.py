@@ -12,7 +12,7 @@ import pytest
 from tests.serving.conftest import LiveServer, hear
 
 from vivavoce.errors import InputError, VivavoceError
-from vivavoce.serving.openai_speech import OpenAISpeechBody
+from vivavoce.serving.dialects.openai import OpenAISpeechBody
 from vivavoce.serving.reading import checked, parse_object
 
 SIZE = 256 * 1024

@@ -10,10 +10,10 @@ from tests.serving.conftest import Serve, hear, settle
 
 from vivavoce.errors import Busy
 from vivavoce.serving import waiting as waiting_module
-from vivavoce.serving.openai_speech import OpenAISpeechBody
+from vivavoce.serving.dialects.openai import OpenAISpeechBody
+from vivavoce.serving.dialects.websocket import SocketSpeechBody
 from vivavoce.serving.reading import checked
 from vivavoce.serving.waiting import OWN_BYTES, Share, WaitingTexts, size_of
-from vivavoce.serving.ws import SocketSpeechBody
 from vivavoce.types import SpeechRequest
 
 LONG = json.dumps({"input": "on and on " * 500})

@@ -165,7 +165,7 @@ def test_a_key_has_the_same_size_whatever_it_stands_for() -> None:
     assert key(large) == key(replace(large, lexicon=dict(reversed(words.items()))))
 
 
-def test_neighbouring_fields_are_not_confused() -> None:
+def test_neighboring_fields_are_not_confused() -> None:
     keys = {
         key(replace(REQUEST, lexicon={"a": "bc"})),
         key(replace(REQUEST, lexicon={"ab": "c"})),

@@ -14,7 +14,6 @@ import pytest
 
 from audio import recordings
 from audio.sounds import tone
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.errors import (
     Busy,
     Conflict,
@@ -27,6 +26,7 @@ from vivavoce.errors import (
 from vivavoce.speech.cloning import CLONES_AT_ONCE
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import Recording, ReferenceAudio, SpeechRequest, Voice
 
 HZ = 16_000

@@ -14,7 +14,6 @@ import pytest
 
 from audio import recordings
 from audio.sounds import tone
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import EngineFailed
 from vivavoce.speech import wording
@@ -22,6 +21,7 @@ from vivavoce.speech.cloning import CLONES_AT_ONCE
 from vivavoce.speech.delivery import encoded
 from vivavoce.speech.encoding import threads_for
 from vivavoce.speech.service import ServiceOptions, SpeechService
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import AudioFormat, Recording, ReferenceAudio, SpeechRequest
 
 HZ = 16_000

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from vivavoce.engines.base import Produced
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.engines.watch import Activity, TimeLimits
 from vivavoce.errors import (
     Cancelled,
@@ -38,6 +37,7 @@ from vivavoce.speech.lifecycle import (
     Lifecycle,
 )
 from vivavoce.speech.observer import SpeechObserver
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import Span, Utterance
 
 BAD = Utterance((Span("badword"),), FakeEngine().voices()[0])

@@ -374,7 +374,7 @@ async def test_time_spent_on_later_texts_is_counted(monkeypatch: pytest.MonkeyPa
     bench = Bench(slow())
     bench.pipeline.start()
     bench.opened[0].end()
-    assert bench.timings.normalise_ms == pytest.approx(1_000.0)
+    assert bench.timings.normalize_ms == pytest.approx(1_000.0)
 
 
 def quiet_then(count: int) -> Samples:

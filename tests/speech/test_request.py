@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.speech.request import prepared, utterance_of
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.text.duration import max_duration_s
 from vivavoce.types import Clause, Span, SpeechRequest
 

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from audio.sounds import tone
-from vivavoce.engines.fake import FakeEngine, FakeOptions
 from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
@@ -35,6 +34,7 @@ from vivavoce.errors import (
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
+from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.text import Lexicon
 from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, SpeechRequest, Timings, Utterance
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 import vivavoce
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.errors import EmptyInput, InputError, SettingsError
+from vivavoce.testing.fake_engine import FakeEngine
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from vivavoce.engines.base import Capabilities
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.errors import InputError
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.voice_folder import (
@@ -18,6 +17,7 @@ from vivavoce.speech.voice_folder import (
     warn_of_recordings,
 )
 from vivavoce.speech.voices import VoiceLibrary
+from vivavoce.testing.fake_engine import FakeEngine
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.errors import (
     Conflict,
     InputError,
@@ -18,6 +17,7 @@ from vivavoce.errors import (
     UnknownVoice,
 )
 from vivavoce.speech.voices import OPENAI_VOICES, VoiceLibrary
+from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.types import ReferenceAudio, Voice
 
 

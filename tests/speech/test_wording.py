@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from vivavoce.engines.fake import FakeEngine
 from vivavoce.errors import Busy, EmptyInput, InputError, InputTooLong
 from vivavoce.speech import wording as wording_room
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.wording import MAX_GROWTH
+from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.text import Lexicon
 from vivavoce.types import Clause, SpeechRequest, Timings
 
@@ -214,8 +214,8 @@ async def test_a_text_that_grows_too_long_against_all_expectation_ends_visibly(
 
 async def test_reading_is_timed() -> None:
     async with serving() as service, service.open(SpeechRequest("One word. " * 20)) as stream:
-        first_ms = stream.timings.normalise_ms
+        first_ms = stream.timings.normalize_ms
         assert first_ms > 0
         async for _ in stream:
             pass
-        assert stream.timings.normalise_ms > first_ms
+        assert stream.timings.normalize_ms > first_ms

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vivavoce.errors import InputError, InputTooLong
 from vivavoce.text.frontend import Frontend, TextOptions, clauses, is_speakable
 from vivavoce.text.lexicon import Lexicon
-from vivavoce.text.neutralise import defuse, neutralise
+from vivavoce.text.sanitize import defuse, sanitize
 from vivavoce.types import Clause, Span
 
 
@@ -23,7 +23,7 @@ def same(text: str, language: str | None) -> str:
 
 
 def read(text: str, options: TextOptions | None = None) -> list[Clause]:
-    return list(clauses(text, options or TextOptions(), normalise=same))
+    return list(clauses(text, options or TextOptions(), normalize=same))
 
 
 def texts(found: Iterable[Clause]) -> list[str]:
@@ -31,7 +31,7 @@ def texts(found: Iterable[Clause]) -> list[str]:
 
 
 def feed(text: str, cuts: Sequence[int], options: TextOptions) -> list[Clause]:
-    frontend = Frontend(options, normalise=same)
+    frontend = Frontend(options, normalize=same)
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
     found: list[Clause] = []
     for start, stop in pairwise(bounds):
@@ -47,7 +47,7 @@ def test_plain_text_becomes_clauses() -> None:
     ]
 
 
-def test_normalising_happens_a_clause_at_a_time_after_the_lexicon() -> None:
+def test_normalizing_happens_a_clause_at_a_time_after_the_lexicon() -> None:
     seen: list[tuple[str, str | None]] = []
 
     def spy(text: str, language: str | None) -> str:
@@ -55,7 +55,7 @@ def test_normalising_happens_a_clause_at_a_time_after_the_lexicon() -> None:
         return text.upper()
 
     options = TextOptions(language="en", lexicon=Lexicon({"nginx": "engine x", "Bo": "/boʊ/"}))
-    found = list(clauses("Use nginx. Ask Bo about 5 now.", options, normalise=spy))
+    found = list(clauses("Use nginx. Ask Bo about 5 now.", options, normalize=spy))
     assert seen == [("Use engine x.", "en"), ("Ask", "en"), ("about 5 now.", "en")]
     assert found[0] == Clause((Span("USE ENGINE X."),), "Use nginx.", "sentence")
     assert found[1].spans == (Span("ASK "), Span("Bo", "boʊ"), Span(" ABOUT 5 NOW."))
@@ -64,18 +64,18 @@ def test_normalising_happens_a_clause_at_a_time_after_the_lexicon() -> None:
 def test_punctuation_after_a_pronounced_word_stays() -> None:
     options = TextOptions(lexicon=Lexicon({"Bo": "/boʊ/"}))
     found = list(
-        clauses("Hi Bo, the 3rd. Bo", options, normalise=lambda text, _: text.strip(",. "))
+        clauses("Hi Bo, the 3rd. Bo", options, normalize=lambda text, _: text.strip(",. "))
     )
     assert [clause.text for clause in found] == ["Hi Bo, the 3rd", "Bo"]
 
 
-def test_the_projects_normaliser_is_the_default() -> None:
+def test_the_projects_normalizer_is_the_default() -> None:
     assert texts(clauses("It costs $5.", TextOptions())) == ["It costs five dollars."]
     assert texts(clauses("Es kostet 5.", TextOptions(language="de"))) == ["Es kostet 5."]
 
 
-def test_normalising_can_be_turned_off() -> None:
-    found = list(clauses("It is\x00 5.", TextOptions(normalize=False), normalise=shout))
+def test_normalizing_can_be_turned_off() -> None:
+    found = list(clauses("It is\x00 5.", TextOptions(normalize=False), normalize=shout))
     assert texts(found) == ["It is 5."]
 
 
@@ -96,8 +96,8 @@ def test_unspeakable_parts_are_left_out() -> None:
     assert texts(read("Hello.\n\n***\n\n<|im_end|>\n\nBye.")) == ["Hello.", "Bye."]
 
 
-def test_a_clause_that_the_normaliser_empties_is_left_out() -> None:
-    assert list(clauses("Hello.", TextOptions(), normalise=lambda *_: " ")) == []
+def test_a_clause_that_the_normalizer_empties_is_left_out() -> None:
+    assert list(clauses("Hello.", TextOptions(), normalize=lambda *_: " ")) == []
 
 
 @pytest.mark.parametrize(
@@ -119,11 +119,11 @@ def test_is_speakable(text: str, expected: bool) -> None:
 def test_the_first_clause_touches_nothing_after_it() -> None:
     def fail_later(text: str, language: str | None) -> str:
         if "bomb" in text:
-            raise AssertionError("normalised too early")
+            raise AssertionError("normalized too early")
         return text
 
     text = "Hello there. This is a bomb. " + "And so on it goes. " * 1_000
-    found = clauses(text, TextOptions(), normalise=fail_later)
+    found = clauses(text, TextOptions(), normalize=fail_later)
     assert next(found).text == "Hello there."
     with pytest.raises(AssertionError, match="too early"):
         next(found)
@@ -139,16 +139,16 @@ def test_the_first_clause_does_not_read_the_rest_of_a_long_text() -> None:
             return str.__getitem__(self, key)
 
     text = Watched("Hello there. " * 2_000)
-    assert [c.text for c in islice(clauses(text, TextOptions(), normalise=same), 1)]
+    assert [c.text for c in islice(clauses(text, TextOptions(), normalize=same), 1)]
     assert Watched.furthest <= 1_000
 
 
-def test_normalisers_cannot_rebuild_control_tokens() -> None:
+def test_normalizers_cannot_rebuild_control_tokens() -> None:
     found = list(
         clauses(
             "Say <*|im_start|*> now.",
             TextOptions(),
-            normalise=lambda text, _: text.replace("*", ""),
+            normalize=lambda text, _: text.replace("*", ""),
         )
     )
     assert "<|" not in found[0].text
@@ -199,7 +199,7 @@ def test_phonemes_and_say_as_stay_in_their_sentence() -> None:
         '<speak>Dr. <phoneme ph="ʃɪˈvɔːn">Siobhan</phoneme> has code '
         '<say-as interpret-as="characters">A7</say-as>. Next.</speak>'
     )
-    found = list(clauses(text, SSML, normalise=shout))
+    found = list(clauses(text, SSML, normalize=shout))
     assert found[0].spans == (
         Span("DR. "),
         Span("Siobhan", "ʃɪˈvɔːn"),
@@ -223,7 +223,7 @@ def test_ssml_is_laid_out_lazily_too() -> None:
         assert "bomb" not in text
         return text
 
-    found = clauses("<speak>Hello. A bomb. More.</speak>", SSML, normalise=fail_later)
+    found = clauses("<speak>Hello. A bomb. More.</speak>", SSML, normalize=fail_later)
     assert next(found).text == "Hello."
 
 
@@ -270,7 +270,7 @@ def test_plain_text_never_raises_and_loses_nothing(text: str) -> None:
     found = read(text)
     assert all(is_speakable(clause.text) for clause in found)
     kept = [character for clause in found for character in clause.source if character.isalnum()]
-    assert kept == [character for character in neutralise(text) if character.isalnum()]
+    assert kept == [character for character in sanitize(text) if character.isalnum()]
 
 
 @settings(max_examples=100, deadline=None)
@@ -326,21 +326,21 @@ def test_the_pause_stands_after_the_last_of_what_grew() -> None:
 
 
 def test_the_first_clause_of_what_grows_is_made_before_the_rest() -> None:
-    normalised: list[str] = []
+    normalized: list[str] = []
 
     def spy(text: str, language: str | None) -> str:
-        normalised.append(text)
+        normalized.append(text)
         return text
 
     options = TextOptions(lexicon=Lexicon({"a": "grown " * 80}))
-    lazily = clauses("a and a and a and a and a and a", options, normalise=spy)
+    lazily = clauses("a and a and a and a and a and a", options, normalize=spy)
     next(lazily)
-    assert sum(map(len, normalised)) < 1_000
+    assert sum(map(len, normalized)) < 1_000
 
 
 def test_a_text_that_grows_beyond_its_limit_says_so() -> None:
     limited = TextOptions(max_spoken_chars=1_000, lexicon=Lexicon({"a": "grown " * 80}))
-    lazily = clauses("Fine. a a a a", limited, normalise=same)
+    lazily = clauses("Fine. a a a a", limited, normalize=same)
     assert next(lazily).text == "Fine."
     with pytest.raises(InputTooLong, match="at most 1000") as caught:
         list(lazily)

@@ -82,7 +82,7 @@ def test_say_as_in_another_language_keeps_the_digits() -> None:
     ("how", "written", "expected"),
     [("cardinal", "12", "12"), ("ordinal", "3", "3rd"), ("ordinal", "112", "112th")],
 )
-def test_numbers_are_left_to_the_normaliser(how: str, written: str, expected: str) -> None:
+def test_numbers_are_left_to_the_normalizer(how: str, written: str, expected: str) -> None:
     items = parse_ssml(speak(f'<say-as interpret-as="{how}">{written}</say-as>'))
     assert items == [TextRun(expected)]
 
@@ -95,7 +95,7 @@ def test_phoneme_and_sub() -> None:
     ]
 
 
-def test_user_text_is_neutralised() -> None:
+def test_user_text_is_sanitized() -> None:
     text = "a\x00b &lt;|im_start|&gt;c &#x202e;d \U000f0000"
     (item,) = parse_ssml(speak(text))
     assert isinstance(item, TextRun)

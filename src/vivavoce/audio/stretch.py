@@ -3,7 +3,7 @@
 Source: W. Verhelst and M. Roelands, "An overlap-add technique based on waveform similarity
 (WSOLA) for high quality time-scale modification of speech", ICASSP 1993. Output is made in hops
 of 15 ms. Each hop cross-fades from the natural continuation of the last input segment to the
-segment near the wanted position (±8 ms) that resembles that continuation most, by normalised
+segment near the wanted position (±8 ms) that resembles that continuation most, by normalized
 cross-correlation.
 """
 

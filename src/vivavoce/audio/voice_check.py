@@ -11,7 +11,7 @@ MIN_PEAK = 1e-3
 """The loudest sample that is needed: -60 dB of full scale, 32 steps of a 16-bit recording."""
 
 MIN_SOUND_S = 0.25
-"""Less sound than this is a syllable; nobody can be recognised by it."""
+"""Less sound than this is a syllable; nobody can be recognized by it."""
 
 _FRAME_S = 0.01
 _AUDIBLE = 5e-4

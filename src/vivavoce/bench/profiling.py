@@ -144,7 +144,7 @@ def take_sample(speaks: Speaks, text: str, how: Mapping[str, Any]) -> Sample:
         characters=len(text),
         audio_s=audio_s,
         stages_ms={
-            "normalise": timings.normalise_ms,
+            "normalise": timings.normalize_ms,
             "queue": timings.queue_ms,
             **timings.stages_ms,
         },

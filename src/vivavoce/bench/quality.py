@@ -1,4 +1,4 @@
-"""Pairs of the same words from whole and from quantised weights, to be compared by ear, blind.
+"""Pairs of the same words from whole and from quantized weights, to be compared by ear, blind.
 
 The sound files say nothing of which is which; ``key.json`` does.
 """
@@ -64,7 +64,7 @@ def write_pairs(
     shuffle: random.Random | None = None,
     on_spoken: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """Speak everything with whole and with quantised weights, one engine after the other.
+    """Speak everything with whole and with quantized weights, one engine after the other.
 
     Writes ``pair-01-a.wav``, ``pair-01-b.wav``, … and ``key.json``, which is also returned.
     ``load`` is ``vivavoce.load``; ``shuffle`` decides which of a pair is which. Raises InputError
@@ -76,7 +76,7 @@ def write_pairs(
     if not order.texts:
         raise InputError("There is nothing to say.", param="text")
     spoken, engines = {}, {}
-    # The quantised engine first: one that has no such weights is then found out at once.
+    # The quantized engine first: one that has no such weights is then found out at once.
     for precision in (order.quantize, WHOLE):
         with _loaded(order, precision, load) as synthesizer:
             _check(order, precision, synthesizer)

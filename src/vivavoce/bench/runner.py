@@ -12,7 +12,7 @@ from vivavoce.bench.arrivals import schedule_s
 from vivavoce.bench.clients import Speaker
 from vivavoce.bench.clients.base import now_s
 from vivavoce.bench.measures import Listening, Measure, Recorder
-from vivavoce.bench.summary import Summary, summarise
+from vivavoce.bench.summary import Summary, summarize
 from vivavoce.bench.texts import TextSource
 
 _LAG_PROBE_S = 0.02
@@ -67,7 +67,7 @@ class Run:
             else:
                 await self._closed(load, started_s)
         self.wall_s = now_s() - started_s
-        return summarise(self.measures, self.wall_s, self.loop_lags_ms)
+        return summarize(self.measures, self.wall_s, self.loop_lags_ms)
 
     async def warm_up(self, requests: int) -> list[Measure]:
         """Ask ``requests`` times, one after the other; these are not kept."""

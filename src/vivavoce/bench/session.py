@@ -11,7 +11,7 @@ from vivavoce.bench.find_max import find_max
 from vivavoce.bench.measures import Measure
 from vivavoce.bench.report import Search, Setup
 from vivavoce.bench.runner import ClosedLoop, OnLevel, Run, call_probe
-from vivavoce.bench.summary import Summary, summarise
+from vivavoce.bench.summary import Summary, summarize
 from vivavoce.bench.texts import TextSource
 from vivavoce.errors import Unavailable
 
@@ -60,7 +60,7 @@ class Session:
         async with self._speaker() as speaker:
             probe = call_probe(lambda: self._run(speaker), call, note)
             found = await find_max(probe, limit=limit, start=start)
-        figures = summaries.get(found, summarise([], 0.0))
+        figures = summaries.get(found, summarize([], 0.0))
         return Outcome(figures, [], Search(found, tuple(levels)))
 
     def _run(self, speaker: Speaker, on_measure: Callable[[Measure], None] | None = None) -> Run:

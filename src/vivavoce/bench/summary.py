@@ -68,7 +68,7 @@ class Summary:
         return 0 < self.requests == self.ok and stalled == 0
 
 
-def summarise(
+def summarize(
     measures: Sequence[Measure], wall_s: float, loop_lags_ms: Sequence[float] = ()
 ) -> Summary:
     """The figures of one run over all its requests."""

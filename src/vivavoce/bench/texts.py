@@ -95,7 +95,7 @@ LONG = (
     "I can offer {name} a new plan with 20 gigabytes for $35 a month, that is 8 dollars less than "
     "today, you keep your number, and the change takes effect at midnight.",
     "The driver of {name} is about 12 minutes away in a white van, he will ring the bell twice, "
-    "and if nobody opens he will leave the parcel with your neighbour at number 27.",
+    "and if nobody opens he will leave the parcel with your neighbor at number 27.",
     "Before I close this case, {name}, I would like to know whether everything works again, "
     "because if it does not I can open it once more and you will not have to wait in the queue.",
     "There is a fee of $4.75 for that, {name}, which you will find on the next bill, and if you "

@@ -1,4 +1,4 @@
-"""``vivavoce bench quality``: what quantised weights sound like beside whole ones."""
+"""``vivavoce bench quality``: what quantized weights sound like beside whole ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bench_quality(
     config: ConfigOption = None,
     sets: SetOption = None,
 ) -> None:
-    """Write pairs of sound files, from whole and from quantised weights, to be compared blind.
+    """Write pairs of sound files, from whole and from quantized weights, to be compared blind.
 
     Both have the same words and seed. Which is which is told by key.json alone.
     """

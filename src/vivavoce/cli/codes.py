@@ -58,7 +58,7 @@ def say_codes(settings: Settings, order: CodesOrder, target: Target) -> None:
 def spoken_text(
     text: str, how: Mapping[str, Any], settings: Settings, flag: str = "--codes"
 ) -> str:
-    """The text in one piece, normalised unless ``how`` or the settings say no.
+    """The text in one piece, normalized unless ``how`` or the settings say no.
 
     ``flag`` is the option that asked for it, for messages.
     """

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vivavoce.cli.installed import extras, version_of
-from vivavoce.engines.files.cache import cache_root
 from vivavoce.errors import VivavoceError
 from vivavoce.runtime.cuda import why_no_cuda
+from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.machine import usable_cores
 from vivavoce.runtime.nvidia import find_driver
 from vivavoce.settings_moved import moved_variables

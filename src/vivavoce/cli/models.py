@@ -116,7 +116,7 @@ def random_model(
     if name.startswith("neutts-"):
         print(_random_neutts(name, folder, tiny=tiny, seed=seed))
         return
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     print(
         make_random_checkpoint(
@@ -130,8 +130,8 @@ def _root(settings: Settings) -> Path:
 
 
 def _unknown(name: str) -> UnknownModel:
-    from vivavoce.engines.neutts.catalogue import REPOS
-    from vivavoce.engines.qwen3.catalogue import MODELS
+    from vivavoce.engines.neutts.catalog import REPOS
+    from vivavoce.engines.qwen3.catalog import MODELS
 
     return UnknownModel(name, [*(each.name for each in MODELS), *REPOS])
 
@@ -196,13 +196,13 @@ def _random_neutts(name: str, folder: Path, *, tiny: bool, seed: int) -> Path:
 
     if find_spec("gguf") is None or find_spec("onnx") is None:
         raise MissingExtra("Writing a random NeuTTS model", "neutts")
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+    from vivavoce.testing.random_gguf import make_random_gguf
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     codec = "codec.onnx" if tiny else "codec.safetensors"
-    quantisation: Literal["F32", "Q4_0"] = "F32" if tiny else "Q4_0"
+    quantization: Literal["F32", "Q4_0"] = "F32" if tiny else "Q4_0"
     make_random_gguf(
-        name, folder / "backbone.gguf", small=tiny, quantisation=quantisation, seed=seed
+        name, folder / "backbone.gguf", small=tiny, quantization=quantization, seed=seed
     )
     make_random_codec(folder / codec, tiny=tiny, seed=seed)
     return folder

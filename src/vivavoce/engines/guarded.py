@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
-from vivavoce.engines.device_errors import is_lost
 from vivavoce.errors import EngineError, MissingExtra, SetupError, VivavoceError
+from vivavoce.runtime.device_errors import is_lost
 from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class GuardedEngine(Engine):
     """See the module's docstring.
 
     ``on_device_lost`` is called, from any thread, when the device fails for another reason than
-    memory: only a new process helps (``engines/device_errors.py``).
+    memory: only a new process helps (``runtime/device_errors.py``).
     """
 
     def __init__(self, engine: Engine, on_device_lost: Callable[[], None]) -> None:

@@ -19,7 +19,6 @@ from typing import Protocol, TypeAlias
 
 from vivavoce.engines.base import Engine, Produced
 from vivavoce.engines.calls import Call
-from vivavoce.engines.device_errors import LOST
 from vivavoce.engines.guarded import FAULT, GuardedEngine, is_sound, report_fault
 from vivavoce.engines.stream import (
     Extend,
@@ -34,6 +33,7 @@ from vivavoce.engines.stream import (
 from vivavoce.engines.verdict import Verdict
 from vivavoce.engines.watch import Activity, TimeLimits, starting_now
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, VivavoceError
+from vivavoce.runtime.device_errors import LOST
 from vivavoce.types import Utterance
 
 log = logging.getLogger(__name__)

@@ -12,24 +12,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 import vivavoce
-from vivavoce.serving import (
-    clone,
-    docs_page,
-    health,
-    metrics,
-    minting,
-    models,
-    openai_speech,
-    play,
-    streams,
-    usage,
-    voices,
-    ws,
-)
+from vivavoce.serving import docs_page, health, metrics, minting, models, usage
 from vivavoce.serving.auth import Doors
 from vivavoce.serving.client_tokens import derive_signing_keys
 from vivavoce.serving.compat.layers import SERVERS, OldAnswers, OldRequests
 from vivavoce.serving.context import ServerContext
+from vivavoce.serving.dialects import clone, play, voices
+from vivavoce.serving.dialects import native as streams
+from vivavoce.serving.dialects import openai as openai_speech
+from vivavoce.serving.dialects import websocket as ws
 from vivavoce.serving.drain import InFlight
 from vivavoce.serving.head_requests import HeadRequests
 from vivavoce.serving.keys import KeyRing

@@ -10,15 +10,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from vivavoce.serving.access import is_open
-from vivavoce.serving.clone import CloneForm
 from vivavoce.serving.context import ServerContext
+from vivavoce.serving.dialects.clone import CloneForm
+from vivavoce.serving.dialects.openai import OpenAISpeechBody
+from vivavoce.serving.dialects.play import PlayBody, TextBody
+from vivavoce.serving.dialects.voices import VoiceForm
 from vivavoce.serving.minting import TokenBody
-from vivavoce.serving.openai_speech import OpenAISpeechBody
 from vivavoce.serving.origins import SAFE_METHODS
-from vivavoce.serving.play import PlayBody, TextBody
 from vivavoce.serving.problems import documented
 from vivavoce.serving.speech_body import SpeechBody
-from vivavoce.serving.voices import VoiceForm
 from vivavoce.settings import Settings
 
 REFERENCE = "#/components/schemas/{model}"

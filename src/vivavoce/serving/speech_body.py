@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from vivavoce.audio.containers.catalogue import MAX_RATE_HZ, MIN_RATE_HZ
+from vivavoce.audio.containers.catalog import MAX_RATE_HZ, MIN_RATE_HZ
 from vivavoce.text.lexicon import MAX_REQUEST_ENTRIES
 from vivavoce.types import NO_OPTIONS, Priority, ReferenceAudio, Sampling, SpeechRequest
 

@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from vivavoce.engines.base import Engine
-from vivavoce.engines.device_errors import LOST, is_lost
 from vivavoce.engines.guarded import report_fault
 from vivavoce.engines.loop import EngineLoop
 from vivavoce.engines.watch import Activity, TimeLimits
@@ -33,6 +32,7 @@ from vivavoce.errors import (
     Unavailable,
     VivavoceError,
 )
+from vivavoce.runtime.device_errors import LOST, is_lost
 from vivavoce.speech.observer import SpeechObserver
 from vivavoce.types import Span, Utterance
 

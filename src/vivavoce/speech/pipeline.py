@@ -175,7 +175,7 @@ class ClausePipeline:
     def _open_next(self) -> None:
         began_s = time.monotonic()
         clause = next(self._clauses)
-        self._timings.normalise_ms += (time.monotonic() - began_s) * 1000
+        self._timings.normalize_ms += (time.monotonic() - began_s) * 1000
         if not clause.spans:
             self._opened.append(_Opened(clause, None))
             return

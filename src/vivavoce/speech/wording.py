@@ -52,7 +52,7 @@ class Wording:
             made = _begun(clauses(request.text, options))
         else:
             made = await asyncio.get_running_loop().run_in_executor(_thread, self._read, prepared)
-        prepared.timings.normalise_ms = (time.monotonic() - began_s) * 1000
+        prepared.timings.normalize_ms = (time.monotonic() - began_s) * 1000
         return grouped(made, prepared.group_s)
 
     def _read(self, prepared: Prepared) -> Iterator[Clause]:

@@ -4,7 +4,7 @@ from vivavoce.text.duration import expected_duration_s, max_duration_s
 from vivavoce.text.frontend import Frontend, TextOptions, clauses, is_speakable
 from vivavoce.text.group import grouped
 from vivavoce.text.lexicon import Lexicon
-from vivavoce.text.neutralise import neutralise
+from vivavoce.text.sanitize import sanitize
 from vivavoce.text.segment import Piece, Segmenter
 from vivavoce.text.ssml import parse_ssml
 
@@ -19,6 +19,6 @@ __all__ = [
     "grouped",
     "is_speakable",
     "max_duration_s",
-    "neutralise",
+    "sanitize",
     "parse_ssml",
 ]

@@ -46,7 +46,7 @@ _LETTERS_PER_SYLLABLE = 2.0
 
 
 def expected_duration_s(text: str, speed: float = 1.0) -> float:
-    """Seconds that an average voice takes for a normalised ``text`` at ``speed``; 0 for nothing.
+    """Seconds that an average voice takes for a normalized ``text`` at ``speed``; 0 for nothing.
 
     ``speed`` must be above 0; 2.0 halves the result.
     """
@@ -59,7 +59,7 @@ def expected_duration_s(text: str, speed: float = 1.0) -> float:
 
 
 def max_duration_s(text: str, speed: float = 1.0, language: str | None = None) -> float:
-    """Seconds beyond which the output for a normalised ``text`` is a runaway.
+    """Seconds beyond which the output for a normalized ``text`` is a runaway.
 
     ``language`` (ISO 639-1) is the only one that the voice speaks; None where it speaks many.
     """

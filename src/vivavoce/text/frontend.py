@@ -1,7 +1,7 @@
 """From what was written to clauses that can be spoken, lazily and piece by piece.
 
-Order of work: segment the raw text, then for each piece neutralise, lexicon, normalise; what has
-grown beyond the length of a clause is cut again, before it is normalised and after. Nothing is done
+Order of work: segment the raw text, then for each piece sanitize, lexicon, normalize; what has
+grown beyond the length of a clause is cut again, before it is normalized and after. Nothing is done
 for a piece before it is asked for, so the first clause costs the same in a text of any length.
 """
 
@@ -16,17 +16,17 @@ from vivavoce.errors import InputError, InputTooLong
 from vivavoce.text.boundaries import ENDS
 from vivavoce.text.fit import Part, fitted
 from vivavoce.text.lexicon import Lexicon
-from vivavoce.text.neutralise import defuse, neutralise
+from vivavoce.text.sanitize import defuse, sanitize
 from vivavoce.text.segment import Piece, Segmenter
 from vivavoce.text.ssml import MAX_BREAK_MS, Break, Fixed, SsmlItem, TextRun, parse_ssml
 from vivavoce.types import Clause, ClauseEnd, Span
 
-Normalise: TypeAlias = Callable[[str, str | None], str]
+Normalize: TypeAlias = Callable[[str, str | None], str]
 """``(clause, language) -> clause as it is spoken``."""
 
 _BLOCK_CHARS = 256
 # Fixed parts of SSML travel through the segmenter as one private-use character each; the same
-# characters in user text are removed by ``neutralise``.
+# characters in user text are removed by ``sanitize``.
 _FIRST_MARK = 0xF0000
 _MAX_MARKS = 0xFFFD
 _MARK = re.compile("([\U000f0000-\U000ffffd])")
@@ -56,16 +56,16 @@ def is_speakable(text: str) -> bool:
 
 
 def clauses(
-    text: str, options: TextOptions, *, normalise: Normalise | None = None
+    text: str, options: TextOptions, *, normalize: Normalize | None = None
 ) -> Iterator[Clause]:
     """The clauses of a whole text, each made when it is asked for.
 
-    No clause has more than ``fit.MAX_SPOKEN_CHARS`` characters as it is spoken. ``normalise``
-    replaces the project's own normaliser. With ``options.ssml`` the first ``next`` raises
+    No clause has more than ``fit.MAX_SPOKEN_CHARS`` characters as it is spoken. ``normalize``
+    replaces the project's own normalizer. With ``options.ssml`` the first ``next`` raises
     InputError for SSML that cannot be spoken. Plain text raises nothing but InputTooLong, once it
     has grown beyond ``options.max_spoken_chars``.
     """
-    renderer = _Renderer(options, normalise)
+    renderer = _Renderer(options, normalize)
     if options.ssml:
         yield from _ssml_clauses(text, options, renderer)
         return
@@ -80,10 +80,10 @@ class Frontend:
     Any splitting of a text gives the clauses that ``clauses`` gives for the whole.
     """
 
-    def __init__(self, options: TextOptions, *, normalise: Normalise | None = None) -> None:
+    def __init__(self, options: TextOptions, *, normalize: Normalize | None = None) -> None:
         if options.ssml:
             raise InputError("SSML cannot be sent in pieces.", param="ssml")
-        self._renderer = _Renderer(options, normalise)
+        self._renderer = _Renderer(options, normalize)
         self._segmenter = Segmenter(language=options.language, first_clause=options.start_soon)
 
     def feed(self, text: str) -> list[Clause]:
@@ -104,9 +104,9 @@ def _pieces(text: str, segmenter: Segmenter) -> Iterator[Piece]:
 class _Renderer:
     """Turns pieces into clauses."""
 
-    def __init__(self, options: TextOptions, normalise: Normalise | None) -> None:
+    def __init__(self, options: TextOptions, normalize: Normalize | None) -> None:
         self._options = options
-        self._normalise = normalise
+        self._normalize = normalize
         self._spoken_chars = 0
 
     def clauses(self, pieces: Iterable[Piece], fixed: Sequence[Fixed] = ()) -> Iterator[Clause]:
@@ -125,7 +125,7 @@ class _Renderer:
         nothing in the piece can be spoken. ``fixed`` are the parts that marks in the piece stand
         for; such a piece is neutral already.
         """
-        text = piece.text if fixed else neutralise(piece.text)
+        text = piece.text if fixed else sanitize(piece.text)
         text = " ".join(text.split())
         source = _MARK.sub(lambda mark: _fixed_at(fixed, mark[0]).source, text) if fixed else text
         spans: tuple[Span, ...] = ()
@@ -166,17 +166,17 @@ class _Renderer:
             raise InputTooLong(self._spoken_chars, limit, spoken=True)
 
     def _spoken(self, text: str) -> str:
-        """Normalise, keeping what parts this span from its neighbours: spaces and punctuation."""
+        """Normalize, keeping what parts this span from its neighbors: spaces and punctuation."""
         lead = _LEAD.match(text)
         start = lead.end() if lead else 0
         core = text[start:].rstrip()
         if not self._options.normalize or _PUNCTUATION_ONLY.fullmatch(core):
             return text
-        if self._normalise is None:
-            from vivavoce.text.normalise import normalise
+        if self._normalize is None:
+            from vivavoce.text.english import normalize
 
-            self._normalise = normalise
-        spoken = self._normalise(core, self._options.language)
+            self._normalize = normalize
+        spoken = self._normalize(core, self._options.language)
         return text[:start] + spoken + text[start + len(core) :]
 
 
@@ -185,7 +185,7 @@ def _fixed_at(fixed: Sequence[Fixed], mark: str) -> Fixed:
 
 
 def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Join neighbours without pronunciation, trim the edges, and leave no control token."""
+    """Join neighbors without pronunciation, trim the edges, and leave no control token."""
     joined: list[Span] = []
     for span in spans:
         if joined and span.ipa is None and joined[-1].ipa is None:
@@ -200,7 +200,7 @@ def _joined(spans: Iterable[Span]) -> tuple[Span, ...]:
 
 
 def _defused(spans: list[Span]) -> tuple[Span, ...]:
-    """Normalising and joining can build a control token anew; take its brackets away."""
+    """Normalizing and joining can build a control token anew; take its brackets away."""
     whole = "".join(span.text for span in spans)
     if defuse(whole) == whole:
         return tuple(spans)

@@ -18,7 +18,7 @@ SSML_LETTER = 2
 
 
 def most_spoken_chars(text: str) -> int:
-    """About what a normalised text has at most: digits and signs are counted as words."""
+    """About what a normalized text has at most: digits and signs are counted as words."""
     dense = _dense(text, UNSPOKEN)
     return len(text) - dense + dense * DENSE
 
@@ -28,7 +28,7 @@ def may_exceed(text: str, limit: int, *, lexicon_growth: float = 1.0, ssml: bool
 
     Ordinary texts do not grow to four times their length. False is no promise (1e9 is thirty
     characters long when it is spoken); it means that a text need not be spoken out whole to be let
-    in. Takes a moment: nothing is normalised.
+    in. Takes a moment: nothing is normalized.
     """
     dense_growth = SSML_DENSE if ssml else DENSE
     plain_growth = max(lexicon_growth, SSML_LETTER if ssml else 1)

@@ -22,7 +22,7 @@ from typing import TypeAlias
 from vivavoce.errors import InputError, SettingsError, shown
 from vivavoce.text.boundaries import CJK
 from vivavoce.text.growth import most_spoken_chars
-from vivavoce.text.neutralise import neutralise
+from vivavoce.text.sanitize import sanitize
 from vivavoce.types import Span
 
 MAX_REQUEST_ENTRIES = 1_000
@@ -233,7 +233,7 @@ def _steps(word: str) -> Iterator[str]:
 
 
 def _normal(word: str) -> str:
-    return " ".join(neutralise(word).split()).casefold()
+    return " ".join(sanitize(word).split()).casefold()
 
 
 def _checked(entries: Mapping[str, str], max_entries: int) -> dict[str, str]:
@@ -247,7 +247,7 @@ def _checked(entries: Mapping[str, str], max_entries: int) -> dict[str, str]:
                 f"the entry {shown(word)} is too long (word {MAX_WORD_CHARS},"
                 f" spoken {MAX_SPOKEN_CHARS} characters)"
             )
-        key, value = _normal(word), neutralise(spoken).strip()
+        key, value = _normal(word), sanitize(spoken).strip()
         if not key or not value or (value[0] == "/" and not _is_ipa(value)):
             raise _bad(f"the entry {shown(word)} needs a word, and a respelling or IPA as /…/")
         checked[key] = value

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from xml.parsers import expat
 
 from vivavoce.errors import InputError, shown
-from vivavoce.text.neutralise import drop_controls, neutralise
+from vivavoce.text.sanitize import drop_controls, sanitize
 from vivavoce.text.say_as import spell_characters, spell_digits, spell_telephone
 from vivavoce.types import ClauseEnd
 
@@ -42,20 +42,20 @@ _SPELLERS: Mapping[str, Callable[[str, str | None], str]] = {
     "digits": spell_digits,
     "telephone": spell_telephone,
 }
-_NORMALISED = ("cardinal", "number", "ordinal")
+_NORMALIZED = ("cardinal", "number", "ordinal")
 _CONTAINERS: Mapping[str, ClauseEnd] = {"p": "paragraph", "s": "sentence"}
 
 
 @dataclass(frozen=True, slots=True)
 class TextRun:
-    """Text to be segmented and normalised like any other."""
+    """Text to be segmented and normalized like any other."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fixed:
-    """Text with a settled spoken form, never normalised; ``source`` is what was written."""
+    """Text with a settled spoken form, never normalized; ``source`` is what was written."""
 
     source: str
     spoken: str
@@ -143,17 +143,17 @@ class _Reader:
         if name in ("phoneme", "say-as", "sub", "break"):
             self._inner.append(data)
         else:
-            self.items.append(TextRun(neutralise(data)))
+            self.items.append(TextRun(sanitize(data)))
 
     def _end(self, name: str) -> None:
         _, attributes = self._open.pop()
-        inner = " ".join(neutralise("".join(self._inner)).split())
+        inner = " ".join(sanitize("".join(self._inner)).split())
         if name in _CONTAINERS:
             self.items.append(Break(None, _CONTAINERS[name]))
         elif name == "sub":
-            self.items.append(TextRun(neutralise(attributes["alias"])))
+            self.items.append(TextRun(sanitize(attributes["alias"])))
         elif name == "phoneme":
-            ipa = neutralise(attributes["ph"]).strip().strip("/")
+            ipa = sanitize(attributes["ph"]).strip().strip("/")
             if max(len(inner), len(ipa)) > MAX_PHONEME_CHARS:
                 raise _bad(f"a <phoneme> is longer than {MAX_PHONEME_CHARS} characters")
             self.items.append(Fixed(inner, inner, ipa))
@@ -180,8 +180,8 @@ def _ordinal_suffix(last_two: int) -> str:
 
 def _check_say_as(attributes: Mapping[str, str]) -> None:
     how = _required("say-as", attributes, "interpret-as")
-    if how not in _SPELLERS and how not in _NORMALISED:
-        known = ", ".join((*_SPELLERS, *_NORMALISED))
+    if how not in _SPELLERS and how not in _NORMALIZED:
+        known = ", ".join((*_SPELLERS, *_NORMALIZED))
         raise _bad(f"interpret-as={shown(how)} is not supported; supported are {known}")
 
 

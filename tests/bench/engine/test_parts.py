@@ -28,26 +28,26 @@ from vivavoce.bench.engine.setting import POSITIONS, Setting, by_precision, make
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
 from vivavoce.engines.base import EngineInfo, Produced
-from vivavoce.engines.kernels.chooser import Path as KernelPath
-from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.qwen3 import device
 from vivavoce.engines.qwen3.agreement import fused_talker
-from vivavoce.engines.qwen3.catalogue import published
+from vivavoce.engines.qwen3.catalog import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.planned import planned_footprint
-from vivavoce.engines.qwen3.published_config import (
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.errors import EngineError, SettingsError, SetupError
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
+from vivavoce.testing.published_config import (
     SMALL_FILES,
     codec_config,
     model_config,
     small_file,
 )
-from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.errors import EngineError, SettingsError, SetupError
 
 SHOWN = {
     "kernels": (

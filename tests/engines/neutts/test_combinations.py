@@ -65,13 +65,13 @@ class Models:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
-    from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_gguf import make_random_gguf
+    from vivavoce.testing.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     folder = tmp_path_factory.mktemp("combined")
     make_random_gguf(
-        "neutts-nano", folder / "backbone.gguf", small=True, quantisation="F32", end_every=2
+        "neutts-nano", folder / "backbone.gguf", small=True, quantization="F32", end_every=2
     )
     make_random_lm(RandomLm("neutts-nano", True, dtype="F32", end_every=2), folder / "backbone")
     for name in ("codec.safetensors", "codec.onnx"):

@@ -10,7 +10,7 @@ import pytest
 
 from runtime.hub_server import HubServer
 from vivavoce.engines.neutts import models, parts
-from vivavoce.engines.neutts.catalogue import BACKBONES, CODECS, published_backbone
+from vivavoce.engines.neutts.catalog import BACKBONES, CODECS, published_backbone
 from vivavoce.engines.neutts.model_files import any_backbone_files, torch_files
 from vivavoce.engines.neutts.models import (
     BACKBONE,
@@ -71,9 +71,9 @@ def options(tmp_path: Path, backbone: str, **more: Any) -> NeuTTSOptions:
     return NeuTTSOptions(backbone_repo=backbone, models_dir=tmp_path / "models", **more)
 
 
-def test_the_list_has_every_repository_of_the_catalogue() -> None:
-    catalogued = {each.repo for each in (*BACKBONES, *CODECS)}
-    assert {f"neuphonic/{name}" for name in PUBLISHED} == catalogued
+def test_the_list_has_every_repository_of_the_catalog() -> None:
+    cataloged = {each.repo for each in (*BACKBONES, *CODECS)}
+    assert {f"neuphonic/{name}" for name in PUBLISHED} == cataloged
     assert len(BACKBONES) == 18
 
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import soxr
 
-from vivavoce.engines.neutts.codec.torch_zip_writing import write_torch_zip
 from vivavoce.engines.neutts.perth import RATE_HZ, Perth, perth_weights
 from vivavoce.engines.neutts.watermark import WatermarkStream, load_perth
 from vivavoce.errors import ModelFileError, SettingsError
+from vivavoce.testing.torch_zip_writing import write_torch_zip
 from vivavoce.types import Samples
 
 HIDDEN = 16

@@ -68,14 +68,14 @@ def options(folder: Path) -> dict[str, Any]:
 
 def make_tiny(folder: Path) -> None:
     """Backbone, codec, and one voice."""
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
-    from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
+    from vivavoce.testing.random_gguf import make_random_gguf
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     backbone = folder / "backbone.gguf"
-    make_random_gguf("neutts-nano", backbone, small=True, quantisation="Q4_0", end_every=60)
+    make_random_gguf("neutts-nano", backbone, small=True, quantization="Q4_0", end_every=60)
     make_random_codec(folder / "codec.onnx", tiny=True)
     if CLONES:
-        from vivavoce.engines.neutts.codec.encoder.random_encoder import make_random_encoder
+        from vivavoce.testing.random_encoder import make_random_encoder
 
         make_random_encoder(folder / "encoder.bin", "distilled", tiny=True)
     (folder / "voices").mkdir()
@@ -116,7 +116,7 @@ def seed_that_ends(served: NeuTTSServed, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.skipif(not CLONES, reason="the extra 'neutts-torch' is not installed")
 def test_health_tells_where_the_parts_run(tmp_path: Path) -> None:
-    from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+    from vivavoce.testing.random_neucodec import make_random_codec
 
     make_tiny(tmp_path)
     codec = make_random_codec(tmp_path / "codec.safetensors", tiny=True)

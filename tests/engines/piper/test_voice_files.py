@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivavoce.engines.files.cache import file_sha256
 from vivavoce.engines.piper.cut_cache import cut_files, read_cut
 from vivavoce.engines.piper.engine import PiperEngine
 from vivavoce.engines.piper.model import Scales, VoiceModel, load_model
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.voice_files import VoiceFiles, packaged_voice
 from vivavoce.errors import ModelFileError, SettingsError, UnknownVoice
+from vivavoce.runtime.derived_files import file_sha256
 from vivavoce.types import Sampling, Span, Utterance
 
 

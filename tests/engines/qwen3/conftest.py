@@ -27,7 +27,7 @@ def tokenizer_files() -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Makes tiny checkpoints by the end of their model's name, each once: "0.6B-CustomVoice"."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoints")
 

@@ -1,4 +1,4 @@
-"""Texts in the ten languages and oddities that tokenisers trip over."""
+"""Texts in the ten languages and oddities that tokenizers trip over."""
 
 from __future__ import annotations
 

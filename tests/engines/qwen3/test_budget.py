@@ -19,11 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.qwen3.simulated_card import SimulatedCard
-from vivavoce.engines.device_errors import is_lost
-from vivavoce.engines.kernels.chooser import Path as KernelPath
-from vivavoce.engines.kernels.chooser import chosen
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3 import cloning, device, planned
 from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.budget import CLONE_WORK_BYTES, MIB, Footprint, rows_within
@@ -36,6 +31,11 @@ from vivavoce.engines.qwen3.planned import footprint, planned_footprint
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import CardMemory
+from vivavoce.runtime.device_errors import is_lost
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.weights import Precision
 from vivavoce.types import ReferenceAudio
 
 Checkpoints = Callable[[str], Path]

@@ -14,16 +14,16 @@ import pytest
 import torch
 
 from vivavoce.engines.base import Produced
-from vivavoce.engines.capture import compiled, cuda
-from vivavoce.engines.capture.account import Held
-from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
-from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.qwen3.beginning import KeptVoices
 from vivavoce.engines.qwen3.capturing import Capturing, capturing_on
 from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.runtime.graphs import compiled, cuda
+from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
+from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance
 
 Checkpoints = Callable[[str], Path]

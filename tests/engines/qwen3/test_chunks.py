@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.capture.buckets import bucket_over
 from vivavoce.engines.qwen3.chunks import (
     RAMP,
     ChunkRamp,
@@ -15,6 +14,7 @@ from vivavoce.engines.qwen3.chunks import (
     sound_buckets,
     split,
 )
+from vivavoce.runtime.graphs.buckets import bucket_over
 
 
 def test_the_first_chunk_is_one_frame_and_the_ramp_ends_at_twelve() -> None:

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from engines.qwen3.tiny import config_of, tiny_json, tiny_talker
-from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 from vivavoce.engines.qwen3.code_predictor import CodePredictor, PredictorBuffers, decoder_shape
+from vivavoce.runtime.nn.kv import KVBuffer, Placement
+from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
 
 GROUPS = 16
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from vivavoce.engines.qwen3.catalogue import MODELS, PublishedModel
+from vivavoce.engines.qwen3.catalog import MODELS, PublishedModel
 from vivavoce.engines.qwen3.config import Qwen3Config
-from vivavoce.engines.qwen3.published_config import codec_config, model_config
 from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
 from vivavoce.errors import ModelFileError
+from vivavoce.testing.published_config import codec_config, model_config
 
 COPIES = {"0.6B": "config_0.6b_customvoice.json", "1.7B": "config_1.7b_customvoice.json"}
 MANIFESTS = {

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from vivavoce.engines.kernels import chooser
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3 import create, device
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.options import Qwen3Options, compile_mode, refuse_unsupported
 from vivavoce.errors import SettingsError, SetupError
 from vivavoce.runtime import cuda
+from vivavoce.runtime.kernels import dispatch as chooser
+from vivavoce.runtime.nn.weights import Precision
 from vivavoce.runtime.nvidia import Driver
 from vivavoce.types import Gpu
 

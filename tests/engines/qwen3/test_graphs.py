@@ -14,14 +14,6 @@ import pytest
 import torch
 
 from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_talker
-from vivavoce.engines.capture import compiled
-from vivavoce.engines.capture.account import Held
-from vivavoce.engines.capture.api import CaptureFailed
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS
-from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.kernels.chooser import chosen
-from vivavoce.engines.kernels.frame_ends import Status
-from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.beginning import pieces_of
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
@@ -32,6 +24,14 @@ from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.graphs import compiled
+from vivavoce.runtime.graphs.api import CaptureFailed
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
+from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.runtime.kernels.dispatch import chosen
+from vivavoce.runtime.kernels.frame_ends import Status
+from vivavoce.runtime.nn.sampling import SamplerOptions
+from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 GROUPS, POSITIONS = 3, 64
 SHORTLIST = 50

@@ -15,11 +15,6 @@ import torch
 from torch.nn import functional
 
 from engines.qwen3.live_bytes import most_live_bytes
-from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
-from vivavoce.engines.capture.recording import RecordedPool, RecordedStream, RecordingGraphs
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.linear import quantised_bytes
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.budget import (
     CLONE_WORK_BYTES,
@@ -36,7 +31,7 @@ from vivavoce.engines.qwen3.budget import (
     rows_in,
 )
 from vivavoce.engines.qwen3.capturing import Capturing
-from vivavoce.engines.qwen3.catalogue import published
+from vivavoce.engines.qwen3.catalog import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
@@ -49,18 +44,23 @@ from vivavoce.engines.qwen3.graphs import PromptBuffers, _prefill
 from vivavoce.engines.qwen3.model import Model, load_talker
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.planned import planned_footprint
-from vivavoce.engines.qwen3.published_config import (
-    SMALL_FILES,
-    codec_config,
-    model_config,
-    small_file,
-)
-from vivavoce.engines.qwen3.quantising import Quantising, weights_bytes
+from vivavoce.engines.qwen3.quantizing import Quantizing, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
 from vivavoce.errors import SetupError
+from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.linear import quantized_bytes
+from vivavoce.runtime.nn.weights import Precision
+from vivavoce.testing.published_config import (
+    SMALL_FILES,
+    codec_config,
+    model_config,
+    small_file,
+)
+from vivavoce.testing.recorded_graphs import RecordedPool, RecordedStream, RecordingGraphs
 
 PAGE = Path(__file__).parents[3] / "docs" / "cards.md"
 POSITIONS = 1024
@@ -101,13 +101,13 @@ def on_meta(config: Qwen3Config) -> Talker:
         return Talker(config.talker)
 
 
-def quantising(precision: Precision) -> Quantising:
-    return Quantising(precision, torch.bfloat16, torch.device("meta"))
+def quantizing(precision: Precision) -> Quantizing:
+    return Quantizing(precision, torch.bfloat16, torch.device("meta"))
 
 
 def sum_of(size: str, precision: Precision, folder: Path) -> Sum:
     config = config_of(size, folder)
-    talker, how = on_meta(config), quantising(precision)
+    talker, how = on_meta(config), quantizing(precision)
     with torch.device("meta"):
         codec = CodecDecoder(config.codec.decoder)
     row = RowState.build(
@@ -130,7 +130,7 @@ def tensor_bytes(held: Any) -> int:
     return total
 
 
-def frame_bytes(talker: Talker, how: Quantising) -> int:
+def frame_bytes(talker: Talker, how: Quantizing) -> int:
     """What a frame of one row reads: the predictor's layers fifteen times, each head once."""
     passes = talker.config.code_predictor.num_code_groups - 1
     once = ["model.layers.", "codec_head.", "text_projection.", "code_predictor.lm_head."]
@@ -151,8 +151,8 @@ def test_the_sum_is_what_is_loaded(
     monkeypatch.setattr(int8_cpu, "available", lambda: False)  # as on a GPU
     checkpoint = open_checkpoint(tiny_checkpoint(name))
     loaded = load_talker(checkpoint, torch.bfloat16, torch.device("cpu"), precision)
-    held = quantised_bytes(loaded) + sum(each.nbytes for each in loaded.state_dict().values())
-    assert weights_bytes(on_meta(checkpoint.config), quantising(precision)) == held
+    held = quantized_bytes(loaded) + sum(each.nbytes for each in loaded.state_dict().values())
+    assert weights_bytes(on_meta(checkpoint.config), quantizing(precision)) == held
 
 
 @pytest.mark.parametrize(("size", "most_gb"), [("0.6B", 1.6), ("1.7B", 3.2)])
@@ -272,10 +272,10 @@ def test_a_base_model_takes_its_encoders_and_room_to_clone(size: str, tmp_path: 
     ("kind", "rows", "budget_mb"),
     [("CustomVoice", 4, 3072), ("Base", 2, 3072), ("CustomVoice", 4, 0), ("Base", 4, 0)],
 )
-def test_both_kinds_start_beside_a_recogniser(
+def test_both_kinds_start_beside_a_recognizer(
     kind: str, rows: int, budget_mb: int, tmp_path: Path
 ) -> None:
-    """Of 0.6B in int8 on a card of 8 GB, with a recogniser that takes 3.5, and alone on it."""
+    """Of 0.6B in int8 on a card of 8 GB, with a recognizer that takes 3.5, and alone on it."""
     needs = planned_of("0.6B", Precision.INT8, tmp_path, kind)
     total = 8_188 * MIB
     taken = 3_500 * MB if budget_mb else 500 * MB

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from runtime.hub_server import HubServer
-from vivavoce.engines.qwen3 import catalogue, models
-from vivavoce.engines.qwen3.catalogue import CODEC_SHA256, CODEC_WEIGHTS, MODELS, published
+from vivavoce.engines.qwen3 import catalog, models
+from vivavoce.engines.qwen3.catalog import CODEC_SHA256, CODEC_WEIGHTS, MODELS, published
 from vivavoce.engines.qwen3.checkpoint import WEIGHTS, open_checkpoint
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.models import (
@@ -45,14 +45,14 @@ LISTED = (*SMALL, WEIGHTS, CODEC_WEIGHTS, "README.md", ".gitattributes")
 def tiny_hub(
     hub_server: HubServer, tiny_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
 ) -> HubServer:
-    """Two of the repositories, tiny; the catalogue pins their commits and knows their codec."""
+    """Two of the repositories, tiny; the catalog pins their commits and knows their codec."""
     commits = {}
     for name in (NAME, OTHER):
         folder = tiny_checkpoint(name.removeprefix(PREFIX))
         files = {each: (folder / each).read_bytes() for each in names_in(folder)}
         commits[name] = hub_server.publish(f"Qwen/{name}", files | {"README.md": b"#"})
     codec = sha256_of(tiny_checkpoint("0.6B-CustomVoice") / CODEC_WEIGHTS)
-    monkeypatch.setattr(catalogue, "CODEC_SHA256", codec)
+    monkeypatch.setattr(catalog, "CODEC_SHA256", codec)
     monkeypatch.setattr(models, "CODEC_SHA256", codec)
     pinned = tuple(
         replace(model, revision=commits.get(model.name, model.revision)) for model in MODELS
@@ -153,17 +153,17 @@ def test_what_was_downloaded_is_held_to_published_sums(
     folder = download_model(NAME, tmp_path)
     told = json.loads((folder / RECORD).read_text())
     (folder / RECORD).write_text(json.dumps(told | {"sha256": {}}))  # as it was once, unchecked
-    monkeypatch.setattr(catalogue, "CODEC_SHA256", CODEC_SHA256)
+    monkeypatch.setattr(catalog, "CODEC_SHA256", CODEC_SHA256)
     with pytest.raises(ModelFileError, match=f"{CODEC_WEIGHTS} .* was {CODEC_SHA256}"):
         compare_sums(folder)
 
 
 def test_the_small_files_sums_are_those_of_the_published_files(qwen3_data: Path) -> None:
-    for name, digest in catalogue.SMALL_SUMS.items():
+    for name, digest in catalog.SMALL_SUMS.items():
         assert sha256_of(qwen3_data / "checkpoint_files" / name) == digest
 
 
-def test_the_catalogue() -> None:
+def test_the_catalog() -> None:
     assert len({model.name for model in MODELS}) == 5
     for model in MODELS:
         assert len(model.revision) == 40

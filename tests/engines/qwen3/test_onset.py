@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.capture.recording import RecordingGraphs
 from vivavoce.engines.qwen3.batch import Batch, Codes
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
@@ -20,6 +19,7 @@ from vivavoce.engines.qwen3.manner import Manner
 from vivavoce.engines.qwen3.onset import AUDIBLE_PEAK, FRAME_SAMPLES, Onset
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
 
 Checkpoints = Callable[[str], Path]

@@ -29,8 +29,6 @@ from engines.qwen3.test_captured_engine import (
     saying,
     spoken,
 )
-from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.device_errors import NoDeviceMemory
 from vivavoce.engines.loop import EngineLoop
 from vivavoce.engines.qwen3 import device, loading, rows
 from vivavoce.engines.qwen3.batch import Batch
@@ -41,6 +39,8 @@ from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.errors import EngineError, EngineFailed, SetupError
 from vivavoce.runtime import cuda
+from vivavoce.runtime.device_errors import NoDeviceMemory
+from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import ReferenceAudio, Utterance
 
 pytestmark = pytest.mark.timeout(900)  # the slow ones fail at some hundred places

@@ -12,9 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.capture.api import Work
-from vivavoce.engines.capture.recording import RecordingGraphs
-from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.batch import Batch, Codes, Words
 from vivavoce.engines.qwen3.beginning import PIECE, pieces_of
 from vivavoce.engines.qwen3.captured import CapturedParts
@@ -25,6 +22,9 @@ from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.prompt import embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.errors import InputError
+from vivavoce.runtime.graphs.api import Work
+from vivavoce.runtime.nn.sampling import SamplerOptions
+from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 POSITIONS = 300
 LENGTHS = (16, 32, 64)

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.layers import int8_cpu
-from vivavoce.engines.layers.linear import Joining, Linear, quantised_bytes
-from vivavoce.engines.layers.quantised import QuantisedLinear, WeightOnly
-from vivavoce.engines.layers.weights import Precision, quantise
 from vivavoce.engines.qwen3 import create
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.model import load_talker
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.nn import int8_cpu
+from vivavoce.runtime.nn.linear import Joining, Linear, quantized_bytes
+from vivavoce.runtime.nn.quantize import QuantizedLinear, WeightOnly
+from vivavoce.runtime.nn.weights import Precision, quantize
 from vivavoce.settings import Settings
 from vivavoce.types import Span, Utterance
 
@@ -87,7 +87,7 @@ def test_what_a_frame_reads_takes_a_byte_a_weight(
     maps = [part for part in plain.modules() if isinstance(part, Linear)]
     weights = sum(part.weight.numel() for part in maps) - plain.codec_head.weight.numel()
     outputs = sum(part.out_features for part in maps)
-    assert weights <= quantised_bytes(small) <= weights + 8 * outputs
+    assert weights <= quantized_bytes(small) <= weights + 8 * outputs
     floats = sum(tensor.nbytes for tensor in small.state_dict().values())
     whole = sum(tensor.nbytes for tensor in plain.state_dict().values())
     table = plain.model.text_embedding.weight
@@ -98,7 +98,7 @@ def test_what_a_frame_reads_takes_a_byte_a_weight(
 def test_the_head_that_ends_speech_stays_as_it_is(tiny_checkpoint: Checkpoints) -> None:
     small = talker(tiny_checkpoint(MODEL), Precision.INT8)
     assert isinstance(small.codec_head, Linear)
-    assert isinstance(small.code_predictor.lm_head[0], QuantisedLinear)
+    assert isinstance(small.code_predictor.lm_head[0], QuantizedLinear)
 
 
 def test_joined_maps_are_those_of_the_checkpoint(tiny_checkpoint: Checkpoints) -> None:
@@ -113,7 +113,7 @@ def test_joined_maps_are_those_of_the_checkpoint(tiny_checkpoint: Checkpoints) -
     assert pairs
     for one, other in pairs:
         assert isinstance(one.joined, torch.Tensor)
-        expected = WeightOnly(quantise(one.joined, Precision.FP8))
+        expected = WeightOnly(quantize(one.joined, Precision.FP8))
         assert other.all_parts(x[..., : one.joined.shape[1]]).equal(
             expected(x[..., : one.joined.shape[1]])
         )

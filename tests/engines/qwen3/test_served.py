@@ -15,8 +15,8 @@ import pytest
 from websockets.sync.client import connect
 
 from engines.served import PATIENCE_S, SPEECH, Served
-from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
 from vivavoce.settings import Settings
+from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
 HELLO = {"input": "Hello there.", "seed": 1}
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from engines.qwen3.tiny import DATA, config_of, tiny_json, tiny_talker
-from vivavoce.engines.layers.kv import KVBuffer
-from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.nn.kv import KVBuffer
+from vivavoce.runtime.nn.rope import RopeTable
 
 POSITIONS = 40
 

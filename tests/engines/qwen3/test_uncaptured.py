@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.kernels.chooser import Kernels, chosen
-from vivavoce.engines.kernels.chooser import Path as KernelPath
-from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.batch import Batch, Words
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.rows import RowOptions
+from vivavoce.runtime.kernels.dispatch import Kernels, chosen
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.nn.sampling import SamplerOptions
 
 POSITIONS, FRAMES = 270, 3
 DRAWN = RowOptions(seed=4, talker=SamplerOptions(top_p=0.8))

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from engines.qwen3.tiny import config_of, louder_end, tiny_json, tiny_talker
-from vivavoce.engines.layers.sampling import SamplerOptions
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.nn.sampling import SamplerOptions
 
 TEXT = [31, 7, 250, 611, 48, 48, 93, 870, 12]
 LONG_TEXT = TEXT * 2

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from vivavoce.cli.main import app
-from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
 PYTHON = os.environ.get("QWEN_TTS_PYTHON", "")
 LIMIT_S = 1_200

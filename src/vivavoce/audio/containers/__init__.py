@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vivavoce.audio.containers.base import Encoder
-from vivavoce.audio.containers.catalogue import (
+from vivavoce.audio.containers.catalog import (
     ENCODINGS,
     Encoding,
     container_rate_hz,

@@ -1,4 +1,4 @@
-"""The body of an answer as sound: bare PCM, or a WAV recognised by how it begins."""
+"""The body of an answer as sound: bare PCM, or a WAV recognized by how it begins."""
 
 from __future__ import annotations
 

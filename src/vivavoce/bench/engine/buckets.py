@@ -14,14 +14,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from vivavoce.bench.engine.setting import POSITIONS, Setting, Told
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
-from vivavoce.engines.kernels.chooser import chosen
 from vivavoce.engines.options import parse_options
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, buckets_to
+from vivavoce.runtime.kernels.dispatch import chosen
 
 FRAMES = 8
 

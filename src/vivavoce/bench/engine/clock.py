@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.capture.api import Work
+from vivavoce.runtime.graphs.api import Work
 
 if TYPE_CHECKING:
     import torch

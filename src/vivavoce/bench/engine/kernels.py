@@ -17,12 +17,12 @@ from torch.nn import functional
 from vivavoce.bench.engine.clock import copy_gb_s, median_ms
 from vivavoce.bench.engine.other_kernels import other_kernels
 from vivavoce.bench.engine.setting import Setting, Told
-from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
-from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.layers.decoder import DecoderShape
-from vivavoce.engines.layers.weights import Precision, Weight, quantise
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
+from vivavoce.runtime.kernels.linear import Norm
+from vivavoce.runtime.nn.decoder import DecoderShape
+from vivavoce.runtime.nn.weights import Precision, Weight, quantize
 
 MOST_ROWS = 16
 ENOUGH_BYTES = 256 * 2**20
@@ -163,7 +163,7 @@ class _Case:
     def _weight(self) -> Weight:
         count = self._what.n * (2 if self._what.gated else 1)
         matrix = torch.randn(count, self._what.k, device=self._device) / self._what.k**0.5
-        return quantise(matrix.to(self._dtype), self._precision)
+        return quantize(matrix.to(self._dtype), self._precision)
 
     def _run(self, kernels: Kernels, weight: Weight) -> Tensor:
         norm = self._norm if self._what.normed else None

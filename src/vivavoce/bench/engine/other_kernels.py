@@ -11,19 +11,19 @@ from torch import Tensor
 
 from vivavoce.bench.engine.clock import median_ms
 from vivavoce.bench.engine.setting import Told
-from vivavoce.engines.kernels import frame_ends as plain
-from vivavoce.engines.kernels.attention import Cache, Heads, Scratch
-from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
-from vivavoce.engines.kernels.linear import Norm
-from vivavoce.engines.kernels.sampler import Noise
-from vivavoce.engines.layers.decoder import DecoderShape
-from vivavoce.engines.layers.rope import RopeTable
-from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
-from vivavoce.engines.layers.weights import Weight
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.fused import SPLITS
 from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.runtime.kernels import frame_ends as plain
+from vivavoce.runtime.kernels.attention import Cache, Heads, Scratch
+from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
+from vivavoce.runtime.kernels.linear import Norm
+from vivavoce.runtime.kernels.sampler import Noise
+from vivavoce.runtime.nn.decoder import DecoderShape
+from vivavoce.runtime.nn.rope import RopeTable
+from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
+from vivavoce.runtime.nn.weights import Weight
 
 SHORT, LONG = 256, 1024
 """Positions that a row of the talker has; the long ones are measured beside, not summed."""

@@ -16,13 +16,13 @@ import httpx
 from vivavoce.bench.clients import Target
 from vivavoce.bench.engine.setting import MIB, Setting, Told, by_precision
 from vivavoce.bench.measures import Listening
-from vivavoce.bench.process import ServerProcess, vivavoce_server
 from vivavoce.bench.report import Setup
 from vivavoce.bench.runner import ClosedLoop
 from vivavoce.bench.session import Session
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import SHORT, TWO_WORDS, TextSource
 from vivavoce.runtime.nvidia import only_gpu
+from vivavoce.testing.server import ServerProcess, vivavoce_server
 
 REQUESTS, WARM_UP = 10, 2
 START_S = 600.0

@@ -89,7 +89,7 @@ def default_rows(device: str, *, tiny: bool) -> tuple[int, ...]:
 
 def make_checkpoint(size: str, where: Path, *, tiny: bool) -> Path:
     """Random weights whose speech does not end by itself; what is there already is used again."""
-    from vivavoce.engines.qwen3.random_checkpoint import make_random_checkpoint
+    from vivavoce.testing.random_qwen3 import make_random_checkpoint
 
     folder = where / f"{size}{'-tiny' if tiny else ''}"
     if not (folder / "config.json").is_file():
@@ -116,7 +116,7 @@ def utterance(
 
 def told_or_failed(measure: Callable[[], Told]) -> Told:
     """What is told, or why nothing is: what else is measured in a run must not be lost for it."""
-    from vivavoce.engines.capture.failures import FAILURES
+    from vivavoce.runtime.graphs.failures import FAILURES
 
     usual = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
     known: tuple[type[Exception], ...] = (*FAILURES, *usual, TypeError, ValueError, VivavoceError)

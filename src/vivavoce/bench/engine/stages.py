@@ -10,10 +10,6 @@ from torch import Tensor, nn
 
 from vivavoce.bench.engine.clock import median_ms
 from vivavoce.bench.engine.setting import POSITIONS
-from vivavoce.engines.capture.api import Work
-from vivavoce.engines.kernels.sampler import Noise, Rules
-from vivavoce.engines.layers.linear import quantised_bytes
-from vivavoce.engines.layers.sampling import SamplerOptions, choose, keyed_draw, penalise
 from vivavoce.engines.qwen3.batch import SHORTLIST
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.code_predictor import widen
@@ -23,6 +19,10 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.graphs.api import Work
+from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.nn.linear import quantized_bytes
+from vivavoce.runtime.nn.sampling import SamplerOptions, choose, keyed_draw, penalise
 
 PLACE, SPAN = 64, 256
 """Where the rows stand, and positions that the modules' attention reads."""
@@ -41,7 +41,7 @@ def frame_bytes(talker: Talker) -> int:
 
 def _held(modules: Iterable[nn.Module]) -> int:
     return sum(
-        quantised_bytes(module) + sum(each.nbytes for each in module.state_dict().values())
+        quantized_bytes(module) + sum(each.nbytes for each in module.state_dict().values())
         for module in modules
     )
 

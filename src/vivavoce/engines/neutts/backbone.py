@@ -4,7 +4,7 @@ A backbone holds up to ``capacity`` rows in one batch. One thread drives it: ``l
 of ``admit``, ``step`` and ``release``, then ``unload``. A row's number is free again after
 ``release`` or after ``step`` returned it with ``last=True``. What a row emits depends on its own
 prompt and sampling alone, not on its company (up to the rounding of batched arithmetic, of which
-there is none for quantised weights in llama.cpp on a CPU).
+there is none for quantized weights in llama.cpp on a CPU).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
-from vivavoce.engines.neutts import catalogue
+from vivavoce.engines.neutts import catalog
 from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
 from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule, Window
@@ -73,8 +73,8 @@ class NeuTTSEngine(Engine):
         self._numbers = itertools.count()
         self._pace, self._schedule = Pace(), Schedule()
         self._mark: Mark | None = None
-        language = self.options.language or catalogue.likely_language(self.options.backbone)
-        family = catalogue.likely_family(self.options.backbone)
+        language = self.options.language or catalog.likely_language(self.options.backbone)
+        family = catalog.likely_family(self.options.backbone)
         self._speakable = Speakable(family, language, ())
         self._speakable = with_voices(self._speakable, self.options, strict=False)
         self._info = self._describe()

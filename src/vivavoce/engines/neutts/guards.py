@@ -23,12 +23,12 @@ ROOM = 1.5
 
 
 def expected_codes(text: str) -> int:
-    """Codes that a slow reading of a normalised ``text`` takes."""
+    """Codes that a slow reading of a normalized ``text`` takes."""
     return int(expected_duration_s(text) * ROOM * CODES_PER_S) + CODES_PER_S
 
 
 def code_budget(text: str, max_audio_s: float | None = None) -> int:
-    """The most codes that a normalised ``text`` may take, at least one."""
+    """The most codes that a normalized ``text`` may take, at least one."""
     allowed_s = max_duration_s(text)
     if max_audio_s is not None:
         allowed_s = min(allowed_s, max_audio_s)

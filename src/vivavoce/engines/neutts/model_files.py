@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
-from vivavoce.engines.neutts.catalogue import Kind
+from vivavoce.engines.neutts.catalog import Kind
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

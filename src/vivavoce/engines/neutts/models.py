@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vivavoce.engines.neutts.catalogue import Kind, published_backbone
+from vivavoce.engines.neutts.catalog import Kind, published_backbone
 from vivavoce.engines.neutts.model_files import (
     INDEX,
     WEIGHTS,

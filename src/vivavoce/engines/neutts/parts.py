@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.files.cache import cache_root
-from vivavoce.engines.neutts.catalogue import Kind
+from vivavoce.engines.neutts.catalog import Kind
 from vivavoce.engines.neutts.codec.stream import Schedule
 from vivavoce.engines.neutts.models import CODEC, expected_kind, locate, locate_backbone
 from vivavoce.engines.neutts.options import (
@@ -20,6 +19,7 @@ from vivavoce.engines.neutts.options import (
 )
 from vivavoce.engines.neutts.ramp import RAMPS, Ramp
 from vivavoce.errors import MissingExtra, SettingsError
+from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.hub import is_in_client_cache
 from vivavoce.runtime.machine import usable_cores
 

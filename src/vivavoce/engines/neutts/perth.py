@@ -18,8 +18,8 @@ import numpy as np
 import soxr
 
 from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.torch_zip import TorchZip
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.torch_zip import TorchZip
 from vivavoce.types import Samples
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from vivavoce.engines.espeak import speakable, spoken_clauses
 from vivavoce.errors import InputError, shown
+from vivavoce.runtime.espeak import speakable, spoken_clauses
 
 ESPEAK_VOICES: Mapping[str, str] = MappingProxyType(
     {"en": "en-us", "de": "de", "fr": "fr", "es": "es"}
@@ -33,7 +33,7 @@ glide between vowels, and German r after a plosive."""
 
 @lru_cache(maxsize=256)
 def phonemes(text: str, language: str) -> str:
-    """Phonemes of a normalised ``text``; empty where nothing in it is spoken.
+    """Phonemes of a normalized ``text``; empty where nothing in it is spoken.
 
     ``language`` is an ISO 639-1 code. E.g. "My name is Andy. I'm 25" in "en" is
     "maɪ nˈeɪm ɪz ˈændi. aɪm twˈɛnti fˈaɪv". Raises InputError for a language without a voice

@@ -28,7 +28,7 @@ def lay_out(
 ) -> Prompt:
     """The prompt for ``text``; ``emotion`` is a special token's name that takes a space's place.
 
-    Reference and text are tokenised as one string, as in training. ``shared_prefix`` covers the
+    Reference and text are tokenized as one string, as in training. ``shared_prefix`` covers the
     header, and the reference text where its own tokens begin that string's.
     Raises ModelFileError for a token the model lacks, InputError for codes out of range.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from vivavoce.engines.neutts.catalogue import (
+from vivavoce.engines.neutts.catalog import (
     BACKBONES,
     CODECS,
     OWNER,

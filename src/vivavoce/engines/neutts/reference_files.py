@@ -71,7 +71,7 @@ def _array(path: Path) -> FoundReference:
 
 def _torch_tensor(path: Path) -> Any:
     """A single tensor saved by itself."""
-    from vivavoce.engines.neutts.codec.torch_zip import TorchZip
+    from vivavoce.runtime.torch_zip import TorchZip
 
     file = TorchZip.open(path)
     return file.read(next(iter(file.tensors))).astype(np.int64)

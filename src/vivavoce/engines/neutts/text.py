@@ -1,4 +1,4 @@
-"""A normalised text made into what the models were trained to read.
+"""A normalized text made into what the models were trained to read.
 
 Their training kept only texts that end in a full stop, comma, question or exclamation mark, and
 that hold no dotted acronyms.
@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from vivavoce.engines.neutts.phonemes import phonemes
-from vivavoce.text.neutralise import defuse
+from vivavoce.text.sanitize import defuse
 from vivavoce.types import Span
 
 ENDS = ".,?!"

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vivavoce.engines.files.cache import file_sha256
 from vivavoce.engines.piper.trimming import Trim, trims_from
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.derived_files import file_sha256
 
 log = logging.getLogger(__name__)
 

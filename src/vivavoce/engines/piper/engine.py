@@ -15,7 +15,6 @@ import numpy as np
 from vivavoce.audio.level import amplify
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
-from vivavoce.engines.espeak import espeak_version, start_espeak
 from vivavoce.engines.piper.lanes import Lanes
 from vivavoce.engines.piper.manner import check_manner, longest_audio_s, manner_of
 from vivavoce.engines.piper.model import VoiceModel
@@ -25,6 +24,7 @@ from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
 from vivavoce.engines.piper.voices import VoiceShelf
 from vivavoce.engines.piper.windows import WindowPlan
 from vivavoce.errors import EngineError, VivavoceError
+from vivavoce.runtime.espeak import espeak_version, start_espeak
 from vivavoce.runtime.nvidia import only_gpu
 from vivavoce.runtime.onnx import onnx_runtime
 from vivavoce.types import Gpu, Samples, Sampling, Span, Utterance, Voice, WeightsFormat

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.files.cache import cache_root, file_sha256
 from vivavoce.engines.piper.cut_cache import CutFiles, cut_files
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.engines.piper.sessions import open_session
@@ -17,6 +16,7 @@ from vivavoce.engines.piper.trimming import Margins, left_over, trim_feed
 from vivavoce.engines.piper.voice_config import VoiceConfig, read_config
 from vivavoce.engines.piper.voice_files import VoiceFiles
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.derived_files import cache_root, file_sha256
 from vivavoce.types import Samples
 
 Array: TypeAlias = NDArray[np.float32]

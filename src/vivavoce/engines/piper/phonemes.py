@@ -7,8 +7,8 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vivavoce.engines.espeak import speakable, spoken_clauses
 from vivavoce.engines.piper.voice_config import VoiceConfig
+from vivavoce.runtime.espeak import speakable, spoken_clauses
 from vivavoce.types import Span
 
 log = logging.getLogger(__name__)

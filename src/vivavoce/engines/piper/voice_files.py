@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from vivavoce.engines.files.cache import cache_root
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import ModelFileError, SettingsError
+from vivavoce.runtime.derived_files import cache_root
 
 PACKAGED_NAME = "en_US-joe-medium"
 PACKAGED_SHA256 = "58afce0321b8d9c46d7cdf9c16500cc55a793b4220212dba6b70fb788b3baf06"

@@ -13,17 +13,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
-from vivavoce.engines.capture.failures import FAILURES
-from vivavoce.engines.device_errors import NoDeviceMemory, twice
-from vivavoce.engines.kernels import sampler as plain
-from vivavoce.engines.kernels.chooser import Kernels, Path
-from vivavoce.engines.kernels.sampler import Into, Noise, Rules
-from vivavoce.engines.kernels.tiles import variant
-from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.layers.linear import forget_few, has_few, without_few
-from vivavoce.engines.layers.quantised import QuantisedLinear
-from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows
 from vivavoce.engines.qwen3.agreement_of_ends import Agreed, cosine, ends, random
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.fused import SPLITS, FusedTalker
@@ -31,6 +20,17 @@ from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
 from vivavoce.runtime import cuda
+from vivavoce.runtime.device_errors import NoDeviceMemory, twice
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
+from vivavoce.runtime.graphs.failures import FAILURES
+from vivavoce.runtime.kernels import sampler as plain
+from vivavoce.runtime.kernels.dispatch import Kernels, Path
+from vivavoce.runtime.kernels.sampler import Into, Noise, Rules
+from vivavoce.runtime.kernels.tiles import variant
+from vivavoce.runtime.nn.kv import KVBuffer, Placement
+from vivavoce.runtime.nn.linear import forget_few, has_few, without_few
+from vivavoce.runtime.nn.quantize import QuantizedLinear
+from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +89,9 @@ def _asked(talker: Talker, kernels: Kernels, state: RowState) -> tuple[FusedTalk
 
 
 def _slower(talker: Talker) -> str:
-    """What to do about quantised weights, of which each product then makes a whole matrix."""
-    quantised = any(isinstance(each, QuantisedLinear) for each in talker.modules())
-    return ". Without them quantised weights are slower than whole ones: QUANTIZE=none" * quantised
+    """What to do about quantized weights, of which each product then makes a whole matrix."""
+    quantized = any(isinstance(each, QuantizedLinear) for each in talker.modules())
+    return ". Without them quantized weights are slower than whole ones: QUANTIZE=none" * quantized
 
 
 @torch.no_grad()
@@ -120,7 +120,7 @@ def _check_products(talker: Talker, state: RowState) -> None:
 @torch.no_grad()
 def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
     like, kv = state.hidden, state.kv.rows(0, 1)
-    for count in (each for each in PRODUCTS if variant(each, quantised=True)):
+    for count in (each for each in PRODUCTS if variant(each, quantized=True)):
         if count > state.text.shape[1]:
             return
         x, at = (
@@ -151,7 +151,7 @@ def _each_kind(counts: tuple[int, ...] | list[int]) -> list[int]:
     """The first of those that run in the same kernels, by themselves and as two tokens each."""
     kinds: dict[tuple[object, ...], int] = {}
     for count in counts:
-        sizes = [variant(n, quantised=q) for n in (count, 2 * count) for q in (False, True)]
+        sizes = [variant(n, quantized=q) for n in (count, 2 * count) for q in (False, True)]
         kinds.setdefault(tuple(sizes), count)
     return list(kinds.values())
 
@@ -195,7 +195,7 @@ def _codes(fused: FusedTalker, talker: Talker, view: RowState) -> Iterator[Agree
     first = random(view.hidden.clone(), 4)
     wanted = predictor(view.hidden, first, view.predictor)[:, 0]
     state = fused.prologue(view, torch.stack((view.hidden, first), 1))
-    yield cosine(what, fused.kernels.normalise(state, norm), wanted)
+    yield cosine(what, fused.kernels.normalize(state, norm), wanted)
     last, every = len(predictor.lm_head), torch.arange(count, device=first.device)
     for group in sorted({1, last // 2, last - 1} - {0}):
         code = every * 7 % len(fused.tables[group - 1])

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vivavoce.engines.kernels import frame_ends as plain
-from vivavoce.engines.kernels.frame_ends import Turn
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.kernels import frame_ends as plain
+from vivavoce.runtime.kernels.frame_ends import Turn
 
 LEAST = 0.99
 """Cosines of vectors of the modules and of the kernels, which round alike but for sums' order."""

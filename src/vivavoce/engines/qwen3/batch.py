@@ -14,9 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.attention import SDPBackend
 
-from vivavoce.engines.device_errors import is_out_of_memory, twice
-from vivavoce.engines.kernels.chooser import Kernels, Path, chosen
-from vivavoce.engines.kernels.frame_ends import Status
 from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.beginning import Beginning, KeptVoices, Part, pieces_of
 from vivavoce.engines.qwen3.captured import CapturedParts, Sounded, codes_and_status
@@ -33,6 +30,9 @@ from vivavoce.engines.qwen3.rows import RowOptions, Rows, Undo
 from vivavoce.engines.qwen3.uncaptured import FrameSizes, sized
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.runtime import cuda
+from vivavoce.runtime.device_errors import is_out_of_memory, twice
+from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
+from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.types import Samples
 
 SHORTLIST = 64

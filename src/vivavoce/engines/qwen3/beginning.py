@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 
 import torch
 
-from vivavoce.engines.capture.buckets import LENGTH_BUCKETS
-from vivavoce.engines.capture.sent import sent_together
-from vivavoce.engines.device_errors import twice
-from vivavoce.engines.layers.kv import KVBuffer
 from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.prompt import Plan, Row
 from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
+from vivavoce.runtime.device_errors import twice
+from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
+from vivavoce.runtime.graphs.transfer import sent_together
+from vivavoce.runtime.nn.kv import KVBuffer
 
 PIECE = LENGTH_BUCKETS[-1]
 

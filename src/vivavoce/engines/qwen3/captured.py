@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vivavoce.engines.capture.api import Work
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, buckets_to
-from vivavoce.engines.capture.ring import Arrival, HostRing
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
@@ -22,6 +19,9 @@ from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.rows import Rows
+from vivavoce.runtime.graphs.api import Work
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, buckets_to
+from vivavoce.runtime.graphs.ring import Arrival, HostRing
 from vivavoce.types import Samples
 
 FLIGHTS = 3
@@ -123,8 +123,8 @@ class CapturedParts:
         for _ in range(ROUNDS):
             began_s = time.perf_counter()
             work()
-            self.api.main.synchronise()
-            self.windows.stream.synchronise()
+            self.api.main.synchronize()
+            self.windows.stream.synchronize()
             took_s.append(time.perf_counter() - began_s)
         return max(took_s[1:]) * 1000
 
@@ -142,7 +142,7 @@ class CapturedParts:
 
     def close(self) -> None:
         """Give graphs and host memory back."""
-        self.api.main.synchronise()
+        self.api.main.synchronize()
         self.windows.close()
         self.prompts.captures.release()
         self.frames.captures.release()

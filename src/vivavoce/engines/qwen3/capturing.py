@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from vivavoce.engines.qwen3.options import CompileMode, Qwen3Options, compile_mode
 
 if TYPE_CHECKING:
-    from vivavoce.engines.capture.api import GraphApi
     from vivavoce.engines.qwen3.device import Place
+    from vivavoce.runtime.graphs.api import GraphApi
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
     """
     if place.device.type != "cuda":
         return None
-    from vivavoce.engines.capture.compiled import cache_folder, cache_on_disk, inductor_mode
+    from vivavoce.runtime.graphs.compiled import cache_folder, cache_on_disk, inductor_mode
 
     cache_on_disk(cache_folder())
     if options.cuda_graphs is False:
         _say_uncompiled(options)
         return None
-    from vivavoce.engines.capture.cuda import CudaGraphs
+    from vivavoce.runtime.graphs.cuda import CudaGraphs
 
     mode, told = _suited_mode(place, options)
     return Capturing(CudaGraphs(place.device), inductor_mode(mode), told)
@@ -50,7 +50,7 @@ def _suited_mode(place: Place, options: Qwen3Options) -> tuple[CompileMode, str]
     """The mode on this GPU, and how it came about: max-autotune takes minutes, for nothing where
     PyTorch has nothing to choose from.
     """
-    from vivavoce.engines.capture.compiled import TEMPLATE_PROCESSORS, has_templates, processors
+    from vivavoce.runtime.graphs.compiled import TEMPLATE_PROCESSORS, has_templates, processors
 
     mode = compile_mode(options)
     if mode != "max-autotune" or has_templates(place.device):

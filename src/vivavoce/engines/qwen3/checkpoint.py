@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from vivavoce.engines.files.safetensors_file import SafetensorsFile
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.tensor_shapes import Shape, codec_shapes, model_shapes
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.safetensors_file import SafetensorsFile
 
 if TYPE_CHECKING:
     import torch

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.layers.decoder import Decoder, DecoderShape
-from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.layers.linear import Linear
-from vivavoce.engines.layers.rope import RopeTable
-from vivavoce.engines.layers.sampling import Draw, SamplerRows, choose
 from vivavoce.engines.qwen3.config import CodePredictorConfig, TalkerConfig
+from vivavoce.runtime.nn.decoder import Decoder, DecoderShape
+from vivavoce.runtime.nn.kv import KVBuffer, Placement
+from vivavoce.runtime.nn.linear import Linear
+from vivavoce.runtime.nn.rope import RopeTable
+from vivavoce.runtime.nn.sampling import Draw, SamplerRows, choose
 
 
 def decoder_shape(config: TalkerConfig | CodePredictorConfig) -> DecoderShape:

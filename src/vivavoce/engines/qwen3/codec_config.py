@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from vivavoce.engines.files.json_fields import JsonObject
+from vivavoce.runtime.json_config import JsonObject
 
 TOKENIZER_TYPE = "qwen3_tts_tokenizer_12hz"
 

@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoce.engines.capture.api import Event, GraphApi, Stream, Work
-from vivavoce.engines.capture.buckets import bucket_over
-from vivavoce.engines.capture.captures import Captures, Job
-from vivavoce.engines.capture.compiled import Compiled
-from vivavoce.engines.capture.ring import Arrival, Feed, HostRing
-from vivavoce.engines.capture.statics import Statics, tensors_in
 from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.state import DecoderState
+from vivavoce.runtime.graphs.api import Event, GraphApi, Stream, Work
+from vivavoce.runtime.graphs.buckets import bucket_over
+from vivavoce.runtime.graphs.captures import Captures, Job
+from vivavoce.runtime.graphs.compiled import Compiled
+from vivavoce.runtime.graphs.ring import Arrival, Feed, HostRing
+from vivavoce.runtime.graphs.static_tensors import Statics, tensors_in
 from vivavoce.types import Samples
 
 SAMPLES = 1920
@@ -111,7 +111,7 @@ class CodecWindows:
         ]
         jobs = [Job(key, key.rows * key.frames, self._work(key)) for key in keys]
         # The warm-up runs are for the spare row.
-        self.stream.synchronise()
+        self.stream.synchronize()
         self.captures.warm(jobs)
 
     def begin(self, row: int, state: DecoderState | None = None) -> None:
@@ -165,7 +165,7 @@ class CodecWindows:
 
     def close(self) -> None:
         """Give graphs and host memory back."""
-        self.stream.synchronise()
+        self.stream.synchronize()
         self._begun.clear()
         self.captures.release()
         self._feed.close()

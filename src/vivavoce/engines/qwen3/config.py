@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.qwen3.codec_config import TOKENIZER_TYPE, CodecConfig
+from vivavoce.runtime.json_config import JsonObject
 
 MODEL_TYPE = "qwen3_tts"
 CONTROL_CODES = 1024

@@ -15,8 +15,8 @@ from vivavoce.types import WeightsFormat
 if TYPE_CHECKING:
     import torch
 
-    from vivavoce.engines.kernels.chooser import Kernels
-    from vivavoce.engines.layers.weights import Precision
+    from vivavoce.runtime.kernels.dispatch import Kernels
+    from vivavoce.runtime.nn.weights import Precision
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Place:
     def weights(self) -> dict[str, WeightsFormat]:
         """How the weights of the talker (with the code predictor) and of the codec are stored."""
         dtype = str(self.dtype).removeprefix("torch.")
-        quantised = str(self.precision) != "none"
-        talker = WeightsFormat(str(self.precision) if quantised else dtype, self.precision_why)
+        quantized = str(self.precision) != "none"
+        talker = WeightsFormat(str(self.precision) if quantized else dtype, self.precision_why)
         return {"talker": talker, "codec": WeightsFormat("float32", "the codec is never reduced")}
 
 
@@ -134,8 +134,8 @@ def _why(options: Qwen3Options, there: bool) -> str:
 
 def _precision(asked: str, device: torch.device, dtype: torch.dtype) -> tuple[Precision, str]:
     """How weights are stored, and why. Raises SettingsError for float8 where it is not computed."""
-    from vivavoce.engines.kernels.chooser import Path, chosen, takes_fp8
-    from vivavoce.engines.layers.weights import Precision
+    from vivavoce.runtime.kernels.dispatch import Path, chosen, takes_fp8
+    from vivavoce.runtime.nn.weights import Precision
 
     if asked != AUTO:
         if asked == Precision.FP8 and not takes_fp8(device):
@@ -156,7 +156,7 @@ def _precision(asked: str, device: torch.device, dtype: torch.dtype) -> tuple[Pr
 
 def _say_how_slow(precision: Precision, kernels: Kernels) -> None:
     """Small weights without kernels for them save memory and cost time."""
-    from vivavoce.engines.kernels.chooser import Path
+    from vivavoce.runtime.kernels.dispatch import Path
 
     if kernels.path is not Path.TRITON:
         log.warning(

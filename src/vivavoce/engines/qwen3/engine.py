@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
-from vivavoce.engines.device_errors import NoDeviceMemory, twice
 from vivavoce.engines.qwen3.about import (
     LIKING,
     capabilities,
@@ -48,6 +47,7 @@ from vivavoce.errors import (
 )
 from vivavoce.runtime import cuda
 from vivavoce.runtime.cuda import torch_gpu
+from vivavoce.runtime.device_errors import NoDeviceMemory, twice
 from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class Qwen3Engine(Engine):
                 self._note(row, speech, frame)
 
     def _note(self, row: int, speech: RowSpeech, frame: Frame) -> None:
-        from vivavoce.engines.kernels.frame_ends import Status
+        from vivavoce.runtime.kernels.frame_ends import Status
 
         status = frame.status[row]
         if Status.FAILED in status:

@@ -1,6 +1,6 @@
 """One frame of 80 ms for all rows: step the talker, sample, predict the other codes, sum.
 
-No host synchronisation and no shape that depends on data: the same function runs eagerly, compiled,
+No host synchronization and no shape that depends on data: the same function runs eagerly, compiled,
 or captured as one CUDA graph. Rows that are idle, ended or waiting are masked, not skipped.
 """
 
@@ -12,12 +12,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vivavoce.engines.kernels.frame_ends import Turn, finish, next_token, settle
-from vivavoce.engines.layers.sampling import Draw, choose, keyed_draw, penalise
 from vivavoce.engines.qwen3.code_predictor import widen
 from vivavoce.engines.qwen3.config import CONTROL_CODES, Qwen3Config
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.kernels.frame_ends import Turn, finish, next_token, settle
+from vivavoce.runtime.nn.sampling import Draw, choose, keyed_draw, penalise
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,30 +11,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.kernels.attention import Heads, Scratch
-from vivavoce.engines.kernels.chooser import Kernels
-from vivavoce.engines.kernels.decoder import (
-    FusedDecoder,
-    LayerWeights,
-    Place,
-    norm_of,
-)
-from vivavoce.engines.kernels.frame_ends import Turn
-from vivavoce.engines.kernels.sampler import Into, Noise, Rules
-from vivavoce.engines.layers.decoder import Decoder, DecoderLayer
-from vivavoce.engines.layers.linear import Joining
-from vivavoce.engines.layers.quantised import (
-    Matrix,
-    QuantisedEmbedding,
-    QuantisedLinear,
-    WeightOnly,
-)
-from vivavoce.engines.layers.weights import Weight
 from vivavoce.engines.qwen3.code_predictor import CodePredictor
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
+from vivavoce.runtime.kernels.attention import Heads, Scratch
+from vivavoce.runtime.kernels.decoder import (
+    FusedDecoder,
+    LayerWeights,
+    Place,
+    norm_of,
+)
+from vivavoce.runtime.kernels.dispatch import Kernels
+from vivavoce.runtime.kernels.frame_ends import Turn
+from vivavoce.runtime.kernels.sampler import Into, Noise, Rules
+from vivavoce.runtime.nn.decoder import Decoder, DecoderLayer
+from vivavoce.runtime.nn.linear import Joining
+from vivavoce.runtime.nn.quantize import (
+    Matrix,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    WeightOnly,
+)
+from vivavoce.runtime.nn.weights import Weight
 
 SPLITS = 8
 """Parts that a row's past is read in at once: its key heads alone are few programs, and each block
@@ -107,7 +107,7 @@ class FusedTalker:
 
     def step(self, x: Tensor, rows: RowState) -> Tensor:
         """As ``Talker.step``; what it gives of rows that are not active is finite, and no more."""
-        return self.kernels.normalise(self._stepped(x, rows), self.model.norm)
+        return self.kernels.normalize(self._stepped(x, rows), self.model.norm)
 
     def _stepped(self, x: Tensor, rows: RowState) -> Tensor:
         """The talker's states [B, H] before its last norm."""
@@ -187,7 +187,7 @@ def _joined(part: Joining) -> Weight:
 
 
 def _weight(part: nn.Module) -> Weight:
-    if isinstance(part, QuantisedLinear):
+    if isinstance(part, QuantizedLinear):
         part.prepare()
         assert part.matrix is not None
         return _held(part.matrix)
@@ -197,7 +197,7 @@ def _weight(part: nn.Module) -> Weight:
 
 
 def _table(part: nn.Module) -> Weight:
-    if isinstance(part, QuantisedEmbedding):
+    if isinstance(part, QuantizedEmbedding):
         return Weight(part.data, part.scale)
     assert isinstance(part, nn.Embedding)
     return Weight(part.weight.detach())

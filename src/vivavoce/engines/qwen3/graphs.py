@@ -9,20 +9,20 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vivavoce.engines.capture.api import GraphApi, Work
-from vivavoce.engines.capture.buckets import (
+from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.fused import FusedTalker
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.graphs.api import GraphApi, Work
+from vivavoce.runtime.graphs.buckets import (
     BATCH_BUCKETS,
     LENGTH_BUCKETS,
     bucket_over,
     buckets_to,
 )
-from vivavoce.engines.capture.captures import Captures, Job
-from vivavoce.engines.capture.statics import Statics, tensors_in
-from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.qwen3.frame import FrameIds, frame
-from vivavoce.engines.qwen3.fused import FusedTalker
-from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.graphs.captures import Captures, Job
+from vivavoce.runtime.graphs.static_tensors import Statics, tensors_in
+from vivavoce.runtime.nn.kv import KVBuffer, Placement
 
 
 class FrameKey(NamedTuple):

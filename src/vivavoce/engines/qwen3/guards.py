@@ -22,7 +22,7 @@ LOOP_SHARE = 0.95
 def frame_budget(
     text: str, tokens: int, max_audio_s: float | None = None, instructions: str | None = None
 ) -> int:
-    """The most frames that ``text`` (normalised, ``tokens`` long) may take, at least one.
+    """The most frames that ``text`` (normalized, ``tokens`` long) may take, at least one.
 
     The smallest of what its tokens and its syllables, spoken as ``instructions`` say, and the
     caller's ``max_audio_s`` allow.

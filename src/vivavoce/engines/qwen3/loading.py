@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.device_errors import NoDeviceMemory, is_out_of_memory, twice
 from vivavoce.engines.qwen3.about import locate
 from vivavoce.engines.qwen3.budget import MIB
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
 from vivavoce.engines.qwen3.pace import Pace, pace_for
 from vivavoce.runtime import cuda
+from vivavoce.runtime.device_errors import NoDeviceMemory, is_out_of_memory, twice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch

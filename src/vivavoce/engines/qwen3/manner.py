@@ -13,9 +13,9 @@ from vivavoce.engines.qwen3.options import TextLayout
 from vivavoce.types import Sampling, Utterance
 
 if TYPE_CHECKING:
-    from vivavoce.engines.layers.sampling import SamplerOptions
     from vivavoce.engines.qwen3.config import GenerationConfig
     from vivavoce.engines.qwen3.rows import RowOptions
+    from vivavoce.runtime.nn.sampling import SamplerOptions
 
 Count = Annotated[int, Ge(0)]
 
@@ -70,7 +70,7 @@ def row_options(
 def _talker_sampler(
     generation: GenerationConfig, sampling: Sampling, manner: Manner, greedy: bool
 ) -> SamplerOptions:
-    from vivavoce.engines.layers.sampling import SamplerOptions
+    from vivavoce.runtime.nn.sampling import SamplerOptions
 
     temperature = given_or(sampling.temperature, generation.temperature)
     drawn = (generation.do_sample or sampling.temperature is not None) and temperature > 0
@@ -83,7 +83,7 @@ def _talker_sampler(
 
 
 def _code_sampler(generation: GenerationConfig, manner: Manner, greedy: bool) -> SamplerOptions:
-    from vivavoce.engines.layers.sampling import SamplerOptions
+    from vivavoce.runtime.nn.sampling import SamplerOptions
 
     temperature = given_or(manner.subtalker_temperature, generation.subtalker_temperature)
     drawn = given_or(manner.subtalker_dosample, generation.subtalker_dosample) and temperature > 0

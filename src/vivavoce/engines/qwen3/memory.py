@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from vivavoce.engines.device_errors import is_out_of_memory
 from vivavoce.engines.qwen3.budget import (
     LIBRARIES_BYTES,
     MIB,
@@ -17,6 +16,7 @@ from vivavoce.engines.qwen3.budget import (
 )
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import Card
+from vivavoce.runtime.device_errors import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

@@ -11,21 +11,21 @@ from pathlib import Path
 
 import torch
 
-from vivavoce.engines.kernels.chooser import Path as KernelPath
-from vivavoce.engines.kernels.chooser import chosen
-from vivavoce.engines.layers.int8_decoder import shorten
-from vivavoce.engines.layers.linear import Joining, quantised_bytes
-from vivavoce.engines.layers.quantised import Few, QuantisedLinear
-from vivavoce.engines.layers.weights import Precision
 from vivavoce.engines.qwen3.checkpoint import Checkpoint, open_checkpoint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec.encoder import CodecEncoder, load_encoder
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.device import Place
-from vivavoce.engines.qwen3.quantising import Quantising
+from vivavoce.engines.qwen3.quantizing import Quantizing
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder, load_speaker_encoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+from vivavoce.runtime.kernels.dispatch import Path as KernelPath
+from vivavoce.runtime.kernels.dispatch import chosen
+from vivavoce.runtime.nn.int8_decoder import shorten
+from vivavoce.runtime.nn.linear import Joining, quantized_bytes
+from vivavoce.runtime.nn.quantize import Few, QuantizedLinear
+from vivavoce.runtime.nn.weights import Precision
 
 
 @dataclass(slots=True)
@@ -73,7 +73,7 @@ class Model:
         """Memory of what is loaded, with or without the encoders."""
         heard = (self._encoder, self._speaker) if encoders else ()
         parts = (self.talker, self.codec, *heard)
-        return quantised_bytes(self.talker) + sum(
+        return quantized_bytes(self.talker) + sum(
             tensor.nbytes
             for part in parts
             if part is not None
@@ -84,7 +84,7 @@ class Model:
 def load_talker(
     checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, precision: Precision
 ) -> Talker:
-    """The talker, its weights quantised as they are read. Raises ModelFileError, InputError."""
+    """The talker, its weights quantized as they are read. Raises ModelFileError, InputError."""
     with torch.device("meta"):
         talker = Talker(checkpoint.config.talker)
     checkpoint.load_into(
@@ -92,13 +92,13 @@ def load_talker(
         "talker.",
         dtype=dtype,
         device=device,
-        swap=Quantising(precision, dtype, device, few_kernel(device, dtype)),
+        swap=Quantizing(precision, dtype, device, few_kernel(device, dtype)),
     )
     for part in talker.modules():
         if isinstance(part, Joining):
             part.join()
             trim_memory()
-        elif isinstance(part, QuantisedLinear) and part.weight is not None:
+        elif isinstance(part, QuantizedLinear) and part.weight is not None:
             part.prepare()
     for decoder in (talker.model, talker.code_predictor.model):
         shorten(decoder)
@@ -115,7 +115,7 @@ def give_back(device: torch.device) -> None:
     """Return freed memory to the system, after the last reference is gone."""
     gc.collect()
     if device.type == "cuda":
-        from vivavoce.engines.capture.cuda import forget_workspaces
+        from vivavoce.runtime.graphs.cuda import forget_workspaces
 
         forget_workspaces()
         torch.cuda.empty_cache()

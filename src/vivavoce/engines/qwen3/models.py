@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vivavoce.engines.qwen3.catalogue import (
+from vivavoce.engines.qwen3.catalog import (
     CODEC_SHA256,
     MODELS,
     SMALL_SUMS,

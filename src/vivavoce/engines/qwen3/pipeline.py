@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vivavoce.engines.device_errors import NoDeviceMemory
 from vivavoce.engines.qwen3.chunks import by_size
 from vivavoce.engines.qwen3.onset import FRAME_SAMPLES
 from vivavoce.engines.qwen3.row_speech import FrameCodes, RowSpeech
+from vivavoce.runtime.device_errors import NoDeviceMemory
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch, Codes, Flight, Frame
@@ -96,7 +96,7 @@ class Pipeline:
             return
         self.chunks.append(_Chunk(speeches, [len(each) for each in codes], sounding))
         for speech in speeches:
-            speech.travelling += 1
+            speech.traveling += 1
 
     def hear(self) -> None:
         """Take the sound that is there; a first sound is waited for, or any if all else is done."""
@@ -105,7 +105,7 @@ class Pipeline:
             with timed(chunk.speeches, "codec"):
                 sounds = chunk.sounding.take()
             for speech, frames, samples in zip(chunk.speeches, chunk.frames, sounds, strict=True):
-                speech.travelling -= 1
+                speech.traveling -= 1
                 speech.heard(samples[: frames * FRAME_SAMPLES])
 
     def settle(self) -> None:

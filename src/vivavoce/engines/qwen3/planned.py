@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import torch
 
-from vivavoce.engines.capture.statics import tensors_in
-from vivavoce.engines.kernels.chooser import Path, chosen
 from vivavoce.engines.qwen3.budget import Footprint
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.encoder import CodecEncoder
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.device import Place
 from vivavoce.engines.qwen3.model import Model
-from vivavoce.engines.qwen3.quantising import Quantising, weights_bytes
+from vivavoce.engines.qwen3.quantizing import Quantizing, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.kernels.dispatch import Path, chosen
 
 
 def planned_footprint(config: Qwen3Config, place: Place, positions: int) -> Footprint:
     """Of a model on a GPU; ``footprint`` says the same of one that is loaded."""
     with torch.device("meta"):
         talker, codec = Talker(config.talker), CodecDecoder(config.codec.decoder)
-    quantising = Quantising(place.precision, place.dtype, place.device)
+    quantizing = Quantizing(place.precision, place.dtype, place.device)
     like = talker.codec_head.weight.to(place.dtype)
     row = _row_bytes(config.talker, positions, like) + codec.row_bytes()
-    weights = weights_bytes(talker, quantising) + tables_bytes(config.talker, place)
+    weights = weights_bytes(talker, quantizing) + tables_bytes(config.talker, place)
     return Footprint(weights + _module_bytes(codec), row, encoders_bytes(config))
 
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vivavoce.engines.capture.sent import sent
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported, shown
+from vivavoce.runtime.graphs.transfer import sent
 
 USER_TOKEN_ID = 872
 NEWLINE_TOKEN_ID = 198

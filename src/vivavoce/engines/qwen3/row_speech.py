@@ -28,7 +28,7 @@ FrameCodes = NDArray[np.int64]
 class RowSpeech:
     """What the host knows of a row. ``waiting`` are frames that are not yet sound.
 
-    ``sound`` holds what arrived in this step; ``travelling`` chunks are being decoded, and
+    ``sound`` holds what arrived in this step; ``traveling`` chunks are being decoded, and
     ``sent`` frames were given to the codec so far. ``recorded``, where it is a
     list, gets every frame.
     """
@@ -43,7 +43,7 @@ class RowSpeech:
     waiting: list[FrameCodes] = field(default_factory=list)
     sound: list[Samples] = field(default_factory=list)
     sent: int = 0
-    travelling: int = 0
+    traveling: int = 0
     ramp: ChunkRamp = field(default_factory=ChunkRamp)
     ended: FinishReason | None = None
     error: VivavoceError | None = None
@@ -152,7 +152,7 @@ class RowSpeech:
         """Whether nothing of it is to come."""
         if self.ended is None:
             return False
-        return self.error is not None or not (self.waiting or self.travelling)
+        return self.error is not None or not (self.waiting or self.traveling)
 
     @property
     def dry_s(self) -> float:

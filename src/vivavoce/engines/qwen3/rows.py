@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivavoce.engines.capture.sent import sent
-from vivavoce.engines.layers.kv import KVBuffer
-from vivavoce.engines.layers.rope import RopeTable
-from vivavoce.engines.layers.sampling import SamplerOptions, SamplerRows, split_seed
 from vivavoce.engines.qwen3.code_predictor import PredictorBuffers, decoder_shape
 from vivavoce.engines.qwen3.config import TalkerConfig
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
+from vivavoce.runtime.graphs.transfer import sent
+from vivavoce.runtime.nn.kv import KVBuffer
+from vivavoce.runtime.nn.rope import RopeTable
+from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows, split_seed
 
 DEFAULT_SAMPLER = SamplerOptions()
 

@@ -1,6 +1,6 @@
 """The speaker encoder of the base models: a recording to one vector (ECAPA-TDNN).
 
-Desplanques et al. 2020, without batch normalisation and without a norm of the output.
+Desplanques et al. 2020, without batch normalization and without a norm of the output.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.layers.decoder import Decoder
-from vivavoce.engines.layers.kv import KVBuffer, Placement
-from vivavoce.engines.layers.linear import Linear
-from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.qwen3.code_predictor import CodePredictor, decoder_shape
 from vivavoce.engines.qwen3.config import TalkerConfig
+from vivavoce.runtime.nn.decoder import Decoder
+from vivavoce.runtime.nn.kv import KVBuffer, Placement
+from vivavoce.runtime.nn.linear import Linear
+from vivavoce.runtime.nn.rope import RopeTable
 
 
 class TalkerDecoder(Decoder):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from unicodedata import category, combining
 
-from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.qwen3.token_seams import TokenSeams
 from vivavoce.errors import MissingExtra, ModelFileError
+from vivavoce.runtime.json_config import JsonObject
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -24,7 +24,7 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""The published pre-tokeniser: one match is one piece that merges cannot cross."""
+"""The published pre-tokenizer: one match is one piece that merges cannot cross."""
 
 IM_START, IM_END = "<|im_start|>", "<|im_end|>"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 
-from vivavoce.engines.capture.buckets import BATCH_BUCKETS, bucket_over, buckets_to
-from vivavoce.engines.device_errors import twice
 from vivavoce.engines.qwen3.agreement import UNUSABLE, room_on
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.device_errors import twice
+from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
 
 log = logging.getLogger(__name__)
 

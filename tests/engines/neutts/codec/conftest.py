@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_decoder
-from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+from vivavoce.testing.random_neucodec import make_random_codec
 
 
 @pytest.fixture(scope="session")

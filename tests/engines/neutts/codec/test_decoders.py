@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from engines.neutts.codec.written_out import decoded
-from vivavoce.audio.clicks import click_scores
 from vivavoce.engines.neutts.codec.codec import HOP, SAMPLE_RATE_HZ, Codec, Codes
 from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
 from vivavoce.engines.neutts.codec.onnx_codec import OnnxCodec, open_onnx_codec
-from vivavoce.engines.neutts.codec.random_codec import make_random_codec
 from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
 from vivavoce.errors import InputError, ModelFileError, SettingsError
+from vivavoce.testing.clicks import click_scores
+from vivavoce.testing.random_neucodec import make_random_codec
 from vivavoce.types import Samples
 
 pytest.importorskip("onnxruntime")

@@ -13,7 +13,7 @@ from vivavoce.errors import InputError
 ALL = np.arange(65_536, dtype=np.int32)
 
 
-def test_every_code_stands_for_what_the_quantiser_library_says() -> None:
+def test_every_code_stands_for_what_the_quantizer_library_says() -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("vector_quantize_pytorch")
     fsq = library.ResidualFSQ(dim=8, levels=[4] * 8, num_quantizers=1)
@@ -21,7 +21,7 @@ def test_every_code_stands_for_what_the_quantiser_library_says() -> None:
     assert np.array_equal(code_vectors(ALL), theirs[0, 0].numpy())
 
 
-def test_vectors_get_the_codes_the_quantiser_library_gives() -> None:
+def test_vectors_get_the_codes_the_quantizer_library_gives() -> None:
     torch = pytest.importorskip("torch")
     library = pytest.importorskip("vector_quantize_pytorch")
     fsq = library.ResidualFSQ(dim=8, levels=[4] * 8, num_quantizers=1).eval()

@@ -11,7 +11,7 @@ import pytest
 from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_decoder
 from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
 from vivavoce.engines.neutts.codec.onnx_files import GRAPH, WEIGHTS, graph_file
-from vivavoce.engines.neutts.codec.random_codec import make_random_codec
+from vivavoce.testing.random_neucodec import make_random_codec
 
 CODES = np.arange(7, dtype=np.int32)
 

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.audio.clicks import click_scores
 from vivavoce.engines.neutts.codec.codec import HOP, SAMPLE_RATE_HZ, Codes
 from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
 from vivavoce.errors import EngineError
+from vivavoce.testing.clicks import click_scores
 from vivavoce.types import Samples
 
 REFERENCE = np.arange(100, 140, dtype=np.int32)
 
 
 class Local:
-    """A decoder whose every code sounds after its neighbours up to ``reach`` codes away."""
+    """A decoder whose every code sounds after its neighbors up to ``reach`` codes away."""
 
     device = "cpu"
 

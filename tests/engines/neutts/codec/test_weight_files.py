@@ -15,11 +15,11 @@ import pytest
 from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
 from vivavoce.engines.neutts.codec.network import TINY, tensor_shapes
 from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
-from vivavoce.engines.neutts.codec.random_codec import make_random_codec, random_tensor
-from vivavoce.engines.neutts.codec.torch_zip import TorchZip
-from vivavoce.engines.neutts.codec.torch_zip_writing import write_torch_zip
 from vivavoce.engines.neutts.codec.weights import fused, open_weights
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.torch_zip import TorchZip
+from vivavoce.testing.random_neucodec import make_random_codec, random_tensor
+from vivavoce.testing.torch_zip_writing import write_torch_zip
 
 SHAPES = tensor_shapes(TINY)
 QUANTIZER = "generator.quantizer.project_out.weight"

@@ -9,8 +9,8 @@ from typing import TypeAlias
 import pytest
 
 from vivavoce.engines.neutts.gguf.backbone import GgufBackbone, GgufSettings
-from vivavoce.engines.neutts.gguf.random_gguf import Quantisation, make_random_gguf
 from vivavoce.engines.neutts.gguf.threads import Threads
+from vivavoce.testing.random_gguf import Quantization, make_random_gguf
 
 TinyModel: TypeAlias = Callable[..., Path]
 
@@ -20,10 +20,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
     """Makes ``tiny_model("nano", "F32")``, each once, in a folder of its own."""
     folder = tmp_path_factory.mktemp("gguf")
 
-    def made(name: str = "nano", quantisation: Quantisation = "F32") -> Path:
-        path = folder / f"{name}-{quantisation}" / "model.gguf"
+    def made(name: str = "nano", quantization: Quantization = "F32") -> Path:
+        path = folder / f"{name}-{quantization}" / "model.gguf"
         if not path.exists():
-            make_random_gguf(f"neutts-{name}", path, small=True, quantisation=quantisation)
+            make_random_gguf(f"neutts-{name}", path, small=True, quantization=quantization)
         return path
 
     return made

@@ -23,9 +23,9 @@ from vivavoce.engines.neutts.gguf.backbone import (
     even_slice,
 )
 from vivavoce.engines.neutts.gguf.llama_library import gpu_devices
-from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 from vivavoce.engines.neutts.gguf.threads import Threads
 from vivavoce.errors import ContextOverflow, EngineError, InputError, ModelFileError, SettingsError
+from vivavoce.testing.random_gguf import make_random_gguf
 from vivavoce.types import WeightsFormat
 
 ONE = Threads(1, 1)
@@ -174,12 +174,12 @@ def test_rows_that_come_and_go_at_random_do_not_disturb_others(backbone: GgufBac
     assert come_and_go(backbone, 300, 25) >= 20
 
 
-@pytest.mark.parametrize(("name", "quantisation"), [("nano", "Q4_0"), ("air", "Q8_0")])
-def test_nor_do_they_where_weights_are_quantised(
-    tiny_model: Callable[..., Path], name: str, quantisation: str
+@pytest.mark.parametrize(("name", "quantization"), [("nano", "Q4_0"), ("air", "Q8_0")])
+def test_nor_do_they_where_weights_are_quantized(
+    tiny_model: Callable[..., Path], name: str, quantization: str
 ) -> None:
     settings = GgufSettings(context_tokens=512, capacity=4, threads=ONE)
-    backbone = GgufBackbone(tiny_model(name, quantisation), settings)
+    backbone = GgufBackbone(tiny_model(name, quantization), settings)
     backbone.load()
     assert come_and_go(backbone, 150, 12) >= 10
     backbone.unload()

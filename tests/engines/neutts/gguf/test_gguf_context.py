@@ -28,9 +28,9 @@ KINDS = [
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: "-".join(map(str, kind)))
 def kind(request: pytest.FixtureRequest) -> tuple[str, str, bool]:
-    """A model, its quantisation, and whether keys and values are float32."""
-    name, quantisation, exact = request.param
-    return name, quantisation, exact
+    """A model, its quantization, and whether keys and values are float32."""
+    name, quantization, exact = request.param
+    return name, quantization, exact
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def read(
 
 
 def test_together_is_as_alone(context: LlamaContext, kind: tuple[str, str, bool]) -> None:
-    """To the bit where weights are quantised; floats are added up in another order for several."""
+    """To the bit where weights are quantized; floats are added up in another order for several."""
     asked, following = prompts(4), np.arange(17, 25, dtype=np.int32)
 
     def step(rows: list[int], time: int) -> list[np.ndarray]:
@@ -158,13 +158,13 @@ SPEECH = re.compile(rf"(?:{SPOKEN.pattern})*")
 
 
 @pytest.mark.parametrize("name", ["nano", "air", "2e"])
-@pytest.mark.parametrize("quantisation", ["F32", "Q8_0", "Q4_0"])
+@pytest.mark.parametrize("quantization", ["F32", "Q8_0", "Q4_0"])
 def test_scores_are_those_of_the_high_level_interface(
-    tiny_model: Callable[..., Path], name: str, quantisation: str
+    tiny_model: Callable[..., Path], name: str, quantization: str
 ) -> None:
     from llama_cpp import Llama
 
-    path = tiny_model(name, quantisation)
+    path = tiny_model(name, quantization)
     ids = np.random.default_rng(5).integers(0, 60_000, 90).astype(np.int32)
     theirs = Llama(str(path), n_ctx=512, n_threads=1, n_threads_batch=1, verbose=False)
     model = LlamaModel(path)
@@ -182,15 +182,15 @@ def test_scores_are_those_of_the_high_level_interface(
 
 
 @pytest.mark.parametrize(
-    ("name", "quantisation"), [("nano", "F32"), ("air", "F32"), ("nano", "Q4_0"), ("air", "Q8_0")]
+    ("name", "quantization"), [("nano", "F32"), ("air", "F32"), ("nano", "Q4_0"), ("air", "Q8_0")]
 )
 def test_greedy_codes_are_those_of_create_completion(
-    tiny_model: Callable[..., Path], name: str, quantisation: str
+    tiny_model: Callable[..., Path], name: str, quantization: str
 ) -> None:
     """llama-cpp-python's own loop has no mask, so that it may leave speech; few codes do here."""
     from llama_cpp import Llama
 
-    path = tiny_model(name, quantisation)
+    path = tiny_model(name, quantization)
     mine = GgufBackbone(path, GgufSettings(context_tokens=512, threads=Threads(1, 1), prune=False))
     mine.load()
     words = mine.vocabulary

@@ -8,9 +8,9 @@ from pathlib import Path
 import gguf
 import pytest
 
-from vivavoce.engines.neutts.gguf.random_gguf import make_random_gguf
 from vivavoce.engines.neutts.gguf.vocabulary import GgufVocabulary
 from vivavoce.errors import InputError, ModelFileError
+from vivavoce.testing.random_gguf import make_random_gguf
 
 PHONEMES = "həlˈoʊ wˈɜːld, abd."
 
@@ -32,7 +32,7 @@ def spelt(vocabulary: GgufVocabulary, ids: tuple[int, ...]) -> str:
     return b"".join(token_bytes(name) or name for name in names).decode()
 
 
-def test_prompts_are_tokenised_as_a_whole_string_would_be(vocabulary: GgufVocabulary) -> None:
+def test_prompts_are_tokenized_as_a_whole_string_would_be(vocabulary: GgufVocabulary) -> None:
     family, codes = vocabulary.family, [0, 5, 65_535]
     whole = family.header + PHONEMES + family.middle
     text = whole + "".join(f"<|speech_{code}|>" for code in codes)
@@ -87,7 +87,7 @@ def test_any_text_is_spelt_whole(vocabulary: GgufVocabulary) -> None:
     assert vocabulary.tokenize("") == ()
 
 
-def test_a_text_is_tokenised_once(
+def test_a_text_is_tokenized_once(
     vocabulary: GgufVocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []

@@ -47,12 +47,12 @@ def scores(path: Path, tokens: Ids) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("name", "quantisation"), [("nano", "F32"), ("air", "Q4_0"), ("air", "Q8_0"), ("2e", "Q8_0")]
+    ("name", "quantization"), [("nano", "F32"), ("air", "Q4_0"), ("air", "Q8_0"), ("2e", "Q8_0")]
 )
 def test_kept_rows_score_the_same_to_the_bit(
-    tiny_model: Callable[..., Path], tmp_path: Path, name: str, quantisation: str
+    tiny_model: Callable[..., Path], tmp_path: Path, name: str, quantization: str
 ) -> None:
-    whole, pruned = tiny_model(name, quantisation), tmp_path / "pruned.gguf"
+    whole, pruned = tiny_model(name, quantization), tmp_path / "pruned.gguf"
     prune(whole, pruned, "phonemes", NONE, "")
     kept = kept_ids(pruned)
     assert len(kept) < LlamaModel(whole, vocab_only=True).rows

@@ -1,4 +1,4 @@
-"""Rows and their sequences: neighbours always, whoever comes and goes."""
+"""Rows and their sequences: neighbors always, whoever comes and goes."""
 
 from __future__ import annotations
 

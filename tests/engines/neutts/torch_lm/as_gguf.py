@@ -9,7 +9,7 @@ from gguf import GGUFWriter, RopeScalingType
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm
+from vivavoce.testing.random_lm import RandomLm
 
 LAYER = {
     "self_attn.q_proj": "attn_q",
@@ -78,6 +78,6 @@ def renamed(stem: str) -> str:
 
 
 def interleaved(weight: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """Rows of each head reordered: llama.cpp turns neighbours of a Llama model, not halves."""
+    """Rows of each head reordered: llama.cpp turns neighbors of a Llama model, not halves."""
     halves = weight.reshape(-1, 2, size // 2, weight.shape[1])
     return halves.swapaxes(1, 2).reshape(weight.shape)

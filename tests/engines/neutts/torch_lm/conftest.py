@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Makes tiny checkpoints: ``tiny_lm("neutts-air", tied=False)``."""
-    from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm, make_random_lm
+    from vivavoce.testing.random_lm import RandomLm, make_random_lm
 
     made: dict[RandomLm, Path] = {}
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.engines.neutts.torch_lm.config import LmConfig, RopeScaling, read_config
-from vivavoce.engines.neutts.torch_lm.random_lm import config_json
 from vivavoce.engines.neutts.torch_lm.rope import frequencies, rope_table, turn
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.json_config import JsonObject
+from vivavoce.testing.random_lm import config_json
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -25,7 +25,7 @@ LLAMA3 = {
 
 
 def values(name: str = "neutts-nano", **changes: Any) -> dict[str, Any]:
-    from vivavoce.engines.neutts.gguf.random_gguf import PUBLISHED
+    from vivavoce.testing.random_gguf import PUBLISHED
 
     given = {**config_json(PUBLISHED[name], 200_000), **changes}
     return {key: value for key, value in given.items() if value is not ...}

@@ -11,9 +11,9 @@ import torch
 
 from engines.neutts.torch_lm.speaking import GREEDY, NAMES, Said, advance, loaded, prompt_ids, speak
 from vivavoce.engines.neutts.backbone import Prompt, TokenSampling
-from vivavoce.engines.neutts.torch_lm.recording import RecordedGraphs
 from vivavoce.engines.neutts.torch_lm.runner import Buckets
 from vivavoce.errors import EngineError
+from vivavoce.testing.recorded_lm_graphs import RecordedGraphs
 
 TinyLm = Callable[..., Path]
 SAMPLINGS = (

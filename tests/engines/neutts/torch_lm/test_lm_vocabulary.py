@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from engines.neutts.torch_lm.speaking import NAMES, known_vocabulary
-from vivavoce.engines.neutts.torch_lm.random_lm import RandomLm
 from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
 from vivavoce.errors import InputError, ModelFileError
+from vivavoce.testing.random_lm import RandomLm
 
 TinyLm = Callable[..., Path]
 ARCHITECTURES = {"neutts-air": "qwen2", "neutts-nano": "llama", "neutts-2e": "qwen3"}

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from vivavoce.engines.files.safetensors_file import SafetensorsFile
 from vivavoce.engines.qwen3.checkpoint import CODEC_WEIGHTS, WEIGHTS, Checkpoint
 from vivavoce.engines.qwen3.codec_config import CodecConfig
 from vivavoce.engines.qwen3.config import SpeakerEncoderConfig
 from vivavoce.engines.qwen3.tensor_shapes import Shape, _speaker_encoder, codec_shapes
+from vivavoce.runtime.safetensors_file import SafetensorsFile
 
 PUBLISHED = Path(__file__).parents[3] / "data/qwen3/checkpoint_files/speech_tokenizer/config.json"
 STACK = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}

@@ -75,7 +75,7 @@ def test_a_row_of_state_takes_under_six_mebibytes(decoder: CodecDecoder) -> None
 
 
 def test_the_convolutions_hear_ten_frames_back(decoder: CodecDecoder) -> None:
-    # From the last layer to the first, in inputs of each: 6, then 78 and the neighbour of a
+    # From the last layer to the first, in inputs of each: 6, then 78 and the neighbor of a
     # transposed convolution in four blocks, 6, and 6 after each doubling.
     needed = 6
     for rate in (3, 4, 5, 8):

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.layers.rms_norm import RMSNorm
 from vivavoce.engines.neutts.codec.codec import HOP
 from vivavoce.engines.neutts.codec.fsq import BASIS, DIGITS, LEVELS
 from vivavoce.engines.neutts.codec.istft import BINS, CUT, FRAME, MAX_MAGNITUDE, hann
@@ -19,6 +18,7 @@ from vivavoce.engines.neutts.codec.network import (
     RESIDUAL_BLOCKS,
     DecoderShape,
 )
+from vivavoce.runtime.nn.norm import RMSNorm
 
 
 class ResidualBlock(nn.Module):
@@ -71,7 +71,7 @@ class Mlp(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each on the normalised input and added to it."""
+    """Attention and MLP, each on the normalized input and added to it."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()

@@ -19,9 +19,9 @@ from vivavoce.engines.neutts.codec.network import (
     read_shape,
     tensor_shapes,
 )
-from vivavoce.engines.neutts.codec.torch_zip import Floats
 from vivavoce.engines.neutts.codec.weights import WeightFile, fused, open_weights
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.torch_zip import Floats
 
 OTHER_QUANTIZER = "generator.quantizer.fsqs.0.project_out"
 """What some exports call ``generator.quantizer.project_out``."""

@@ -1,6 +1,6 @@
-"""Finite scalar quantisation (Mentzer et al., ICLR 2024): a code is eight digits of base 4.
+"""Finite scalar quantization (Mentzer et al., ICLR 2024): a code is eight digits of base 4.
 
-Codes of ``vector-quantize-pytorch``'s ``ResidualFSQ`` with eight levels of 4 and one quantiser,
+Codes of ``vector-quantize-pytorch``'s ``ResidualFSQ`` with eight levels of 4 and one quantizer,
 which bounds its input twice.
 """
 

@@ -19,10 +19,10 @@ from typing import BinaryIO
 import numpy as np
 from onnx import TensorProto, helper
 
-from vivavoce.engines.files.cache import cache_root
 from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
-from vivavoce.engines.neutts.codec.onnx_graph import Precision, Quantised, decoder_graph
+from vivavoce.engines.neutts.codec.onnx_graph import Precision, Quantized, decoder_graph
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, inside
+from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.hub import is_in_client_cache
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ VNNI = ("avx512_vnni", "avx_vnni")
 
 
 def adds_in_32_bits() -> bool:
-    """Whether this processor multiplies uint8 by int8 without overflow (see ``Quantised``)."""
+    """Whether this processor multiplies uint8 by int8 without overflow (see ``Quantized``)."""
     if platform.machine().lower() not in X86:
         return True
     try:
@@ -56,8 +56,8 @@ def graph_file(
     Kept beside the checkpoint, where that cannot be written in ``cache`` (default: the configured
     cache folder), and else not at all, with a warning. Raises ModelFileError for damaged weights.
     """
-    quantised = Quantised.of(precision, unsigned=not adds_in_32_bits())
-    kind = precision + "-unsigned" * (quantised.layers and quantised.unsigned)
+    quantized = Quantized.of(precision, unsigned=not adds_in_32_bits())
+    kind = precision + "-unsigned" * (quantized.layers and quantized.unsigned)
     name = f".neucodec-{weights.digest()[:16]}-{kind}-v{LAYOUT}"
     beside = weights.file.path.resolve().parent
     others = () if is_in_client_cache(beside) else (beside,)
@@ -68,7 +68,7 @@ def graph_file(
             return
     for home in homes:
         try:
-            _fill(home / name, weights, quantised)
+            _fill(home / name, weights, quantized)
         except OSError as error:
             log.info("The codec's graph cannot be kept in %s: %s", home, error)
             continue
@@ -76,14 +76,14 @@ def graph_file(
         return
     log.warning("The codec's graph cannot be kept anywhere and is made at every start.")
     with tempfile.TemporaryDirectory(prefix="vivavoce-") as temporary:
-        write_graph(Path(temporary), weights, quantised)
+        write_graph(Path(temporary), weights, quantized)
         yield Path(temporary) / GRAPH
 
 
-def write_graph(folder: Path, weights: DecoderWeights, quantised: Quantised) -> None:
+def write_graph(folder: Path, weights: DecoderWeights, quantized: Quantized) -> None:
     """Write the two files and their sizes into an empty folder. Raises OSError, ModelFileError."""
     with (folder / WEIGHTS).open("wb") as file:
-        model = decoder_graph(weights.shape, weights.read, _Beside(file).store, quantised)
+        model = decoder_graph(weights.shape, weights.read, _Beside(file).store, quantized)
     (folder / GRAPH).write_bytes(model.SerializeToString())
     (folder / SIZES).write_text(_sizes(folder), encoding="utf-8")
 
@@ -112,13 +112,13 @@ class _Beside:
         return tensor
 
 
-def _fill(kept: Path, weights: DecoderWeights, quantised: Quantised) -> None:
+def _fill(kept: Path, weights: DecoderWeights, quantized: Quantized) -> None:
     """Write beside the final place, then rename. Raises OSError, ModelFileError."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".writing-") as temporary:
         made = Path(temporary) / "graph"
         made.mkdir()
-        write_graph(made, weights, quantised)
+        write_graph(made, weights, quantized)
         if kept.exists() and not _is_whole(kept):
             kept.rename(Path(temporary) / "damaged")
         try:

@@ -2,11 +2,11 @@
 
 Input ``codes`` int32 [B, 1, T], output ``audio`` float32 [B, 1, 480 * T]: the published graph's
 names. Everything is [B, T, channels], so that each convolution is one matrix product over the
-neighbours of a code side by side, which ONNX Runtime computes faster than its one-dimensional
+neighbors of a code side by side, which ONNX Runtime computes faster than its one-dimensional
 convolutions. The two linear layers before the network are multiplied out into one.
 
 In ``int8`` the large matrices are stored with a scale a column, and what they are multiplied with
-is quantised as it comes; ``int8-layers`` leaves the convolutions in float32. The first layer, the
+is quantized as it comes; ``int8-layers`` leaves the convolutions in float32. The first layer, the
 head and the ISTFT always stay in float32, being small and what phases depend on.
 """
 
@@ -35,7 +35,7 @@ from vivavoce.engines.neutts.codec.network import (
     DecoderShape,
 )
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, GraphBuilder, Name, Store, inside
-from vivavoce.engines.neutts.codec.torch_zip import Floats
+from vivavoce.runtime.torch_zip import Floats
 
 Precision: TypeAlias = Literal["float32", "int8", "int8-layers"]
 Read: TypeAlias = Callable[[str], Floats]
@@ -47,7 +47,7 @@ LARGEST = 127
 
 
 @dataclass(frozen=True, slots=True)
-class Quantised:
+class Quantized:
     """Which products are in int8; ``unsigned`` stores weights w as w + 128, to the same effect.
 
     x86 processors without VNNI add products of uint8 and int8 in 16 bits, which overflow; those
@@ -59,22 +59,22 @@ class Quantised:
     unsigned: bool = False
 
     @classmethod
-    def of(cls, precision: Precision, *, unsigned: bool) -> Quantised:
+    def of(cls, precision: Precision, *, unsigned: bool) -> Quantized:
         """What a precision means."""
         return cls(precision != "float32", precision == "int8", unsigned)
 
 
-def decoder_graph(shape: DecoderShape, read: Read, store: Store, quantised: Quantised) -> Any:
+def decoder_graph(shape: DecoderShape, read: Read, store: Store, quantized: Quantized) -> Any:
     """The graph as an ONNX model; large arrays go through ``store``."""
     graph = GraphBuilder(store)
-    sound = _Decoder(graph, shape, read, quantised).decode(INPUT)
+    sound = _Decoder(graph, shape, read, quantized).decode(INPUT)
     inputs = [helper.make_tensor_value_info(INPUT, TensorProto.INT32, ["batch", 1, "codes"])]
     outputs = [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 1, "samples"])]
     graph.nodes.append(helper.make_node("Identity", [sound], [OUTPUT], name="output"))
     return graph.model(inputs, outputs, "vivavoce")
 
 
-def quantised_columns(matrix: Floats) -> tuple[Array, Floats]:
+def quantized_columns(matrix: Floats) -> tuple[Array, Floats]:
     """A matrix [in, out] as int8 and the scale of each column: matrix ~ int8 * scale."""
     scales = np.abs(matrix).max(0) / np.float32(LARGEST)
     scales[scales == 0] = 1
@@ -83,7 +83,7 @@ def quantised_columns(matrix: Floats) -> tuple[Array, Floats]:
 
 def write_single_file(path: Path, shape: DecoderShape, read: Read) -> None:
     """A float32 graph with its weights inside. Raises OSError."""
-    path.write_bytes(decoder_graph(shape, read, inside, Quantised()).SerializeToString())
+    path.write_bytes(decoder_graph(shape, read, inside, Quantized()).SerializeToString())
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class _Decoder:
     graph: GraphBuilder
     shape: DecoderShape
     read: Read
-    quantised: Quantised
+    quantized: Quantized
 
     def decode(self, codes: Name) -> Name:
         """[B, 1, T] int32 to [B, 1, 480 * T]."""
@@ -180,7 +180,7 @@ class _Decoder:
         return self.graph.op("Mul", x, self.graph.op("Sigmoid", x))
 
     def _convolution(self, x: Name, at: str) -> Name:
-        """Of odd length, zeros at both ends: neighbours side by side times [k * in, out]."""
+        """Of odd length, zeros at both ends: neighbors side by side times [k * in, out]."""
         weight = self.read(f"{at}.weight")
         outputs, inputs, kernel = weight.shape
         graph, side = self.graph, kernel // 2
@@ -188,21 +188,21 @@ class _Decoder:
         views = [graph.slice(padded, 1, i, i - 2 * side or 1 << 62) for i in range(kernel)]
         matrix = weight.transpose(2, 1, 0).reshape(kernel * inputs, outputs)
         rows = graph.op("Concat", *views, axis=2)
-        y = self._product(rows, at, matrix, self.quantised.convolutions)
+        y = self._product(rows, at, matrix, self.quantized.convolutions)
         return graph.op("Add", y, self._tensor(f"{at}.bias"))
 
     def _matrix(self, x: Name, at: str) -> Name:
-        return self._product(x, at, self.read(f"{at}.weight").T, self.quantised.layers)
+        return self._product(x, at, self.read(f"{at}.weight").T, self.quantized.layers)
 
-    def _product(self, x: Name, at: str, matrix: Array, quantise: bool) -> Name:
+    def _product(self, x: Name, at: str, matrix: Array, quantize: bool) -> Name:
         """``x`` times a large matrix [in, out], in float32 or with both in eight bits."""
         graph = self.graph
-        if not quantise:
+        if not quantize:
             return graph.op("MatMul", x, graph.weight(f"{at}.matrix", matrix))
         small, small_scale, zero = graph.ops("DynamicQuantizeLinear", 3, x)
-        whole, scales = quantised_columns(matrix)
+        whole, scales = quantized_columns(matrix)
         inputs = [small, graph.weight(f"{at}.matrix", self._stored(whole)), zero]
-        if self.quantised.unsigned:
+        if self.quantized.unsigned:
             graph.initializers["middle"] = inside("middle", np.array(MIDDLE, np.uint8))
             inputs.append("middle")
         wide = graph.op("Cast", graph.op("MatMulInteger", *inputs), to=TensorProto.FLOAT)
@@ -211,7 +211,7 @@ class _Decoder:
 
     def _stored(self, whole: Array) -> Array:
         return (
-            (whole.astype(np.int16) + MIDDLE).astype(np.uint8) if self.quantised.unsigned else whole
+            (whole.astype(np.int16) + MIDDLE).astype(np.uint8) if self.quantized.unsigned else whole
         )
 
     def _plain(self, x: Name, name: str, matrix: Array, bias: Array) -> Name:

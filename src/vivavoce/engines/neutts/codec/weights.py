@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
-from vivavoce.engines.files.safetensors_file import SafetensorsFile
-from vivavoce.engines.neutts.codec.torch_zip import NUMPY, Floats, TorchZip, to_float32
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.safetensors_file import SafetensorsFile
+from vivavoce.runtime.torch_zip import NUMPY, Floats, TorchZip, to_float32
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder is searched for, in this order."""
@@ -95,7 +95,7 @@ def _in_folder(folder: Path) -> Path:
 
 
 def fused(length: Floats, direction: Floats) -> Floats:
-    """A weight from its weight norm: normalised over the dimensions ``length`` has 1 of."""
+    """A weight from its weight norm: normalized over the dimensions ``length`` has 1 of."""
     over = tuple(i for i, size in enumerate(length.shape) if size == 1)
     if length.ndim != direction.ndim:
         over = tuple(range(1, direction.ndim))

@@ -5,7 +5,7 @@ token's place in which is its position. So on a CPU the scores of a sequence are
 whoever else is in a batch, whatever the number of threads, and in whatever parts of at least
 ``SHORTEST`` tokens they were evaluated: each sum has its terms in the same order, and what other
 sequences make longer is zeros at its end. That holds for one token each of several sequences
-(neighbours in number, or they are evaluated one after another) or for tokens of one sequence, not
+(neighbors in number, or they are evaluated one after another) or for tokens of one sequence, not
 for both mixed in one batch, and not with flash attention.
 
 Not thread-safe; ``decode`` releases the interpreter lock.
@@ -48,7 +48,7 @@ class ContextShape:
     Each of ``sequences`` holds up to ``tokens``; a batch has at most ``batch_tokens``, of which one
     a sequence may ask for scores. ``exact`` keeps keys and values in float32 instead of float16.
     ``flash_attention`` is llama.cpp's: 0 off, 1 on, -1 its own choice. On a CPU it adds up in an
-    order that depends on threads and neighbours, in float16.
+    order that depends on threads and neighbors, in float16.
     """
 
     tokens: int

@@ -29,7 +29,7 @@ _held: list[Any] = []
 
 @cache
 def library() -> Any:
-    """``llama_cpp.llama_cpp``, initialised. Raises MissingExtra.
+    """``llama_cpp.llama_cpp``, initialized. Raises MissingExtra.
 
     llama.cpp has one place for messages in a process; from now on they go to this module's
     logger.

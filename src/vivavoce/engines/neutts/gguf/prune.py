@@ -1,9 +1,9 @@
 """A copy of a GGUF model without the vocabulary rows that NeuTTS never uses.
 
 Half the work of a token is the head over some 200,000 rows, of which 65,537 can be drawn. Rows of
-a quantised tensor are self-contained, so that leaving rows out changes no kept row's logit by a
+a quantized tensor are self-contained, so that leaving rows out changes no kept row's logit by a
 bit. The copy holds the ids it kept (``KEPT_IDS``): the original's vocabulary is still needed to
-tokenise, the copy's own tokenizer is only a list of names. A copy is for the machine it is made
+tokenize, the copy's own tokenizer is only a list of names. A copy is for the machine it is made
 on: the models' licences do not let it be passed on.
 """
 
@@ -112,7 +112,7 @@ def _changed_fields(
     changed = {
         TOKENS: _string_array([tokens[index] for index in ids]),
         TOKEN_TYPES: _array(INT32, kinds[kept].astype("<i4").tobytes(), len(ids)),
-        MERGES: _string_array([b"a b"]),  # llama.cpp wants one; nothing is tokenised with it
+        MERGES: _string_array([b"a b"]),  # llama.cpp wants one; nothing is tokenized with it
         KEPT_IDS: _array(INT32, kept.astype("<i4").tobytes(), len(ids)),
     }
     scores = header.array(SCORES)

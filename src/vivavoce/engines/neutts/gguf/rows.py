@@ -43,7 +43,7 @@ class Row:
 class Rows:
     """Rows by number. They have the sequences from 0 on without a gap.
 
-    llama.cpp evaluates tokens of several sequences at once only where those are neighbours: a gap
+    llama.cpp evaluates tokens of several sequences at once only where those are neighbors: a gap
     would cost every token another pass over the weights, and closing it costs a copy once.
     """
 

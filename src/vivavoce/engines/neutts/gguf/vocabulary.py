@@ -23,7 +23,7 @@ from vivavoce.errors import InputError, ModelFileError
 
 INPUT_FORMAT = "neuphonic.input_format"
 REMEMBERED = 64
-"""Texts whose tokens are kept, so that a voice's transcript is not tokenised for each utterance:
+"""Texts whose tokens are kept, so that a voice's transcript is not tokenized for each utterance:
 llama.cpp looks for each of 65,536 speech tokens in every text, which takes 1 to 2 ms."""
 
 EMOTIONS = "neuphonic.supported_emotions"
@@ -33,7 +33,7 @@ ARCHITECTURE = "general.architecture"
 class GgufVocabulary:
     """A model's tokens. Opens the file without its weights; ``close`` gives the memory back.
 
-    ``path`` is the original file, not a pruned copy: that one cannot tokenise. Raises
+    ``path`` is the original file, not a pruned copy: that one cannot tokenize. Raises
     ModelFileError for a file that is damaged, of another architecture, or without speech tokens.
     """
 
@@ -42,7 +42,7 @@ class GgufVocabulary:
         if header.text(ARCHITECTURE) not in FAMILIES:
             find_family(header.text(ARCHITECTURE) or "", bool)
         self._model = LlamaModel(path, vocab_only=True)
-        self._tokens = lru_cache(REMEMBERED)(self._tokenised)
+        self._tokens = lru_cache(REMEMBERED)(self._tokenized)
         try:
             self.family = _family(header, self._model)
             self._resolve(path)
@@ -102,7 +102,7 @@ class GgufVocabulary:
         """Whether a token stands for no text."""
         return self._model.is_special(token)
 
-    def _tokenised(self, text: str) -> tuple[int, ...]:
+    def _tokenized(self, text: str) -> tuple[int, ...]:
         pieces = [text]
         while True:
             ids = [token for piece in pieces for token in self._plain(piece)]

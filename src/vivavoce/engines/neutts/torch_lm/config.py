@@ -12,8 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from vivavoce.engines.files.json_fields import JsonObject
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.json_config import JsonObject
 
 CONFIG = "config.json"
 Architecture: TypeAlias = Literal["qwen2", "llama", "qwen3"]
@@ -73,7 +73,7 @@ class LmConfig:
 
     @property
     def qk_norm(self) -> bool:
-        """Whether the heads of queries and keys are normalised."""
+        """Whether the heads of queries and keys are normalized."""
         return self.architecture == "qwen3"
 
     @classmethod

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vivavoce.engines.layers.rope import RopeTable
+from vivavoce.runtime.nn.rope import RopeTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class Attention(nn.Module):
         return mixed
 
     def _normed(self, both: Tensor) -> Tensor:
-        """Queries' and keys' heads [B, heads + groups, T, D], normalised where the model does."""
+        """Queries' and keys' heads [B, heads + groups, T, D], normalized where the model does."""
         if not self.qk_norm:
             return both
         query, key = torch.split(both, [self.heads, self.groups], 1)
@@ -109,7 +109,7 @@ class Mlp(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each on the normalised input and added to it."""
+    """Attention and MLP, each on the normalized input and added to it."""
 
     def __init__(self, config: LmConfig) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class SpeechLm(nn.Module):
         return self.norm.weight.dtype
 
     def forward(self, ids: Tensor, at: Placement, cache: Cache) -> Tensor:
-        """``ids`` [B, T] to normalised hidden states [B, T, hidden]; fills ``cache``."""
+        """``ids`` [B, T] to normalized hidden states [B, T, hidden]; fills ``cache``."""
         x = self.embed_tokens(ids).to(self.dtype)
         for number, layer in enumerate(self.layers):
             x = layer(x, at, cache, number)

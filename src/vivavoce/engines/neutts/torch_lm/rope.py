@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.neutts.torch_lm.config import LmConfig, RopeScaling
+from vivavoce.runtime.nn.rope import RopeTable
 
 
 def frequencies(head_dim: int, theta: float, scaling: RopeScaling | None) -> Tensor:

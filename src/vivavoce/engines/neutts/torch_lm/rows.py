@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivavoce.engines.layers.rope import RopeTable
 from vivavoce.engines.neutts.backbone import TokenSampling
 from vivavoce.engines.neutts.torch_lm.config import LmConfig
 from vivavoce.engines.neutts.torch_lm.kv import KVBuffer
 from vivavoce.engines.neutts.torch_lm.noise import split_seed
 from vivavoce.engines.neutts.torch_lm.rope import rope_table
+from vivavoce.runtime.nn.rope import RopeTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Drawing one choice a row from scores, on the device: no synchronisation, no shape from data.
+"""Drawing one choice a row from scores, on the device: no synchronization, no shape from data.
 
 The order is llama.cpp's: END's ban, top-k, top-p, min-p, temperature, draw. Choice 0 is END.
 """

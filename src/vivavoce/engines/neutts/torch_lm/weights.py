@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vivavoce.engines.files.json_fields import JsonObject
-from vivavoce.engines.files.safetensors_file import SafetensorsFile
 from vivavoce.engines.neutts.torch_lm.config import LmConfig, resolve_tied
 from vivavoce.engines.neutts.torch_lm.tensor_names import HEAD, Shape, tensor_shapes
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.json_config import JsonObject
+from vivavoce.runtime.safetensors_file import SafetensorsFile
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -128,7 +128,7 @@ class CausalTransposedConv1d(Carrying):
     """A transposed convolution without its last ``kernel - stride`` outputs.
 
     They are what the next piece adds to: carried as [B, outputs, kernel - stride], without bias.
-    ``kernel`` is one or two strides. Computed as one product and a sum of neighbours. Measured on
+    ``kernel`` is one or two strides. Computed as one product and a sum of neighbors. Measured on
     one CPU thread at true size, all layers together: after ``fold`` 0.54, 0.38 and 0.51 of the time
     of PyTorch's own for chunks of 1, 4 and 12 frames; before it 0.93, 0.46 and 0.60.
     """

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.layers.rope import rotate
 from vivavoce.engines.qwen3.codec.carry import (
     Carry,
     CausalConv1d,
@@ -24,6 +23,7 @@ from vivavoce.engines.qwen3.codec.carry import (
 from vivavoce.engines.qwen3.codec.quantizer import nearest_codes
 from vivavoce.engines.qwen3.codec.transformer import LayerScale, rope_at
 from vivavoce.engines.qwen3.codec_config import CodecConfig, CodecEncoderConfig
+from vivavoce.runtime.nn.rope import rotate
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.checkpoint import Checkpoint
@@ -111,7 +111,7 @@ class Mlp(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention and MLP, each normalised, scaled and added."""
+    """Attention and MLP, each normalized, scaled and added."""
 
     def __init__(self, config: CodecEncoderConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Residual vector quantisation: codes to latents by table, latents to codes by distance."""
+"""Residual vector quantization: codes to latents by table, latents to codes by distance."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class CodeTables(nn.Module):
 def nearest_codes(latents: Tensor, books: Tensor) -> Tensor:
     """Residual codes [T, n] of ``latents`` [T, dim] in ``books`` [n, size, dim].
 
-    Each book quantises what the books before it left over, by Euclidean distance.
+    Each book quantizes what the books before it left over, by Euclidean distance.
     """
     left, codes = latents, []
     for book in books:

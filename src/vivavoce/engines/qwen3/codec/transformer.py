@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vivavoce.engines.layers.decoder import SwiGLU
-from vivavoce.engines.layers.rms_norm import RMSNorm
-from vivavoce.engines.layers.rope import rotate, turns
 from vivavoce.engines.qwen3.codec.carry import Carry, Carrying, Shapes
 from vivavoce.engines.qwen3.codec_config import CodecDecoderConfig
+from vivavoce.runtime.nn.decoder import SwiGLU
+from vivavoce.runtime.nn.norm import RMSNorm
+from vivavoce.runtime.nn.rope import rotate, turns
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class WindowAttention(Carrying):
 
 
 class TransformerLayer(nn.Module):
-    """Attention and MLP, each normalised, scaled and added."""
+    """Attention and MLP, each normalized, scaled and added."""
 
     def __init__(self, config: CodecDecoderConfig) -> None:
         super().__init__()

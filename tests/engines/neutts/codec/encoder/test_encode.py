@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 from vivavoce.engines.neutts.codec.encoder.encode import encode_reference  # noqa: E402
 from vivavoce.engines.neutts.codec.encoder.loading import open_encoder  # noqa: E402
 from vivavoce.engines.neutts.codec.encoder.modules import encoded  # noqa: E402
-from vivavoce.engines.neutts.codec.encoder.random_encoder import make_random_encoder  # noqa: E402
 from vivavoce.engines.neutts.codec.encoder.recording import prepare_recording  # noqa: E402
-from vivavoce.engines.neutts.codec.torch_zip import TorchZip  # noqa: E402
-from vivavoce.engines.neutts.codec.torch_zip_writing import write_torch_zip  # noqa: E402
 from vivavoce.errors import InvalidAudio, ModelFileError, SettingsError  # noqa: E402
+from vivavoce.runtime.torch_zip import TorchZip  # noqa: E402
+from vivavoce.testing.random_encoder import make_random_encoder  # noqa: E402
+from vivavoce.testing.torch_zip_writing import write_torch_zip  # noqa: E402
 from vivavoce.types import ReferenceAudio  # noqa: E402
 
 SPOKEN = np.random.default_rng(0).normal(0, 0.1, 24_000).astype(np.float32)

@@ -2,7 +2,7 @@
 
 25 ms frames every 10 ms, each without its mean, pre-emphasised by 0.97, under a Povey window
 (Hann to the power of 0.85), 512-point power spectra in 80 bands from 20 Hz to 8 kHz, triangular on
-the mel scale 1127 ln(1 + f / 700). Each band is normalised over the recording, and two frames
+the mel scale 1127 ln(1 + f / 700). Each band is normalized over the recording, and two frames
 make one vector.
 """
 
@@ -29,7 +29,7 @@ FLOOR = float(np.finfo(np.float32).eps)
 
 
 def stacked_features(samples: Samples) -> NDArray[np.float32]:
-    """Mono 16 kHz (n,), n >= 560, to normalised features (frames // 2, 160)."""
+    """Mono 16 kHz (n,), n >= 560, to normalized features (frames // 2, 160)."""
     bands = log_mel(samples)
     mean, spread = bands.mean(0), bands.var(0, ddof=1)
     normal = (bands - mean) / np.sqrt(spread + 1e-7)

@@ -105,7 +105,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each normalised after it was added."""
+    """Attention and feed-forward, each normalized after it was added."""
 
     def __init__(self, shape: HubertShape) -> None:
         super().__init__()

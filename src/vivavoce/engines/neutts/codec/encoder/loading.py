@@ -14,9 +14,9 @@ from vivavoce.engines.neutts.codec.encoder.modules import (
     FullEncoder,
 )
 from vivavoce.engines.neutts.codec.encoder.sizes import full_shape, small_shape
-from vivavoce.engines.neutts.codec.torch_zip import Floats
 from vivavoce.engines.neutts.codec.weights import WeightFile, fused, open_weights
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.torch_zip import Floats
 
 SEMANTIC = "semantic_model."
 OTHER_PREFIXES = (SEMANTIC, "", "wav2vec2_bert.", "hubert.")

@@ -1,4 +1,4 @@
-"""The two encoders whole: a recording at 16 kHz to what the quantiser rounds."""
+"""The two encoders whole: a recording at 16 kHz to what the quantizer rounds."""
 
 from __future__ import annotations
 

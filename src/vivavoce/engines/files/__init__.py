@@ -1,1 +1,0 @@
-"""Reading and writing what models are published in, shared by the engines. Needs no torch."""

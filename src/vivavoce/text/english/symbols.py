@@ -1,0 +1,95 @@
+"""Signs that have words: mathematics, "&", "@", "#5", "§", "©", Greek letters, slashes."""
+
+from __future__ import annotations
+
+import re
+
+from vivavoce.text.english.typography import SOFT
+from vivavoce.text.english.units import say_rate
+
+_WORDS = {
+    "=": "equals", "≠": "is not equal to", "≈": "approximately", "×": "times", "÷": "divided by",
+    "±": "plus or minus",
+    "√": "square root of", "∞": "infinity", "∑": "sum of", "∆": "delta", "°": "degrees",
+    "%": "percent", "‰": "per mille", "&": "and", "§": "section", "¶": "paragraph",
+    "©": "copyright", "®": "registered", "™": "trademark", "→": "to", "⇒": "implies",
+    "←": "from", "↔": "to and from", "↑": "up", "↓": "down", "$": "dollars", "£": "pounds",
+    "€": "euros", "¥": "yen", "¢": "cents", "₹": "rupees", "@": "at", "^": "to the power of",
+}  # fmt: skip
+_GREEK = {
+    "α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "θ": "theta",
+    "λ": "lambda", "μ": "mu", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi",
+    "χ": "chi", "ψ": "psi", "ω": "omega", "Δ": "delta", "Σ": "sigma", "Ω": "omega",
+}  # fmt: skip
+_SIGN = re.compile(f"[{re.escape(''.join(_WORDS))}]")
+_GREEK_LETTER = re.compile(rf"(?<![\u0370-\u03ff])[{''.join(_GREEK)}](?![\u0370-\u03ff])")
+_SECTIONS = re.compile(r"§§?\s?")
+_NUMBER_SIGN = re.compile(r"(?<![\w#&])#\s?(?=\d)")
+_POWERS = re.compile(r"(?<=[\w)])\s?(?:\^|\*\*)\s?(-?)([23])(?![\d.])")
+_SHARP = re.compile(r"\b([A-G])#(?!\w)")
+_PLUS_PLUS = re.compile(r"(?<=\w)\+\+(?!\w)")
+_ABOUT = re.compile(r"(?<!\S)~\s?(?=[\d$£€])")
+_LESS = re.compile(r"(?<![<>=-])([<>])(=?)(?![<>-])(?=\s?[\w$£€.-])")
+_PLUS = re.compile(r"\s\+\s?|(?<=[\w)])\+(?=[\w(])|(?<=\w)\+(?!\w)|(?<!\S)\+(?=\w)")
+_STAR = re.compile(r"(?<=[\w)])\s?\*\s?(?=[\w(])")
+_MINUS = re.compile(r"(?<=[\w)])\s-\s(?=[\w(])")
+_EQUATION = re.compile(r"[=<>≈≠×÷±√]|\s\+\s")
+_OR_PAIRS = frozenset(
+    {"he/she", "she/he", "him/her", "his/her", "his/hers", "s/he", "yes/no", "her/his"}
+)
+_SLASHED = re.compile(r"(?<![\w/])([^\W\d_]+)\s?/\s?([^\W\d_]+)(?![\w/])")
+_SLASH = re.compile(r"(?<=\w)\s?[/\\]\s?(?=\w)")
+
+
+def _say_slashed(found: re.Match[str]) -> str:
+    first, second = found[1], found[2]
+    if f"{first}/{second}".lower() in _OR_PAIRS:
+        return f"{first} or {second}"
+    if rate := say_rate(first, second):
+        return rate
+    if first.lower() == "and" or (first.isupper() and second.isupper()):
+        return f"{first} {second}"
+    return f"{first} slash {second}"
+
+
+def _say_less(found: re.Match[str]) -> str:
+    words = "less than" if found[1] == "<" else "greater than"
+    if found.string[max(0, found.start() - 2) : found.start()].rstrip()[-1:].isalnum():
+        words = "is " + words
+    return f" {words}{' or equal to' if found[2] else ''} "
+
+
+def speak_number_signs(text: str) -> str:
+    """Signs that must be read before the numbers beside them: "#5", "~5", "§ 3"."""
+    text = _NUMBER_SIGN.sub("number ", _SECTIONS.sub("section ", text))
+    return _ABOUT.sub("about ", text)
+
+
+def speak_powers(text: str) -> str:
+    """ "x^2" -> "x squared"; after the units, which have squares of their own."""
+    return _POWERS.sub(_say_power, text)
+
+
+def _say_power(found: re.Match[str]) -> str:
+    if found[1]:
+        return f" to the minus {'two' if found[2] == '2' else 'three'}"
+    return " squared" if found[2] == "2" else " cubed"
+
+
+def _speak_slashes(text: str) -> str:
+    return _SLASH.sub(" slash ", _SLASHED.sub(_say_slashed, text))
+
+
+def speak_symbols(text: str) -> str:
+    """Every sign that has a word is spoken; what has none is left for the clean-up."""
+    if "#" in text or "+" in text:
+        text = _PLUS_PLUS.sub(" plus plus", _SHARP.sub(r"\1 sharp", text))
+    if _EQUATION.search(text):
+        text = _MINUS.sub(" minus ", text)
+    text = _PLUS.sub(" plus ", _STAR.sub(" times ", text))
+    if "/" in text or "\\" in text:
+        text = _speak_slashes(text)
+    text = _LESS.sub(_say_less, text)
+    if not text.isascii():
+        text = _GREEK_LETTER.sub(lambda found: f" {_GREEK[found[0]]} ", text)
+    return _SIGN.sub(lambda found: f" {_WORDS[found[0]]} ", text).replace("|", SOFT)
