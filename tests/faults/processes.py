@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,13 +32,14 @@ class ServerProcess:
         *arguments: str,
         port: int = 0,
         environment: dict[str, str] | None = None,
+        command: Sequence[str] = COMMAND,
         **settings: Any,
     ) -> None:
         chosen = {"data_dir": folder, "log_format": "json", "drain_timeout_s": 5} | settings
         sets = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
         self.drain_timeout_s = float(chosen["drain_timeout_s"])
         self.process = subprocess.Popen(
-            [*COMMAND, "--port", str(port), *arguments, *sets],
+            [*command, "--port", str(port), *arguments, *sets],
             env=clean_environment(VIVAVOCE_ENGINE="fake") | (environment or {}),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

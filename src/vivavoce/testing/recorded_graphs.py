@@ -145,7 +145,7 @@ class RecordingGraphs:
     """``GraphApi`` without a device.
 
     ``refuses`` says by its name which capture fails; ``pins`` False has no pinned memory.
-    ``captured`` and ``replays`` are names in order.
+    ``captured`` and ``replays`` are names in order, ``rooms`` how often room was made.
     """
 
     def __init__(
@@ -157,6 +157,7 @@ class RecordingGraphs:
     ) -> None:
         self.account = Account()
         self.captured: list[str] = []
+        self.rooms = 0
         self.replays: deque[str] = deque(maxlen=10_000)
         self._eager, self._pins, self._refuses = eager, pins, refuses
         main = RecordedStream(self, "main", lazy=False)
@@ -204,6 +205,10 @@ class RecordingGraphs:
         tape = record(name, work, statics)
         memory.recording = False
         return tape
+
+    def make_room(self) -> None:
+        """Count it."""
+        self.rooms += 1
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Memory, said to be pinned."""

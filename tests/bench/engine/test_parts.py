@@ -49,7 +49,16 @@ from vivavoce.testing.published_config import (
     small_file,
 )
 
-SHOWN = {"kernels": ("talker qkv", "sum of codes", "launches a frame", "what they read takes")}
+SHOWN = {
+    "kernels": (
+        "talker qkv",
+        "next text",
+        "settle",
+        "finish",
+        "launches a frame",
+        "what they read takes",
+    )
+}
 
 app = typer.Typer()
 app.command()(bench_engine)
@@ -113,13 +122,13 @@ def test_stages_are_those_of_what_runs(folder: Path) -> None:
     calls: Counter[str] = Counter()
 
     def counted(name: str) -> Any:
-        def call(*given: Any) -> Any:
+        def call(*given: Any, **how: Any) -> Any:
             calls[name] += 1
-            return getattr(plain, name)(*given)
+            return getattr(plain, name)(*given, **how)
 
         return call
 
-    names = ("linear", "gated", "normalize", "attend", "sample", "embed_sum")
+    names = ("linear", "gated", "normalize", "attend", "sample", "next_text", "settle", "finish")
     told = replace(plain, path=KernelPath.TRITON, **{name: counted(name) for name in names})
     model = Model.load(folder, choose_place(Qwen3Options(device="cpu")))
     fused = fused_talker(
@@ -154,12 +163,12 @@ def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
         f"{model} {part}"
         for model in ("talker", "predictor")
         for part in ("qkv", "out", "gate", "down", "head")
-    }
+    } | {"text first", "text second"}
     assert all(row["error"] < 1e-5 and row["ms"] > 0 for row in told["rows"])
     assert all(each["gb_s"] > 0 for each in (*told["rows"], *told["others"]))
     talker = Qwen3Config.load(folder).talker
     layers, small = talker.num_hidden_layers, talker.code_predictor.num_hidden_layers
-    assert told["launches_a_frame"] == 5 * layers + 1 + 15 * (5 * small + 1) + 16 + 2
+    assert told["launches_a_frame"] == 5 * layers + 1 + 15 * (5 * small + 1) + 16 + 2 + 3
     for frame in told["frame_ms"]:
         assert frame["sum"] >= frame["floor"] > 0
     assert {(each["precision"], each["rows"]) for each in told["frame_ms"]} == {

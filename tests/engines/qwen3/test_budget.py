@@ -200,7 +200,8 @@ def test_what_was_planned_is_held_from_the_load_on_and_given_back(
         card.free_all()
         card.reserved = 17 * MIB
         engine.unload()
-    loaded, unloaded = (record.getMessage() for record in caplog.records)
+    loaded, compared, unloaded = (record.getMessage() for record in caplog.records)
+    assert "MB for graphs and work, 0 of" in compared
     assert needs.sum(engine.capacity) in loaded and "100 MB taken" in loaded
     assert "17 MB stay" in unloaded and card.limit_bytes is None
 
@@ -246,6 +247,33 @@ def test_a_card_that_vanishes_is_no_refusal(
     with pytest.raises(RuntimeError) as caught:
         Qwen3Engine(options).load()
     assert is_lost(caught.value)
+
+
+@pytest.mark.parametrize("when", ["reading", "holding"])
+def test_a_card_that_vanishes_during_the_load_is_no_refusal_either(
+    when: str, tiny_checkpoint: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is one whose memory cannot be asked any more when it is to be given back."""
+    options = Qwen3Options(model=tiny_checkpoint("0.6B-CustomVoice"), device="cpu", positions=128)
+    card = SimulatedCard(24 * 10**9)
+    monkeypatch.setattr(device, "card_on", lambda place: card)
+    read = Model.load
+
+    def gone(*_: object) -> CardMemory:
+        raise RuntimeError("CUDA error: device is lost")
+
+    def load(folder: Path, place: object) -> Model:
+        monkeypatch.setattr(card, "memory", gone)
+        if when == "reading":
+            gone()
+        return read(folder, place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Model, "load", load)
+    engine = Qwen3Engine(options)
+    with pytest.raises(RuntimeError) as caught:
+        engine.load()
+    assert is_lost(caught.value)
+    assert not engine.info.details["loaded"]
 
 
 def test_a_load_that_fails_gives_back_what_it_took(

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from vivavoce.engines.base import Produced
+from vivavoce.engines.qwen3.beginning import KeptVoices
 from vivavoce.engines.qwen3.capturing import Capturing, capturing_on
 from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.device import choose_place
@@ -27,6 +28,8 @@ from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance
 
 Checkpoints = Callable[[str], Path]
 LONG = "A sentence that goes on for longer than a few frames."
+PIECES = " ".join([LONG] * 7)
+"""So long that a prompt which holds all of it is read in two pieces."""
 ROWS = 4
 
 
@@ -169,6 +172,46 @@ def test_hanging_up_frees_a_row_within_a_frame_under_load(captured: Qwen3Engine)
     np.testing.assert_array_equal(np.stack(codes), expected)
     for slot in slots:
         captured.release(slot)
+
+
+@pytest.mark.parametrize("kind", ["plain", "captured"])
+@pytest.mark.parametrize(("known", "read"), [(True, 1), (False, 1), (False, 2)])
+def test_hanging_up_between_two_pieces_of_a_prompt_changes_nobodys_words(
+    kind: str, known: bool, read: int, plain: Qwen3Engine, captured: Qwen3Engine
+) -> None:
+    """Another call speaks meanwhile, and a third takes the row, with a long prompt of its own.
+
+    ``known``: the voice was used before, so that what its prompts begin with is not read again.
+    """
+    engine = {"plain": plain, "captured": captured}[kind]
+    assert engine._batch is not None
+    whole = {"text_layout": "whole"}
+    speaker = saying(engine, LONG, 25, sampling=Sampling(seed=1))
+    leaver = saying(engine, PIECES + " It is left early.", 20, options=whole)
+    taker = saying(engine, PIECES, 12, sampling=Sampling(seed=3), options=whole)
+    alone = [spoken(plain, each)[0] for each in (speaker, taker)]
+    speaking = engine.admit(speaker)
+    codes = [engine.record(speaking)]
+    while len(codes[0]) < 2:
+        engine.step()
+    if not known:
+        engine._batch._kept = KeptVoices(torch.device("cpu"))
+    leaving = engine.admit(leaver)
+    heard = engine.record(leaving)
+    for _ in range(read):
+        engine.step()
+    assert engine._readings is not None and leaving in engine._readings._under_way
+    assert not heard, "its prompt is still being read"
+    engine.release(leaving)
+    assert leaving not in engine._readings._under_way
+    taking = engine.admit(taker)
+    assert taking == leaving
+    codes.append(engine.record(taking))
+    pieces = run(engine, [speaking, taking])
+    for said, expected in zip(codes, alone, strict=True):
+        np.testing.assert_array_equal(np.stack(said), expected)
+    assert all(each[-1].error is None for each in pieces.values())
+    assert not any(left_behind(engine).values())
 
 
 def test_a_first_sound_is_made_before_anybodys_next_frame(captured: Qwen3Engine) -> None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.chunks import RAMP, ChunkRamp, by_size, sound_buckets
+from vivavoce.engines.qwen3.chunks import (
+    RAMP,
+    ChunkRamp,
+    by_size,
+    captured_length,
+    sound_buckets,
+    split,
+)
+from vivavoce.runtime.graphs.buckets import bucket_over
 
 
 def test_the_first_chunk_is_one_frame_and_the_ramp_ends_at_twelve() -> None:
@@ -46,12 +54,38 @@ def test_what_is_left_at_the_end_goes_at_once(waiting: int) -> None:
 
 @given(st.dictionaries(st.integers(0, 15), st.integers(0, 12)))
 def test_rows_with_equal_chunks_decode_together(due: dict[int, int]) -> None:
-    groups = by_size(due)
-    assert len({frames for frames, _ in groups}) == len(groups)
-    assert {row: frames for frames, rows in groups for row in rows} == {
-        row: frames for row, frames in due.items() if frames
-    }
-    assert all(list(rows) == sorted(rows) for _, rows in groups)
+    calls = by_size(due)
+    assert sorted(row for rows in calls for row in rows) == sorted(row for row in due if due[row])
+    assert [len({due[row] for row in rows}) for rows in calls] == [1] * len(calls)
+    assert len(calls) == len(set(due.values()) - {0})
+    assert all(list(rows) == sorted(rows) for rows in calls)
+
+
+@given(st.dictionaries(st.integers(0, 63), st.integers(0, 12)), st.sampled_from([4, 16, 37, 64]))
+def test_captured_chunks_fill_at_least_half_of_what_runs(due: dict[int, int], most: int) -> None:
+    due = {row: frames for row, frames in due.items() if row < most}
+    calls = by_size(due, most)
+    assert sorted(row for rows in calls for row in rows) == sorted(row for row in due if due[row])
+    for rows in calls:
+        (length,) = {captured_length(due[row]) for row in rows}
+        held = bucket_over(len(rows), sound_buckets(length, most))
+        assert held is not None and held <= 2 * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "calls"),
+    [
+        (1, [(1, 1)]),
+        (2, [(2, 4)]),
+        (5, [(4, 4), (1, 1)]),
+        (7, [(4, 4), (3, 4)]),
+        (8, [(8, 16)]),
+        (17, [(16, 16), (1, 1)]),
+        (40, [(40, 64)]),
+    ],
+)
+def test_rows_that_would_fill_little_are_split(rows: int, calls: list[tuple[int, int]]) -> None:
+    assert split(rows, 4, 64) == calls
 
 
 @pytest.mark.parametrize(("rows", "captures"), [(1, 5), (4, 11), (16, 17), (64, 23)])

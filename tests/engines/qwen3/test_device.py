@@ -14,8 +14,11 @@ from vivavoce.engines.qwen3.agreement import fused_talker
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.options import Qwen3Options, compile_mode, refuse_unsupported
 from vivavoce.errors import SettingsError, SetupError
+from vivavoce.runtime import cuda
 from vivavoce.runtime.kernels import dispatch as chooser
 from vivavoce.runtime.nn.weights import Precision
+from vivavoce.runtime.nvidia import Driver
+from vivavoce.types import Gpu
 
 WHY = "the driver is from another century"
 
@@ -56,6 +59,23 @@ def test_a_device_that_was_asked_for_is_refused_with_the_reason() -> None:
     with pytest.raises(SettingsError, match=WHY) as caught:
         choose_place(Qwen3Options(device="cuda"))
     assert caught.value.param == "device"
+
+
+@pytest.mark.parametrize("option", [{"device": "cuda"}, {"gpu_memory_budget_mb": 3072}])
+def test_a_driver_that_is_too_old_is_named_with_what_to_do(
+    option: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PyTorch meets it: it sees no device, and the driver itself says which it is."""
+    driver = Driver("550.54.14", (12, 4), (Gpu("RTX 4060"),))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "__version__", "2.13.0")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(cuda, "find_driver", lambda: driver)
+    with pytest.raises(SettingsError) as caught:
+        choose_place(Qwen3Options(**option))
+    told = caught.value.message
+    assert "550.54.14 is too old for CUDA 13.0" in told
+    assert "install version 580 or newer" in told and "whl/cu126" in told
 
 
 @pytest.mark.usefixtures("no_gpu")

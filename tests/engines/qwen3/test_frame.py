@@ -24,10 +24,11 @@ from engines.qwen3.tiny import (
     tiny_talker,
 )
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
-from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
+from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.runtime.nn.sampling import SamplerOptions
 
 OVER = Status.ENDED | Status.LIMIT | Status.FAILED

@@ -18,7 +18,7 @@ from vivavoce.engines.qwen3.beginning import pieces_of
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
-from vivavoce.engines.qwen3.frame import FrameIds, Status
+from vivavoce.engines.qwen3.frame import FrameIds
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
@@ -29,6 +29,7 @@ from vivavoce.runtime.graphs.api import CaptureFailed
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
 from vivavoce.runtime.graphs.resource_counts import Held
 from vivavoce.runtime.kernels.dispatch import chosen
+from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.runtime.nn.sampling import SamplerOptions
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 
@@ -270,11 +271,11 @@ def test_what_fails_with_kernels_is_captured_without(late: bool) -> None:
     bench = Bench.build(config(), own, rows=2, positions=POSITIONS)
     plain = chosen(torch.device("cpu"), torch.float32)
 
-    def few(x: torch.Tensor, *rest: object) -> torch.Tensor:
+    def few(x: torch.Tensor, *rest: object, **how: object) -> torch.Tensor:
         recorded = torch.utils._python_dispatch._get_current_dispatch_mode() is not None
         if len(x) == 4 and (recorded or not late):
             raise CaptureFailed("no such kernel")
-        made: torch.Tensor = plain.linear(x, *rest)
+        made: torch.Tensor = plain.linear(x, *rest, **how)
         return made
 
     fused = FusedTalker.of(own, replace(plain, linear=few), 2)

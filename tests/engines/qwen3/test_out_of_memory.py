@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -29,11 +30,13 @@ from engines.qwen3.test_captured_engine import (
     spoken,
 )
 from vivavoce.engines.loop import EngineLoop
-from vivavoce.engines.qwen3 import device, rows
+from vivavoce.engines.qwen3 import device, loading, rows
 from vivavoce.engines.qwen3.batch import Batch
+from vivavoce.engines.qwen3.captured import CapturedParts
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.errors import EngineError, EngineFailed, SetupError
 from vivavoce.runtime import cuda
 from vivavoce.runtime.device_errors import NoDeviceMemory
@@ -259,8 +262,7 @@ def test_every_place_of_a_load_speaks_or_is_refused(
     folder = tiny_checkpoint("0.6B-CustomVoice")
     card = SimulatedCard(24 * 10**9)
     monkeypatch.setattr(device, "card_on", lambda place: card)
-    places = places_of(lambda: engine_of(folder, kind, 1).unload())
-    for place in sampled(places, most):
+    for place in sampled(places_of_a_load(folder, kind), most):
         for times in (1, 10_000):
             caplog.clear()
             with planted(place, times) as plant, caplog.at_level(logging.WARNING):
@@ -272,6 +274,112 @@ def test_every_place_of_a_load_speaks_or_is_refused(
             assert plant.failed and caplog.records, place
             assert speak(engine, saying(engine))[-1].error is None, place
             engine.unload()
+
+
+CAPTURED = {"frame": "code_predictor.py", "prefill": "graphs.py", "codec": "waveform.py"}
+"""A file that each kind of capture comes by."""
+
+
+@cache
+def places_of_a_load(folder: Path, kind: str) -> list[Place]:
+    """Of a second one: the first of a process comes by more."""
+    engine_of(folder, kind, 1).unload()
+    return places_of(lambda: engine_of(folder, kind, 1).unload())
+
+
+@cache
+def words_of(folder: Path) -> Any:
+    """The codes of a call where nothing fails."""
+    engine = engine_of(folder, "captured", 1)
+    codes = spoken(engine, saying(engine))[0]
+    engine.unload()
+    return codes
+
+
+@pytest.mark.parametrize(
+    ("what", "times"),
+    [
+        *(("frame", 1), ("codec", 1), ("prefill", 10_000)),
+        pytest.param("frame", 10_000, marks=pytest.mark.slow),
+        pytest.param("codec", 10_000, marks=pytest.mark.slow),
+        pytest.param("prefill", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_capture_without_memory_is_tried_once_more_and_then_done_without(
+    what: str, times: int, tiny_checkpoint: Checkpoints, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where there is room after all it costs nothing; else the call speaks, with a warning."""
+    folder = tiny_checkpoint("0.6B-CustomVoice")
+    places = places_of_a_load(folder, "captured")
+    inside = [place for place in places if place.file.endswith(CAPTURED[what])]
+    with planted(inside[len(inside) // 2], times) as plant, caplog.at_level(logging.WARNING):
+        engine = engine_of(folder, "captured", 1)
+    assert engine._capturing is not None
+    assert plant.failed and engine._capturing.api.rooms  # type: ignore[attr-defined]
+    assert f"to capture {what}" in caplog.text
+    assert (engine.info.details["graphs_failed"] == 0) == (times == 1)
+    assert ("Capture failed, running without" in caplog.text) == (times > 1)
+    np.testing.assert_array_equal(spoken(engine, saying(engine))[0], words_of(folder))
+    assert (engine.info.details["graphs_eager"] == 0) == (times == 1)
+    engine.unload()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_measuring_without_memory_is_tried_once_more_and_then_refused(
+    times: int,
+    tiny_checkpoint: Checkpoints,
+    emptied: list[torch.device],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    card = SimulatedCard(24 * 10**9)
+    monkeypatch.setattr(device, "card_on", lambda place: card)
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * times
+    measured = CapturedParts.costs
+
+    def costs(parts: CapturedParts) -> Costs:
+        if left:
+            raise left.pop()
+        return measured(parts)
+
+    monkeypatch.setattr(CapturedParts, "costs", costs)
+    monkeypatch.setattr(loading, "measures", lambda place: True)
+    folder = tiny_checkpoint("0.6B-CustomVoice")
+    if times == 1:
+        engine_of(folder, "captured", 1).unload()
+    else:
+        with pytest.raises(SetupError, match=r"ran out .* = "):
+            engine_of(folder, "captured", 1)
+    assert emptied and not left
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_asking_what_computes_attention_is_part_of_the_load(
+    times: int,
+    tiny_checkpoint: Checkpoints,
+    emptied: list[torch.device],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes a little memory, which may be short, and is not asked again."""
+    monkeypatch.setattr(device, "card_on", lambda place: SimulatedCard(24 * 10**9))
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * times
+    usual = Batch._attention
+
+    def asked(batch: Batch, steps: int) -> str:
+        if left:
+            raise left.pop()
+        return usual(batch, steps)
+
+    monkeypatch.setattr(Batch, "_attention", asked)
+    folder = tiny_checkpoint("0.6B-CustomVoice")
+    if times == 1:
+        engine = engine_of(folder, "plain", 1)
+        left += [torch.OutOfMemoryError("CUDA out of memory.")]
+        assert "prompts: " in engine._describe().details["attention"]
+        engine.unload()
+    else:
+        with pytest.raises(SetupError, match=r"ran out .* = "):
+            engine_of(folder, "plain", 1)
+    assert emptied
 
 
 @pytest.mark.parametrize("where", ["start", "launch", "send", "extend", "clone"])

@@ -14,6 +14,7 @@ from vivavoce.engines.qwen3.batch import Batch, Codes
 from vivavoce.engines.qwen3.captured import Sounded
 from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.onset import FRAME_SAMPLES
 from vivavoce.engines.qwen3.pipeline import Pipeline
 from vivavoce.engines.qwen3.row_speech import RowSpeech
 from vivavoce.types import Span, Utterance, Voice
@@ -27,11 +28,12 @@ class Recorder:
     """A batch that notes what it is given: rows, and codes [rows, frames, 16]."""
 
     sent: list[tuple[tuple[int, ...], Codes]] = field(default_factory=list)
+    captured_rows: int | None = None
 
     def send(self, rows: Sequence[int], codes: Codes, *, last: bool, urgent: bool) -> Sounded:
         assert not last and not urgent
         self.sent.append((tuple(rows), codes))
-        return Sounded([np.zeros(1, np.float32) for _ in rows])
+        return Sounded([np.repeat(each[:, 0], FRAME_SAMPLES).astype(np.float32) for each in codes])
 
 
 def speech(row: int, deadline_s: float, sent: int, waiting: int) -> RowSpeech:
@@ -79,3 +81,15 @@ def test_chunks_go_in_the_order_of_their_deadlines(rows: list[tuple[int, int, in
     assert first_s == sorted(first_s)
     assert sorted(row for group in sent for row in group) == [row for row in due if due[row]]
     assert all(not each.waiting for each in speeches.values())
+
+
+def test_last_chunks_go_with_longer_ones_and_give_their_own_sound() -> None:
+    """What is captured for eight frames decodes five just as well."""
+    speeches = {row: speech(row, 0.0, 20, frames) for row, frames in ((1, 5), (2, 8), (3, 2))}
+    batch, pipeline = Recorder(captured_rows=4), Pipeline()
+    pipeline.decode(cast(Batch, batch), {1: 5, 2: 8, 3: 2}, speeches)
+    assert [(rows, codes.shape[1]) for rows, codes in batch.sent] == [((3,), 2), ((1, 2), 8)]
+    assert (batch.sent[1][1][0, 5:] == 0).all()
+    pipeline.hear()
+    heard = {row: len(each.take_sound()) for row, each in speeches.items()}
+    assert heard == {1: 5 * FRAME_SAMPLES, 2: 8 * FRAME_SAMPLES, 3: 2 * FRAME_SAMPLES}

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json
-from vivavoce.engines.qwen3.frame import Status
 from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.errors import InputError
+from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.runtime.nn.sampling import SamplerOptions
 
 RYAN = Speaking([11, 12, 13], speaker="ryan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from itertools import groupby
 
@@ -12,9 +13,11 @@ from hypothesis import strategies as st
 from engines.qwen3.simulated_card import OutOfMemoryError, SimulatedCard
 from engines.qwen3.test_scheduler_time import Call, Simulation
 from vivavoce.engines.qwen3.budget import (
+    LIBRARIES_BYTES,
     MIB,
     SMALL_CARD_ROWS,
     WORK_BYTES,
+    WORK_ROW_BYTES,
     Footprint,
     Room,
     rows_in,
@@ -197,7 +200,7 @@ def test_others_who_take_memory_cost_no_call_its_own(
         assert " = " in refused.message
         return
     held = card.reserved
-    assert held in (plan.planned_bytes, max(plan.planned_bytes - WORK_BYTES, card.used))
+    assert held in (plan.planned_bytes, max(plan.planned_bytes - LIBRARIES_BYTES, card.used))
     assert held == plan.planned_bytes or between
     card.others_take(after)
     card.take(held - card.used)
@@ -233,3 +236,42 @@ def test_a_load_that_took_more_than_planned_is_told(caplog: pytest.LogCaptureFix
     card.take(plan.planned_bytes + 300 * MIB)
     plan.hold()
     assert "300 MB more of the GPU's memory than was planned" in caplog.text
+
+
+def test_what_libraries_and_the_warm_up_took_is_told_beside_the_plan(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A load measures what is assumed; more than that beside PyTorch is a warning."""
+    needs = Footprint(1000 * MIB, 100 * MIB)
+    card = SimulatedCard(24 * GB)
+    with caplog.at_level(logging.INFO):
+        plan = MemoryPlan.make(card, 0, needs, 2, fixed=True)
+        card.take(needs.loaded(2) + 70 * MIB)
+        card.others += 30 * MIB
+        plan.hold()
+        planned = (WORK_BYTES - LIBRARIES_BYTES + 2 * WORK_ROW_BYTES) // MIB
+        beside = LIBRARIES_BYTES // MIB
+        told = f"70 of {planned} MB for graphs and work, 30 of {beside} MB beside PyTorch"
+        assert told in caplog.text
+        assert not [each for each in caplog.records if each.levelno == logging.WARNING]
+        card.free_all()
+        plan = MemoryPlan.make(card, 0, needs, 2, fixed=True)
+        card.take(needs.loaded(2))
+        card.others += LIBRARIES_BYTES + 8 * MIB
+        plan.hold()
+    assert f"{beside + 8} MB of the GPU's memory were taken beside PyTorch" in caplog.text
+
+
+def test_a_card_that_others_fill_later_fails_no_call(caplog: pytest.LogCaptureFixture) -> None:
+    """What was planned within a budget was taken at the load; more is refused to others."""
+    needs = Footprint(1000 * MIB, 100 * MIB)
+    card = SimulatedCard(8 * GB)
+    plan = MemoryPlan.make(card, 3072 * MIB, needs, 4, fixed=False)
+    card.take(needs.loaded(plan.rows))
+    plan.hold()
+    card.others_take(1.0)
+    assert card.free == 0
+    card.take(plan.planned_bytes - card.used)
+    with pytest.raises(OutOfMemoryError):
+        card.take(1)
+    assert "may fail" not in caplog.text

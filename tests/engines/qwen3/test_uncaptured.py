@@ -66,10 +66,10 @@ def test_a_size_that_fails_leaves_frames_to_the_modules(
 ) -> None:
     plain = chosen(torch.device("cpu"), torch.float32)
 
-    def few(x: torch.Tensor, *rest: Any) -> Any:
+    def few(x: torch.Tensor, *rest: Any, **how: Any) -> Any:
         if len(x) == 32:  # two tokens of each of sixteen rows, which are of the kind of twelve
             raise OSError("no compiler")
-        return plain.linear(x, *rest)
+        return plain.linear(x, *rest, **how)
 
     with caplog.at_level(logging.WARNING):
         batch = Batch(model, 16, 64, kernels=replace(plain, path=KernelPath.TRITON, linear=few))

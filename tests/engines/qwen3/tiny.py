@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
-from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
+from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.prompt import Plan, Speaking, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.runtime.nn.sampling import Draw, SamplerOptions
 
 torch.set_num_threads(1)  # tiny tensors are slower on many

@@ -20,7 +20,7 @@ import torch
 
 from engines.qwen3.tiny import Bench, alone
 from interop.qwen_tts.cases import Case, cases, job, model, torch_draw
-from vivavoce.engines.qwen3.frame import Status
+from vivavoce.runtime.kernels.frame_ends import Status
 
 PYTHON = os.environ.get("QWEN_TTS_PYTHON", "")
 LIMIT_S = 1_200  # the published package takes its time on a busy machine

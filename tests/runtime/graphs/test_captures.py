@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+from weakref import ref
 
 import pytest
 import torch
@@ -74,6 +76,62 @@ def test_a_capture_that_fails_takes_no_other_along() -> None:
     x.zero_()
     assert captures.run(2, jobs[2].work) and more.run(4, jobs[1].work)
     assert x.tolist() == [2, 2, 1, 1]
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named like that of PyTorch."""
+
+
+@pytest.mark.parametrize("warming", [True, False])
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_capture_without_memory_is_tried_once_more(
+    fails: int, warming: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the warm-up or while it is recorded; what it held is gone when room is made."""
+    held: list[ref[torch.Tensor]] = []
+    runs = 0
+
+    class Api(RecordingGraphs):
+        def make_room(self) -> None:
+            assert held and held[-1]() is None
+            super().make_room()
+
+    api, x = Api(), torch.zeros(4)
+    captures = Captures[int]("count", api, Statics().buffers((x,)))
+
+    def work() -> None:
+        nonlocal runs
+        runs += 1
+        made = torch.ones(2)
+        held.append(ref(made))
+        # A capture is a warm-up and a recording; one that fails in the former has no latter.
+        failing = runs <= fails if warming else runs in range(2, 2 * fails + 1, 2)
+        if failing:
+            raise OutOfMemoryError("CUDA out of memory.")
+        x[:2].add_(made)
+
+    gc.disable()
+    try:
+        with caplog.at_level(logging.WARNING):
+            captures.warm([Job(2, 2, work), Job(1, 1, lambda: x[:1].add_(1))])
+    finally:
+        gc.enable()
+    assert api.rooms == 1
+    assert captures.keys == ((2, 1) if fails == 1 else (1,))
+    assert captures.counts.failed == fails - 1
+    told = [record.getMessage() for record in caplog.records]
+    assert "no memory on the device to capture count 2" in told[0]
+    assert len(told) == fails and ("running without" in told[-1]) == (fails == 2)
+    x.zero_()
+    assert captures.run(2, work) == (fails == 1)
+    assert x.tolist() == [1, 1, 0, 0]
+
+
+def test_a_capture_that_fails_otherwise_is_not_tried_again() -> None:
+    api = RecordingGraphs(refuses=lambda name: name.endswith("4"))
+    captures, _, jobs = counting(api)
+    captures.warm(jobs)
+    assert api.rooms == 0 and captures.counts.failed == 1
 
 
 def test_what_was_not_captured_runs_eagerly() -> None:

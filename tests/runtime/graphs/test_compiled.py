@@ -88,3 +88,29 @@ def test_a_fault_of_running_code_is_not_hidden(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(RuntimeError, match="broken"):
         called(torch.ones(1))
     assert called(torch.ones(1)).item() == 2 and called.failed == 1
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_a_first_call_without_memory_is_made_again_by_whoever_made_room(
+    fails: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then it is compiled, or where memory is short again runs as it is, with a warning."""
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * fails
+
+    def compile_(plain: Any, **_: Any) -> Any:
+        def call(x: torch.Tensor) -> Any:
+            if left:
+                raise left.pop()
+            return plain(x) * 10
+
+        return call
+
+    monkeypatch.setattr(compiled.torch, "compile", compile_)
+    called = Compiled("tenfold", lambda x: x + 1, "default")
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(torch.OutOfMemoryError):
+            called(torch.ones(1))
+        assert not caplog.records and called.failed == 0
+        for _ in range(2):
+            assert called(torch.ones(1)).item() == (20 if fails == 1 else 2)
+    assert called.failed == len(caplog.records) == fails - 1

@@ -128,6 +128,29 @@ def test_one_that_fails_takes_no_other_along(allocator: Allocator, end_fails: bo
     assert first is failed is not last
 
 
+@pytest.mark.parametrize("end_fails", [False, True])
+@pytest.mark.parametrize("fails", [1, 2])
+def test_one_without_memory_has_room_made_and_is_tried_again_in_fresh_memory(
+    fails: int, end_fails: bool, allocator: Allocator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[torch.device] = []
+    monkeypatch.setattr(cuda, "empty_cache", emptied.append)
+    allocator.end_fails = end_fails
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * fails
+
+    def scarce() -> None:
+        if allocator.capturing and left:
+            raise left.pop()
+
+    api = cuda.CudaGraphs(torch.device("cuda"))
+    captures = Captures[int]("some", api, Statics(), api.pool())
+    captures.warm([Job(2, 2, scarce), Job(1, 1, lambda: None)])
+    assert len(emptied) == 1
+    assert captures.keys == ((2, 1) if fails == 1 else (1,))
+    assert captures.counts.failed == fails - 1
+    assert not allocator.recording and sum(allocator.held.values()) == len(captures.keys)
+
+
 def test_warm_ups_have_the_memory_that_is_recorded_to(allocator: Allocator) -> None:
     """Beside it they would take as much a second time, and hold it until nobody knows when."""
     warmed(allocator, fails=0)

@@ -24,9 +24,14 @@ def interpreted() -> Iterator[None]:
 
 
 with interpreted():
-    from vivavoce.runtime.kernels import attention_triton, linear_triton, sampler_triton
+    from vivavoce.runtime.kernels import (
+        attention_triton,
+        frame_ends_triton,
+        linear_triton,
+        sampler_triton,
+    )
 
-assert attention_triton and linear_triton and sampler_triton
+assert attention_triton and frame_ends_triton and linear_triton and sampler_triton
 
 
 @pytest.fixture(autouse=True)

@@ -64,10 +64,8 @@ def launched(capability: int, precision: Precision) -> Counter[str]:
         fused = FusedTalker.of(talker, chosen(CPU, torch.bfloat16, Path.TRITON), 12)
         for rows in (3, 12):
             state = RowState.build(config.talker, rows, 300, talker.codec_head.weight)
-            hidden = fused.step(state.hidden, state)
-            first = fused.first(state, state.active, config.talker.codec_eos_token_id)
-            first.zero_()
-            fused.rest(state, first, hidden)
+            turn = fused.advance(state, 0, step=True)
+            fused.speak(state, turn, config.talker.codec_eos_token_id)
     finally:
         jit.JITFunction.run = whole
     return made

@@ -12,13 +12,16 @@ import pytest
 import torch
 
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json, tiny_talker
-from vivavoce.engines.qwen3.agreement import LEAST, _each_kind, _frames, fused_talker, least
+from vivavoce.engines.qwen3.agreement import _each_kind, _frames, fused_talker, least
+from vivavoce.engines.qwen3.agreement_of_ends import LEAST
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs
 from vivavoce.engines.qwen3.prompt import Speaking
 from vivavoce.engines.qwen3.rows import RowOptions
+from vivavoce.engines.qwen3.uncaptured import sized
 from vivavoce.errors import InputError
+from vivavoce.runtime import cuda
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
 from vivavoce.runtime.kernels.attention import Cache
 from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
@@ -31,6 +34,8 @@ from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 CPU = torch.device("cpu")
 POSITIONS = 32
+INTERPRETED = (pytest.mark.slow, pytest.mark.timeout(600))
+"""Two minutes of the interpreter, and more on a busy machine."""
 EVERY = (
     GREEDY,
     RowOptions(seed=3, repetition_penalty=1.4),
@@ -63,8 +68,8 @@ def spoken(bench: Bench, frames: int, fused: FusedTalker | None) -> torch.Tensor
     [
         (Path.TORCH, True, 16, 8),
         (Path.TORCH, False, 16, 8),
-        pytest.param(Path.TRITON, True, 3, 3, marks=pytest.mark.slow),
-        pytest.param(Path.TRITON, False, 3, 4, marks=pytest.mark.slow),
+        pytest.param(Path.TRITON, True, 3, 3, marks=INTERPRETED),
+        pytest.param(Path.TRITON, False, 3, 4, marks=INTERPRETED),
     ],
 )
 def test_its_codes_are_those_of_the_modules(
@@ -147,7 +152,9 @@ Broken = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 def at_rows(count: int) -> Broken:
     """A product that is wrong for one number of rows."""
-    return lambda usual: lambda x, *rest: usual(x, *rest).roll(int(len(x) == count), -1)
+    return lambda usual: (
+        lambda x, *rest, **how: usual(x, *rest, **how).roll(int(len(x) == count), -1)
+    )
 
 
 def reversed_past(usual: Callable[..., Any]) -> Callable[..., Any]:
@@ -175,11 +182,11 @@ def forgetful(usual: Callable[..., Any]) -> Callable[..., Any]:
 
 def without_penalty(usual: Callable[..., Any]) -> Callable[..., Any]:
     def sample(
-        scores: Any, sampler: Any, noise: Any, group: int, rules: Any = None, table: Any = None
+        scores: Any, sampler: Any, noise: Any, group: int, rules: Any = None, *rest: Any
     ) -> Any:
         if rules is not None:
             rules = replace(rules, penalty=torch.ones_like(rules.penalty))
-        return usual(scores, sampler, noise, group, rules, table)
+        return usual(scores, sampler, noise, group, rules, *rest)
 
     return sample
 
@@ -189,9 +196,38 @@ def next_row(usual: Callable[..., Any]) -> Callable[..., Any]:
 
     def sample(*given: Any) -> Any:
         code, embedded = usual(*given)
-        return code, None if embedded is None else embedded.roll(1, 0)
+        return code, None if embedded is None else embedded.copy_(embedded.roll(1, 0))
 
     return sample
+
+
+def without_pad(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """Rows that have no text are given another token."""
+    return lambda rows, table, pad: usual(rows, table, pad + 1)
+
+
+def without(**names: bool) -> Broken:
+    """Something of a row's state is left as it is."""
+
+    def broken(usual: Callable[..., Any]) -> Callable[..., Any]:
+        def call(rows: Any, *given: Any) -> Any:
+            own = {name: getattr(rows, name).clone() for name in names}
+            return usual(replace(rows, **own), *given)
+
+        return call
+
+    return broken
+
+
+def next_pair(usual: Callable[..., Any]) -> Callable[..., Any]:
+    """What the predictor begins with is another row's."""
+
+    def settle(rows: Any, stepped: Any, norm: Any, pair: torch.Tensor) -> Any:
+        turn = usual(rows, stepped, norm, pair)
+        pair.copy_(pair.roll(1, 0))
+        return turn
+
+    return settle
 
 
 @torch.no_grad()
@@ -205,8 +241,14 @@ def next_row(usual: Callable[..., Any]) -> Callable[..., Any]:
         ("attend", reversed_past, "rows over"),
         ("attend", forgetful, "stores"),
         ("sample", without_penalty, "code 0"),
-        ("sample", next_row, "another code"),
-        ("embed_sum", at_rows(16), "sum of embeddings"),
+        ("sample", next_row, "is chosen alike"),
+        ("next_text", without_pad, "the text"),
+        ("settle", without(primed=True), "primed"),
+        ("settle", without(cursor=True), "cursor"),
+        ("settle", next_pair, "the pair"),
+        ("finish", without(seen=True), "seen"),
+        ("finish", without(status=True), "status"),
+        ("finish", without(pending=True), "pending"),
         ("normalize", lambda usual: lambda x, norm: usual(-x, norm), ""),
     ],
 )
@@ -247,6 +289,36 @@ def test_kernels_that_can_not_be_made_are_not_used(
     with caplog.at_level(logging.WARNING):
         assert fused_talker(bench.talker, plain_kernels(gated=refused), bench.rows.state) is None
     assert "no compiler" in caplog.text and "QUANTIZE" not in caplog.text
+
+
+@pytest.mark.parametrize("fails", [1, 2])
+def test_kernels_for_which_memory_is_short_are_tried_once_more(
+    fails: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While they are asked, and while every size is made once without captures."""
+    emptied: list[torch.device] = []
+    monkeypatch.setattr(cuda, "empty_cache", emptied.append)
+    bench, usual = bench_of(wide=False, groups=3), plain_kernels()
+    left = [torch.OutOfMemoryError("CUDA out of memory.")] * fails
+
+    def scarce(*args: Any, **how: Any) -> Any:
+        if left:
+            raise left.pop()
+        return usual.gated(*args, **how)
+
+    state, kernels = bench.rows.state, plain_kernels(gated=scarce)
+    with caplog.at_level(logging.WARNING):
+        fused = fused_talker(bench.talker, kernels, state)
+        assert (fused is None) == (fails == 2) and len(emptied) == fails
+        assert ("No kernels for frames" in caplog.text) == (fails == 2)
+        caplog.clear()
+        fused = fused or fused_talker(bench.talker, kernels, state)
+        assert fused is not None
+        left += [torch.OutOfMemoryError("CUDA out of memory.")] * fails
+        assert (sized(bench.talker, state, FrameIds.of(bench.config), fused) is None) == (
+            fails == 2
+        )
+    assert ("No kernels for frames" in caplog.text) == (fails == 2) and len(emptied) == 2 * fails
 
 
 def test_quantized_weights_without_kernels_are_said_to_be_slow(

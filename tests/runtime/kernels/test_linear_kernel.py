@@ -119,3 +119,20 @@ def test_tiles_cover_the_machine(rows: int, n: int, k: int) -> None:
     """A 4060 has 24 multiprocessors, an H100 132; fewer programs than that leave some idle."""
     tile = choose_tile(rows, n, k, 2)
     assert n // tile.block_n >= 128
+
+
+@pytest.mark.parametrize("rows", [1, 3, 9])
+def test_silu_of_what_comes_out_and_rows_that_stand_apart(rows: int) -> None:
+    """Every other row of a tensor, as of two tokens the last is; biased, and rounded in between."""
+    both = torch.randn(rows, 2, 96).to(BF16)
+    weight = Weight((torch.randn(80, 96) / 10).to(BF16), bias=torch.randn(80).to(BF16))
+    norm = Norm((1 + torch.randn(96) / 5).to(BF16), 1e-6)
+    for x in (both[:, 1], both[:, 0].contiguous(), both.transpose(1, 2)[:, :, 1]):
+        for silu in (False, True):
+            got = fused.linear(x, weight, norm, silu=silu)
+            wanted = plain.linear(x, weight, norm, silu=silu)
+            torch.testing.assert_close(got, wanted, rtol=2**-6, atol=2**-6)
+    strided = torch.randn(96, rows).to(BF16).T
+    torch.testing.assert_close(
+        fused.linear(strided, weight), plain.linear(strided, weight), rtol=2**-6, atol=2**-6
+    )

@@ -7,7 +7,7 @@ import torch
 
 from vivavoce.runtime.kernels import sampler as plain
 from vivavoce.runtime.kernels import sampler_triton as fused
-from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.kernels.sampler import Into, Noise, Rules
 from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows, keyed_draw
 
 BF16 = torch.bfloat16
@@ -116,12 +116,16 @@ def test_numbers_that_are_not_finite_still_give_a_code(bad: float) -> None:
     assert ((got >= 0) & (got < 1000)).all()
 
 
-@pytest.mark.parametrize(("groups", "hidden"), [(16, 1024), (16, 2048), (3, 70)])
-def test_the_sum_of_a_frame_s_embeddings(groups: int, hidden: int) -> None:
-    first, others = torch.randn(40, hidden).to(BF16), torch.randn(groups - 1, 30, hidden).to(BF16)
-    codes = torch.randint(0, 30, (5, groups))
-    got, wanted = fused.embed_sum(codes, first, others), plain.embed_sum(codes, first, others)
-    parts = [first[codes[:, 0]], *(others[g - 1, codes[:, g]] for g in range(1, groups))]
-    exact = torch.stack(parts).double().sum(0)
-    assert float((got.double() - exact).abs().max()) < 2**-7 * float(exact.abs().max())
-    assert (got == wanted).double().mean() > 0.99
+@pytest.mark.parametrize("groups", [3, 16])
+def test_choices_and_embeddings_go_where_they_are_wanted(groups: int) -> None:
+    """A column of a frame's codes, every other row of twice as many, and nothing else."""
+    scores, table = torch.randn(ROWS, 500), torch.randn(500, 300).to(BF16)
+    for group in (0, 2):
+        codes, pair = torch.full((ROWS, groups), -1), torch.zeros(ROWS, 2, 300).to(BF16)
+        into = Into(codes, pair[:, 1])
+        noise = noise_of(group)
+        wanted, _ = plain.sample(scores, sampler_of(*EVERY_KIND), noise, group)
+        got, _ = fused.sample(scores, sampler_of(*EVERY_KIND), noise, group, None, table, into)
+        assert torch.equal(got, wanted) and torch.equal(codes[:, group], wanted)
+        assert (codes == -1).sum() == ROWS * (groups - 1)
+        assert torch.equal(pair[:, 1], table[wanted]) and not pair[:, 0].any()

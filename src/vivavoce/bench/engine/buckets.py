@@ -101,7 +101,7 @@ def _forced(fused: FusedTalker, rows: RowState, number: int) -> Iterator[Tensor]
     """Scores of codes 1 to 15 after given codes."""
     count, norm = len(rows.status), fused.predictor.norm
     embedded = fused.first_table[number].expand(count, -1)
-    hidden = fused.prologue(rows, embedded)
+    hidden = fused.prologue(rows, torch.stack((rows.hidden, embedded), 1))
     for group, (head, table) in enumerate(zip(fused.heads, fused.tables, strict=True), start=1):
         yield fused.kernels.linear(hidden, head, norm)
         if group < len(fused.heads):

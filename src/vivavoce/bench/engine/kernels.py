@@ -42,6 +42,7 @@ class Projection:
     launches: int
     normed: bool = False
     gated: bool = False
+    silu: bool = False
 
 
 def measure_kernels(setting: Setting) -> Told:
@@ -107,6 +108,9 @@ def projections(config: Qwen3Config) -> Iterator[Projection]:
         shape = decoder_shape(each)
         yield from _of_layer(name, shape, times * shape.layers)
         yield Projection(f"{name} head", each.vocab_size, shape.hidden, times, normed=times > 1)
+    text = talker.text_hidden_size
+    yield Projection("text first", text, text, 1, silu=True)
+    yield Projection("text second", talker.hidden_size, text, 1)
 
 
 def _of_layer(name: str, shape: DecoderShape, times: int) -> Iterator[Projection]:
@@ -165,12 +169,13 @@ class _Case:
         norm = self._norm if self._what.normed else None
         if self._what.gated:
             return kernels.gated(self._x, weight, norm)
-        return kernels.linear(self._x, weight, norm)
+        return kernels.linear(self._x, weight, norm, silu=self._what.silu)
 
     def _error(self, got: Tensor, weight: Weight) -> float:
         """The largest difference from float64, in parts of the largest value."""
         x = (self._norm(self._x) if self._what.normed else self._x).double()
         exact = x @ weight.restored(torch.float64).T
+        exact = functional.silu(exact) if self._what.silu else exact
         if self._what.gated:
             gate, up = exact.chunk(2, -1)
             exact = functional.silu(gate) * up

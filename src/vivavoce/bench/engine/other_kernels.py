@@ -1,4 +1,4 @@
-"""The kernels of a frame that read no matrix: attention, the sampler, a norm, the sum of codes."""
+"""The kernels of a frame that read no matrix: attention, the sampler, and a frame's two ends."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from vivavoce.bench.engine.setting import Told
 from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.fused import SPLITS
+from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.runtime.kernels import frame_ends as plain
 from vivavoce.runtime.kernels.attention import Cache, Heads, Scratch
 from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
 from vivavoce.runtime.kernels.linear import Norm
@@ -21,6 +23,7 @@ from vivavoce.runtime.kernels.sampler import Noise
 from vivavoce.runtime.nn.decoder import DecoderShape
 from vivavoce.runtime.nn.rope import RopeTable
 from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
+from vivavoce.runtime.nn.weights import Weight
 
 SHORT, LONG = 256, 1024
 """Positions that a row of the talker has; the long ones are measured beside, not summed."""
@@ -69,13 +72,30 @@ def _cases(talker: TalkerConfig, like: Tensor) -> Iterator[Case]:
     yield _attention("predictor attention", small, passes, groups, like)
     yield _sampler("code 0", 1, talker.vocab_size, 0, like)
     yield _sampler("another code", groups - 1, talker.code_predictor.vocab_size, small.hidden, like)
-    x, norm = like.new_ones(len(like), big.hidden), Norm(like.new_ones(big.hidden), 1e-6)
-    yield Case("norm", 1, 2 * x.nbytes, lambda kernels: kernels.normalize(x, norm))
-    codes = torch.zeros(len(like), groups, dtype=torch.int64, device=like.device)
-    first = like.new_ones(talker.vocab_size, big.hidden)
-    others = like.new_ones(groups - 1, talker.code_predictor.vocab_size, big.hidden)
-    read = len(like) * (groups + 1) * first[0].nbytes
-    yield Case("sum of codes", 1, read, lambda kernels: kernels.embed_sum(codes, first, others))
+    yield from _ends(talker, like)
+
+
+def _ends(talker: TalkerConfig, like: Tensor) -> Iterator[Case]:
+    """Of rows that stand where nothing of theirs moves on."""
+    rows, size, predictor = len(like), talker.hidden_size, talker.code_predictor
+    state = RowState.build(talker, rows, groups := talker.num_code_groups, like)
+    table = Weight(like.new_ones(SHORT, talker.text_hidden_size))
+    yield Case(
+        "next text", 1, 2 * rows * table.data[0].nbytes, lambda k: k.next_text(state, table, 0)
+    )
+    x, norm = torch.ones_like(state.hidden), Norm(like.new_ones(size), 1e-6)
+    pair = torch.stack((x, x), 1)
+    yield Case("settle", 1, 3 * x.nbytes, lambda k: k.settle(state, x, norm, pair))
+    turn = plain.settle(state, None)
+    codes = torch.zeros(rows, groups, dtype=torch.int64, device=like.device)
+    first = like.new_ones(talker.vocab_size, size)
+    others = like.new_ones(groups - 1, predictor.vocab_size, size)
+    read = rows * (groups + 1) * first[0].nbytes
+
+    def finish(kernels: Kernels) -> None:
+        kernels.finish(state, turn, codes, talker.codec_eos_token_id, first, others)
+
+    yield Case("finish", 1, read, finish)
 
 
 def _attention(

@@ -109,7 +109,7 @@ class Stages:
 
     def _predict_by(self, fused: FusedTalker) -> None:
         linear, norm = fused.kernels.linear, fused.predictor.norm
-        state = fused.prologue(self._state, self._x)
+        state = fused.prologue(self._state, torch.stack((self._x, self._x), 1))
         for group, head in enumerate(fused.heads, start=1):
             linear(state, head, norm)
             if group < len(fused.heads):

@@ -7,22 +7,25 @@ several lengths, and the sampler at every kind of row. Nothing may be in use.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from vivavoce.engines.qwen3.agreement_of_ends import Agreed, cosine, ends, random
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.fused import SPLITS, FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
+from vivavoce.runtime import cuda
+from vivavoce.runtime.device_errors import NoDeviceMemory, twice
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
 from vivavoce.runtime.graphs.failures import FAILURES
 from vivavoce.runtime.kernels import sampler as plain
 from vivavoce.runtime.kernels.dispatch import Kernels, Path
-from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.kernels.sampler import Into, Noise, Rules
 from vivavoce.runtime.kernels.tiles import variant
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
 from vivavoce.runtime.nn.linear import forget_few, has_few, without_few
@@ -31,14 +34,11 @@ from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows
 
 log = logging.getLogger(__name__)
 
-LEAST = 0.99
-"""Cosines of vectors of the modules and of the kernels, which round alike but for sums' order."""
-
 LEAST_DRAWN = 0.9
 """Share of equal choices from equal scores and noise: a logarithm's last bit may decide one."""
 
 UNUSABLE: tuple[type[Exception], ...] = (
-    *(*FAILURES, InputError, ValueError, TypeError, KeyError),
+    *(*FAILURES, NoDeviceMemory, InputError, ValueError, TypeError, KeyError),
     *(ImportError, AttributeError, AssertionError),
 )
 """What making, compiling or launching kernels raises where they cannot be used."""
@@ -55,14 +55,6 @@ SAMPLERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Agreed:
-    """How well one thing agrees, in parts of what is asked for: 1 and more is enough."""
-
-    what: str
-    share: float
-
-
 def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalker | None:
     """Where the device gets kernels and they compute what the modules do; else None, and why is
     logged.
@@ -75,8 +67,7 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
         return None
     _check_products(talker, state)
     try:
-        fused = FusedTalker.of(talker, kernels, len(state.status))
-        worst = least(fused, talker, state)
+        fused, worst = twice(lambda: _asked(talker, kernels, state), room_on(state))
     except UNUSABLE as error:
         log.warning("No kernels for frames: %s%s.", error, _slower(talker))
         return None
@@ -85,6 +76,16 @@ def fused_talker(talker: Talker, kernels: Kernels, state: RowState) -> FusedTalk
         log.warning("No kernels for frames: %s%s.", told, _slower(talker))
         return None
     return fused
+
+
+def room_on(state: RowState) -> Callable[[], None]:
+    """What makes room on the device of some rows, where it lacks memory while it is tried."""
+    return lambda: cuda.empty_cache(state.hidden.device)
+
+
+def _asked(talker: Talker, kernels: Kernels, state: RowState) -> tuple[FusedTalker, Agreed]:
+    fused = FusedTalker.of(talker, kernels, len(state.status))
+    return fused, least(fused, talker, state)
 
 
 def _slower(talker: Talker) -> str:
@@ -106,7 +107,8 @@ def _check_products(talker: Talker, state: RowState) -> None:
     if not has_few(talker):
         return
     try:
-        worst = min(_prompts(talker, state), key=lambda each: each.share)
+        found = twice(lambda: [*_prompts(talker, state)], room_on(state))
+        worst = min(found, key=lambda each: each.share)
         told = "" if worst.share >= 1 else f"they do not agree with PyTorch: {worst.what}."
     except UNUSABLE as error:
         told = str(error)
@@ -122,24 +124,25 @@ def _prompts(talker: Talker, state: RowState) -> Iterator[Agreed]:
         if count > state.text.shape[1]:
             return
         x, at = (
-            _random(like.new_empty(1, count, like.shape[1])),
+            random(like.new_empty(1, count, like.shape[1])),
             Placement.alike(state.rope, 0, count),
         )
         with without_few(talker):
             wanted = talker.model(x, at, kv)
-        yield _cosine(f"a prompt of {count}", talker.model(x, at, kv), wanted)
+        yield cosine(f"a prompt of {count}", talker.model(x, at, kv), wanted)
         _clear(kv)
 
 
 def _frames(fused: FusedTalker, talker: Talker, state: RowState) -> Iterator[Agreed]:
     for buffer in (state.kv, state.predictor.kv):
-        _random(buffer.keys, 1)
-        _random(buffer.values, 2)
+        random(buffer.keys, 1)
+        random(buffer.values, 2)
     for count in _each_kind(buckets_to(len(state.status), BATCH_BUCKETS)):
-        view = replace(state.rows(0, count), hidden=_random(state.hidden[:count].clone(), 3))
+        view = replace(state.rows(0, count), hidden=random(state.hidden[:count].clone(), 3))
         for reach in _reaches(state.text.shape[1]):
             yield from _steps(fused, talker, view, reach)
         yield from _codes(fused, talker, view)
+        yield from ends(fused, talker, view)
     _clear(state.kv)
     _clear(state.predictor.kv)
 
@@ -165,15 +168,15 @@ def _steps(fused: FusedTalker, talker: Talker, view: RowState, reach: int) -> It
     for first in (reach - 1, reach // 3):
         at = (first + every * (reach * 3 // 8 + 1)) % reach
         rows = replace(view, positions=at, active=torch.ones_like(view.active))
-        x = _random(view.hidden.clone())
+        x = random(view.hidden.clone())
         what = f"a step of {count} rows over {reach}"
         wanted = talker.step(x, at, view.kv, view.rope, reach)
         stored = [_taken(part, every, at) for part in (view.kv.keys, view.kv.values)]
         got = fused.step(x, rows)
-        yield _cosine(what, got, wanted)
+        yield cosine(what, got, wanted)
         kept = [_taken(part, every, at) for part in (view.kv.keys, view.kv.values)]
         for after, before in zip(kept, stored, strict=True):
-            yield _cosine(f"what {what} stores", after, before)
+            yield cosine(f"what {what} stores", after, before)
 
 
 def _taken(buffer: Tensor, rows: Tensor, at: Tensor) -> Tensor:
@@ -187,12 +190,12 @@ def _codes(fused: FusedTalker, talker: Talker, view: RowState) -> Iterator[Agree
     """Scores of code 0, and the code predictor's passes, from the same codes."""
     predictor, count = talker.code_predictor, len(view.status)
     scores = fused.kernels.linear(view.hidden, fused.head)
-    yield _cosine(f"scores of {count} rows", scores, talker.codec_head(view.hidden))
+    yield cosine(f"scores of {count} rows", scores, talker.codec_head(view.hidden))
     what, norm = f"the code predictor with {count} rows", fused.predictor.norm
-    first = _random(view.hidden.clone(), 4)
+    first = random(view.hidden.clone(), 4)
     wanted = predictor(view.hidden, first, view.predictor)[:, 0]
-    state = fused.prologue(view, first)
-    yield _cosine(what, fused.kernels.normalize(state, norm), wanted)
+    state = fused.prologue(view, torch.stack((view.hidden, first), 1))
+    yield cosine(what, fused.kernels.normalize(state, norm), wanted)
     last, every = len(predictor.lm_head), torch.arange(count, device=first.device)
     for group in sorted({1, last // 2, last - 1} - {0}):
         code = every * 7 % len(fused.tables[group - 1])
@@ -200,7 +203,7 @@ def _codes(fused: FusedTalker, talker: Talker, view: RowState) -> Iterator[Agree
         wanted = predictor.step(embedded, group, view.predictor)[:, 0]
         state = fused.follow(fused.tables[group - 1][code], view, group)
         scores = fused.kernels.linear(state, fused.heads[group], norm)
-        yield _cosine(f"{what}, code {group + 1}", scores, predictor.lm_head[group](wanted))
+        yield cosine(f"{what}, code {group + 1}", scores, predictor.lm_head[group](wanted))
 
 
 def _draws(fused: FusedTalker, talker: Talker) -> Iterator[Agreed]:
@@ -212,42 +215,29 @@ def _draws(fused: FusedTalker, talker: Talker) -> Iterator[Agreed]:
         sampler.set(row, SAMPLERS[row % len(SAMPLERS)])
     every = torch.arange(DRAWS, device=device)
     noise = Noise(torch.stack((every * 977, every), 1), every * 3)
-    scores = _random(like.new_empty(DRAWS, size)) * 4
+    scores = random(like.new_empty(DRAWS, size)) * 4
     seen = (torch.arange(size, device=device) + every[:, None]) % 3 == 0
     penalty = 1 + every / DRAWS
     end = config.codec_eos_token_id
     rules = Rules(seen, penalty, every % 2 == 0, end, size - CONTROL_CODES)
-    yield _same("code 0", fused.kernels, (scores, sampler, noise, 0, rules))
+    table = fused.first_table
+    yield _same("code 0", fused.kernels, (scores, sampler, noise, 0, rules, table))
     table = fused.tables[-1]
     scores = scores[:, : len(table)].contiguous()
     yield _same("another code", fused.kernels, (scores, sampler, noise, 2, None, table))
-    codes = every[:, None] * 5 + torch.arange(len(fused.heads) + 1, device=device)
-    tables = fused.first_table, fused.others
-    codes = codes % min(len(fused.first_table), fused.others.shape[1])
-    wanted = plain.embed_sum(codes, *tables)
-    yield _cosine("the sum of embeddings", fused.kernels.embed_sum(codes, *tables), wanted)
 
 
 def _same(what: str, kernels: Kernels, given: tuple[object, ...]) -> Agreed:
-    """Equal choices; what is embedded must be the choice's own row."""
-    (got, embedded), (wanted, _) = kernels.sample(*given), plain.sample(*given)  # type: ignore[arg-type]
-    share = float((got == wanted).float().mean()) / LEAST_DRAWN
+    """Equal choices; what is embedded must be the choice's own row, and where it belongs."""
     table = given[-1]
-    if embedded is not None and isinstance(table, Tensor):
-        share *= float(torch.equal(embedded, table[got]))
+    assert isinstance(table, Tensor)
+    codes = torch.zeros(DRAWS, 3, dtype=torch.int64, device=table.device)
+    pair = table.new_zeros(DRAWS, 2, table.shape[1])
+    kernels.sample(*given, Into(codes, pair[:, 1]))
+    got, (wanted, _) = codes[:, int(str(given[3]))], plain.sample(*given)  # type: ignore[arg-type]
+    share = float((got == wanted).float().mean()) / LEAST_DRAWN
+    share *= float(torch.equal(pair[:, 1], table[got]) and not pair[:, 0].any())
     return Agreed(f"{what} is chosen alike in {share * LEAST_DRAWN:.2f} of the draws", share)
-
-
-def _cosine(what: str, got: Tensor, wanted: Tensor) -> Agreed:
-    cosines = nn.functional.cosine_similarity(got.float(), wanted.float(), dim=-1)
-    found = float(cosines.nan_to_num(-1.0).min())
-    return Agreed(f"{what}: cosine {found:.4f}", found / LEAST)
-
-
-def _random(buffer: Tensor, seed: int = 0) -> Tensor:
-    """Filled with normal numbers, always the same ones."""
-    generator = torch.Generator(buffer.device).manual_seed(seed)
-    return buffer.normal_(generator=generator)
 
 
 def _clear(kv: KVBuffer) -> None:

@@ -20,7 +20,7 @@ from vivavoce.engines.qwen3.captured import CapturedParts, Sounded, codes_and_st
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.codec_windows import Sounding
-from vivavoce.engines.qwen3.frame import FrameIds, Status, frame
+from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
@@ -32,6 +32,7 @@ from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.runtime import cuda
 from vivavoce.runtime.device_errors import is_out_of_memory, twice
 from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
+from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.types import Samples
 
 SHORTLIST = 64
@@ -160,6 +161,9 @@ class Batch:
         self._scarce = device.type == "cuda"
         self._kept = KeptVoices(device)
         self._make_room = lambda: cuda.empty_cache(device)
+        # Asked here, because it takes memory: nothing that is told later may lack it.
+        chosen_for = twice(lambda: [self._attention(n) for n in (PROMPT, 1)], self._make_room)
+        self._told_attention = "prompts: {}; frames: {} (PyTorch's own)".format(*chosen_for)
         captures = None if self._captured is None else self._captured.frames.captures
         plainly = captures is None or captures.counts.failed > 0
         self._undo = Undo(self._rows.state) if plainly else None  # A replay takes no memory.
@@ -303,6 +307,11 @@ class Batch:
         values = torch.cat((state.codes, state.status[:, None]), 1).cpu().numpy()
         return Flight(lambda: values, then, self._tenancies, _nothing)
 
+    @property
+    def captured_rows(self) -> int | None:
+        """Rows of the batch where chunks of sound run in captured sizes; None where they do not."""
+        return None if self._captured is None else len(self._rows.state.status)
+
     def send(
         self, rows: Sequence[int], codes: Codes, *, last: bool = False, urgent: bool = False
     ) -> Sounding | Sounded:
@@ -341,7 +350,7 @@ class Batch:
 
     def attention(self) -> str:
         """What PyTorch computes the attention of prompts and of frames with on this device."""
-        return f"prompts: {self._attention(PROMPT)}; frames: {self._attention(1)} (PyTorch's own)"
+        return self._told_attention
 
     def _attention(self, steps: int) -> str:
         kv, shape = self._rows.state.kv, self._model.config.talker

@@ -27,9 +27,27 @@ KEPT_PROMPTS_BYTES = 64 * MIB
 KEPT_VOICES_BYTES = 64 * MIB
 """Codec states of cloned voices that stay on the device."""
 
-WORK_BYTES = 512 * MIB
-"""For libraries, graphs and prompts' matrices: assumed, not measured on a GPU yet. The log of each
-load says what was planned, and what was taken."""
+PIECE_WORK_BYTES = 24 * MIB
+"""What is alive at once while a piece of a prompt is read, counted at true size with attention by
+its plain way. Once in the graphs' memory, once beside it."""
+
+MEMORIES = 5
+"""PyTorch keeps memory apart for each: the streams of frames and of sound, the pools of what is
+captured on either, and what makes voices."""
+
+WORKSPACE_BYTES = 32 * MIB
+"""What cuBLAS works in, for each of ``MEMORIES``: PyTorch's size on Hopper, a quarter elsewhere."""
+
+SEGMENT_BYTES = 22 * MIB
+"""What PyTorch's allocator may have taken and not yet given out, for each of ``MEMORIES``: 20 MiB
+for larger blocks, 2 for small ones."""
+
+LIBRARIES_BYTES = 320 * MIB
+"""Beside PyTorch's allocator: code of libraries and kernels, and graphs in the driver. Only a card
+tells how much that is: it is assumed here, and the log of each load says what it was."""
+
+WORK_BYTES = 2 * PIECE_WORK_BYTES + MEMORIES * (WORKSPACE_BYTES + SEGMENT_BYTES) + LIBRARIES_BYTES
+"""Whatever rows there are."""
 
 WORK_ROW_BYTES = 48 * MIB
 """What is alive at once for each row, counted at true size: 45 MiB of the codec at its longest
@@ -38,9 +56,6 @@ chunk, 1 of a frame, and what sound is sent through."""
 CLONE_WORK_BYTES = 272 * MIB
 """What is alive at once while a voice is made of the longest recording, counted at true size: 265
 MiB with the speaker encoder; the codec's needs less."""
-
-PROMPTS = 2
-"""Rows that prompts are read in, a copy in the graphs' memory and one beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +73,16 @@ class Footprint:
     @property
     def fixed(self) -> int:
         """What is there without a row."""
-        return self.weights + self.cloning + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + self.work
+        return self.weights + self.cloning + KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES + WORK_BYTES
 
     @property
     def cloning(self) -> int:
         """Of that, what making a voice of a recording needs, one at a time."""
         return self.encoders + CLONE_WORK_BYTES if self.encoders else 0
 
-    @property
-    def work(self) -> int:
-        """Of that, what is neither weights nor kept."""
-        return WORK_BYTES + PROMPTS * self.row
+    def loaded(self, rows: int) -> int:
+        """What weights and ``rows`` rows hold, without anything that is done with them."""
+        return self.weights + rows * self.row
 
     def total(self, rows: int) -> int:
         """With ``rows`` of them."""
@@ -80,7 +94,7 @@ class Footprint:
             f"weights {_mb(self.weights)}",
             *([f"cloning {_mb(self.cloning)}"] if self.cloning else []),
             f"voices and prompts kept {_mb(KEPT_PROMPTS_BYTES + KEPT_VOICES_BYTES)}",
-            f"graphs and work {_mb(self.work)}",
+            f"graphs and work {_mb(WORK_BYTES)}",
             f"{rows} x {_mb(self.row + WORK_ROW_BYTES)} for rows",
         )
         return f"{' + '.join(parts)} = {_mb(self.total(rows))} MB"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vivavoce.runtime.graphs.buckets import buckets_to
+from vivavoce.runtime.graphs.buckets import bucket_over, buckets_to
 
 RAMP = (1, 2, 4, 8, 12)
 
@@ -23,6 +23,24 @@ def sound_buckets(frames: int, most: int) -> tuple[int, ...]:
     A row that speaks on decodes the longest again and again: what fits closest saves most there.
     """
     return buckets_to(most, _ROWS_OF_LONGEST if frames == max(RAMP) else _ROWS)
+
+
+def split(rows: int, frames: int, most: int) -> list[tuple[int, int]]:
+    """In which calls so many rows are decoded: (rows, rows of the captured size they run in).
+
+    ``most``: rows of the batch; ``frames`` as captured. Rows that would fill less than half of a
+    captured size fill a smaller one first: five run as four and one, and not as sixteen.
+    """
+    buckets = sound_buckets(frames, most)
+    calls: list[tuple[int, int]] = []
+    while rows:
+        over = bucket_over(rows, buckets)
+        assert over is not None, "more than the batch has"
+        if 2 * rows < over:
+            over = max(each for each in buckets if each <= rows)
+        calls.append((min(rows, over), over))
+        rows -= min(rows, over)
+    return calls
 
 
 @dataclass(slots=True)
@@ -54,13 +72,29 @@ class ChunkRamp:
         return size
 
 
-def by_size(due: Mapping[int, int]) -> list[tuple[int, tuple[int, ...]]]:
-    """Rows that decode equally many frames go together: (frames, rows), shortest first.
+def by_size(due: Mapping[int, int], most: int | None = None) -> list[tuple[int, ...]]:
+    """Rows that are decoded together, those with the shortest chunks first.
 
-    ``due`` maps rows to frames; zeros are left out.
+    ``due`` maps rows to frames; zeros are left out. ``most``: rows of the batch where chunks run in
+    captured sizes: then those of one captured length go together, as ``split`` says. Else those
+    that decode equally many frames do.
     """
     groups: dict[int, list[int]] = {}
     for row, frames in sorted(due.items()):
         if frames:
-            groups.setdefault(frames, []).append(row)
-    return [(frames, tuple(groups[frames])) for frames in sorted(groups)]
+            length = frames if most is None else captured_length(frames)
+            groups.setdefault(length, []).append(row)
+    calls: list[tuple[int, ...]] = []
+    for length, rows in sorted(groups.items()):
+        counts = [(len(rows), 0)] if most is None else split(len(rows), length, most)
+        for count, _ in counts:
+            calls.append(tuple(rows[:count]))
+            del rows[:count]
+    return calls
+
+
+def captured_length(frames: int) -> int:
+    """The captured chunk that so many frames run in: a last chunk may be shorter."""
+    length = bucket_over(frames, RAMP)
+    assert length is not None, "longer than any chunk"
+    return length

@@ -279,7 +279,7 @@ class Qwen3Engine(Engine):
                 self._note(row, speech, frame)
 
     def _note(self, row: int, speech: RowSpeech, frame: Frame) -> None:
-        from vivavoce.engines.qwen3.frame import Status
+        from vivavoce.runtime.kernels.frame_ends import Status
 
         status = frame.status[row]
         if Status.FAILED in status:

@@ -6,7 +6,6 @@ or captured as one CUDA graph. Rows that are idle, ended or waiting are masked, 
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -17,25 +16,8 @@ from vivavoce.engines.qwen3.code_predictor import widen
 from vivavoce.engines.qwen3.config import CONTROL_CODES, Qwen3Config
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.kernels.frame_ends import Turn, finish, next_token, settle
 from vivavoce.runtime.nn.sampling import Draw, choose, keyed_draw, penalise
-
-_MIN_FRAMES = 2
-
-
-class Status(enum.IntFlag):
-    """What a frame did for a row: bits of ``RowState.status``; 0 for an idle row.
-
-    EMITTED: ``codes`` hold a frame. ENDED: the end of speech was drawn. LIMIT: this frame was the
-    last one allowed. WAITING: the next one needs text. FAILED: numbers that are not finite; scrub
-    the row.
-    After ENDED, LIMIT or FAILED the row is idle.
-    """
-
-    EMITTED = 1
-    ENDED = 2
-    LIMIT = 4
-    WAITING = 8
-    FAILED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +35,14 @@ class FrameIds:
 
 @runtime_checkable
 class Passes(Protocol):
-    """The passes of a frame through the model, and the choices between them."""
+    """The two halves of a frame, by which every row that can is advanced."""
 
-    def step(self, x: Tensor, rows: RowState) -> Tensor:
-        """As ``Talker.step`` at the rows' positions, for those that are active."""
+    def advance(self, rows: RowState, pad: int, *, step: bool) -> Turn:
+        """Step the talker, but without ``step``; rows without text are given the token ``pad``."""
         ...
 
-    def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
-        """Code 0 of every row, int64 [B]; ``end`` is none where ``no_end`` bool [B]."""
-        ...
-
-    def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes 1 to 15 [B, 15], and the sum of all 16 embeddings [B, H].
-
-        ``first`` [B] is code 0, ``embedded`` [B, H] its embedding.
-        """
+    def speak(self, rows: RowState, turn: Turn, end: int) -> None:
+        """Choose the codes of rows whose turn it is, of which ``end`` ends speech; note them."""
         ...
 
 
@@ -80,25 +55,31 @@ class PlainPasses:
     draw: Draw
     most: int = 0
 
-    def step(self, x: Tensor, rows: RowState) -> Tensor:
+    def advance(self, rows: RowState, pad: int, *, step: bool) -> Turn:
         """Through the talker."""
-        return self.talker.step(x, rows.positions, rows.kv, rows.rope, self.span)
+        if not step:
+            return settle(rows, None)
+        x = rows.pending + self.talker.embed_text(next_token(rows, pad))
+        return settle(rows, self.talker.step(x, rows.positions, rows.kv, rows.rope, self.span))
 
-    def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
-        """Penalty, end ban, suppression, choice."""
+    def speak(self, rows: RowState, turn: Turn, end: int) -> None:
+        """Through the head and the code predictor."""
+        first = self._first(rows, turn.no_end, end)
+        embedded = self.talker.embed_code(first)
+        rest, others = self.talker.code_predictor.predict(
+            rows.hidden, embedded, rows.predictor, rows.code_sampler, self.draw, self.most
+        )
+        total = torch.stack((embedded, *others), 1).sum(1)
+        finish(rows, turn, torch.cat((first[:, None], rest), 1), end, total)
+
+    def _first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
+        """Code 0 of every row, int64 [B]: penalty, end ban, suppression, choice."""
         scores = penalise(widen(self.talker.codec_head(rows.hidden)), rows.seen, rows.penalty)
         code = torch.arange(scores.shape[-1], device=scores.device)
         is_end = code == end
         control = (code >= scores.shape[-1] - CONTROL_CODES) & ~is_end
         scores = scores.masked_fill(control | (is_end & no_end[:, None]), -torch.inf)
         return choose(scores, rows.talker_sampler, 0, self.draw, self.most)
-
-    def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """Through the code predictor."""
-        rest, others = self.talker.code_predictor.predict(
-            rows.hidden, embedded, rows.predictor, rows.code_sampler, self.draw, self.most
-        )
-        return rest, torch.stack((embedded, *others), 1).sum(1)
 
 
 @torch.no_grad()
@@ -126,55 +107,10 @@ def frame(
     else:
         draw = draw or keyed_draw(rows.seeds, rows.frames, _sizes(talker))
         passes = PlainPasses(talker, span, draw, most)
-    live = rows.active & rows.primed
-    if step:
-        live = live | _step(talker, rows, ids, passes)
-    rows.primed.logical_and_(~live)
-    failed = live & ~rows.hidden.isfinite().all(-1)
-    first = passes.first(rows, _no_end(rows), ids.codec_end)
-    rest, total = passes.rest(rows, first, talker.embed_code(first))
-    ended = live & ~failed & (first == ids.codec_end)
-    emitted = live & ~failed & ~ended
-    rows.pending.copy_(torch.where(emitted[:, None], total, rows.pending))
-    _note(rows, torch.cat((first[:, None], rest), 1), emitted)
-    limited = emitted & (rows.frames >= rows.limit)
-    rows.active.logical_and_(~(ended | failed | limited))
-    waiting = rows.active & (rows.cursor >= rows.written) & ~rows.closed
-    status = emitted * Status.EMITTED + ended * Status.ENDED + limited * Status.LIMIT
-    rows.status.copy_(status + waiting * Status.WAITING + failed * Status.FAILED)
+    turn = passes.advance(rows, ids.text_pad, step=step)
+    passes.speak(rows, turn, ids.codec_end)
 
 
 def _sizes(talker: Talker) -> list[int]:
     predictor = talker.config.code_predictor
     return [talker.config.vocab_size] + [predictor.vocab_size] * (predictor.num_code_groups - 1)
-
-
-def _step(talker: Talker, rows: RowState, ids: FrameIds, passes: Passes) -> Tensor:
-    """From the frame before to new hidden states, in the rows returned, bool [B].
-
-    A row whose prompt was just read has one already; a row without its next text stays.
-    """
-    has_text = rows.cursor < rows.written
-    step = rows.active & ~rows.primed & (has_text | rows.closed)
-    slot = rows.cursor.clamp(max=rows.text.shape[1] - 1)[:, None]
-    token = torch.where(has_text, rows.text.gather(1, slot)[:, 0], ids.text_pad)
-    x = rows.pending + talker.embed_text(token)
-    hidden = passes.step(x, rows)
-    rows.hidden.copy_(torch.where(step[:, None], hidden, rows.hidden))
-    rows.positions.add_(step)
-    rows.cursor.add_(step & has_text)
-    return step
-
-
-def _no_end(rows: RowState) -> Tensor:
-    """Where speech must not end yet, bool [B]."""
-    used_up = rows.closed & (rows.cursor >= rows.written)
-    return (rows.frames < _MIN_FRAMES) | (rows.holding & ~used_up)
-
-
-def _note(rows: RowState, codes: Tensor, emitted: Tensor) -> None:
-    """Codes [B, 16] out (zeros where there are none), and into each row's history."""
-    rows.codes.copy_(codes * emitted[:, None])
-    every = torch.arange(rows.seen.shape[1], device=codes.device)
-    rows.seen.logical_or_((every == codes[:, :1]) & emitted[:, None])
-    rows.frames.add_(emitted)

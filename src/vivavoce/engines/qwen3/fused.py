@@ -1,4 +1,4 @@
-"""A frame's passes made of kernels: five launches a layer, two a code, and one for their sum.
+"""A frame made of kernels: five launches a layer, two a code, and five for its two ends.
 
 It shares the memory of the modules' weights. On a device that gets kernels it takes their place,
 once it was seen to compute what they compute (``agreement``).
@@ -24,10 +24,16 @@ from vivavoce.runtime.kernels.decoder import (
     norm_of,
 )
 from vivavoce.runtime.kernels.dispatch import Kernels
-from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.kernels.frame_ends import Turn
+from vivavoce.runtime.kernels.sampler import Into, Noise, Rules
 from vivavoce.runtime.nn.decoder import Decoder, DecoderLayer
 from vivavoce.runtime.nn.linear import Joining
-from vivavoce.runtime.nn.quantize import Matrix, QuantizedLinear, WeightOnly
+from vivavoce.runtime.nn.quantize import (
+    Matrix,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    WeightOnly,
+)
 from vivavoce.runtime.nn.weights import Weight
 
 SPLITS = 8
@@ -40,7 +46,8 @@ class FusedTalker:
     """``frame.Passes`` for up to as many rows as ``places`` [groups + 1, B] has columns.
 
     ``tables`` are what the predictor reads of each further code, ``others`` [15, V, H] what the
-    next frame does; they are the same where both are equally wide.
+    next frame does; they are the same where both are equally wide. ``text_table`` and ``text`` are
+    the text's embeddings and the two maps behind them.
     """
 
     kernels: Kernels
@@ -49,6 +56,8 @@ class FusedTalker:
     head: Weight
     heads: tuple[Weight, ...]
     projection: Weight | None
+    text_table: Weight
+    text: tuple[Weight, Weight]
     first_table: Tensor
     others: Tensor
     tables: tuple[Tensor, ...]
@@ -70,6 +79,11 @@ class FusedTalker:
             _weight(talker.codec_head),
             tuple(_weight(head) for head in predictor.lm_head),
             projection,
+            _table(talker.model.text_embedding),
+            (
+                _weight(talker.text_projection.linear_fc1),
+                _weight(talker.text_projection.linear_fc2),
+            ),
             talker.model.codec_embedding.weight.detach(),
             others,
             tables,
@@ -77,41 +91,61 @@ class FusedTalker:
             Scratch.build(model.layers[0].heads, rows, SPLITS, device),
         )
 
+    def advance(self, rows: RowState, pad: int, *, step: bool) -> Turn:
+        """As ``Passes.advance``; the turn's pair has room for code 0's embeddings."""
+        stepped = self._stepped(self.read(rows, pad), rows) if step else None
+        pair = rows.hidden.new_empty(len(rows.hidden), 2, rows.hidden.shape[1])
+        return self.kernels.settle(rows, stepped, self.model.norm, pair)
+
+    def read(self, rows: RowState, pad: int) -> Tensor:
+        """What the talker reads next [B, H]: the frame before, and text or ``pad``."""
+        first, second = self.text
+        text = self.kernels.next_text(rows, self.text_table, pad)
+        return self.kernels.linear(
+            self.kernels.linear(text, first, silu=True), second, None, rows.pending
+        )
+
     def step(self, x: Tensor, rows: RowState) -> Tensor:
         """As ``Talker.step``; what it gives of rows that are not active is finite, and no more."""
+        return self.kernels.normalize(self._stepped(x, rows), self.model.norm)
+
+    def _stepped(self, x: Tensor, rows: RowState) -> Tensor:
+        """The talker's states [B, H] before its last norm."""
         place = Place(rows.rope, rows.kv, rows.positions, rows.active, self.scratch)
-        flat = self.model.step(x[:, None].contiguous(), place)[:, 0]
-        return self.kernels.normalize(flat, self.model.norm)
+        return self.model.step(x[:, None].contiguous(), place)[:, 0]
 
-    def first(self, rows: RowState, no_end: Tensor, end: int) -> Tensor:
-        """Code 0 of every row, int64 [B]."""
-        scores = self.kernels.linear(rows.hidden, self.head)
-        control = scores.shape[1] - CONTROL_CODES
-        rules = Rules(rows.seen, rows.penalty, no_end, end, control)
+    def speak(self, rows: RowState, turn: Turn, end: int) -> None:
+        """As ``Passes.speak``."""
+        assert turn.pair is not None
         noise = Noise(rows.seeds, rows.frames)
-        return self.kernels.sample(scores, rows.talker_sampler, noise, 0, rules)[0]
+        codes = rows.codes.new_empty(rows.codes.shape)
+        scores = self.kernels.linear(rows.hidden, self.head)
+        rules = Rules(rows.seen, rows.penalty, turn.no_end, end, scores.shape[1] - CONTROL_CODES)
+        into = Into(codes, turn.pair[:, 1])
+        self.kernels.sample(scores, rows.talker_sampler, noise, 0, rules, self.first_table, into)
+        self._rest(rows, turn.pair, codes, noise)
+        self.kernels.finish(rows, turn, codes, end, self.first_table, self.others)
 
-    def rest(self, rows: RowState, first: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
-        """Codes 1 to 15 [B, 15], and the sum of all 16 embeddings [B, H]."""
-        noise, codes = Noise(rows.seeds, rows.frames), [first]
-        state = self.prologue(rows, embedded)
+    def _rest(self, rows: RowState, pair: Tensor, codes: Tensor, noise: Noise) -> None:
+        """Codes 1 to 15, each into its column of ``codes`` [B, 16]."""
+        state, into = self.prologue(rows, pair), Into(codes)
         for group, (head, table) in enumerate(zip(self.heads, self.tables, strict=True), start=1):
             scores = self.kernels.linear(state, head, self.predictor.norm)
-            code, x = self.kernels.sample(scores, rows.code_sampler, noise, group, None, table)
-            codes.append(code)
+            sampler = rows.code_sampler
+            x = self.kernels.sample(scores, sampler, noise, group, None, table, into)[1]
             if group < len(self.heads):
                 assert x is not None
                 state = self.follow(x, rows, group)
-        frame = torch.stack(codes, 1)
-        return frame[:, 1:], self.kernels.embed_sum(frame, self.first_table, self.others)
 
-    def prologue(self, rows: RowState, embedded: Tensor) -> Tensor:
-        """The predictor's first two tokens at once: its state [B, H'] before the last norm."""
-        both = torch.stack((rows.hidden, embedded), 1)
+    def prologue(self, rows: RowState, pair: Tensor) -> Tensor:
+        """The predictor's first two tokens at once: its state [B, H'] before the last norm.
+
+        ``pair`` [B, 2, H]: the talker's states, and code 0's embeddings.
+        """
         if self.projection is not None:
-            flat = self.kernels.linear(both.flatten(0, 1), self.projection)
-            both = flat.view(*both.shape[:2], -1)
-        return self._pass(both, rows, 0)
+            flat = self.kernels.linear(pair.flatten(0, 1), self.projection)
+            pair = flat.view(*pair.shape[:2], -1)
+        return self._pass(pair, rows, 0)
 
     def follow(self, x: Tensor, rows: RowState, group: int) -> Tensor:
         """Its state [B, H'] after one more code, whose row of a table is ``x`` [B, H']."""
@@ -120,7 +154,7 @@ class FusedTalker:
     def _pass(self, x: Tensor, rows: RowState, position: int) -> Tensor:
         buffers, count = rows.predictor, x.shape[0]
         place = Place(buffers.rope, buffers.kv, self.places[position, :count])
-        return self.predictor.step(x, place)[:, -1].contiguous()
+        return self.predictor.step(x, place)[:, -1]
 
 
 def _decoder(decoder: Decoder, kernels: Kernels) -> FusedDecoder:
@@ -160,6 +194,13 @@ def _weight(part: nn.Module) -> Weight:
     assert isinstance(part, nn.Linear)
     bias = None if part.bias is None else part.bias.detach()
     return Weight(part.weight.detach(), bias=bias)
+
+
+def _table(part: nn.Module) -> Weight:
+    if isinstance(part, QuantizedEmbedding):
+        return Weight(part.data, part.scale)
+    assert isinstance(part, nn.Embedding)
+    return Weight(part.weight.detach())
 
 
 def _held(matrix: Matrix) -> Weight:

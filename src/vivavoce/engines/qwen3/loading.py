@@ -10,7 +10,8 @@ from vivavoce.engines.qwen3.budget import MIB
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
 from vivavoce.engines.qwen3.pace import Pace, pace_for
-from vivavoce.runtime.device_errors import is_out_of_memory
+from vivavoce.runtime import cuda
+from vivavoce.runtime.device_errors import NoDeviceMemory, is_out_of_memory, twice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch
@@ -41,8 +42,9 @@ class Loading:
         """
         try:
             return self._run()
-        except RuntimeError as error:
-            if self.plan is None or not is_out_of_memory(error):
+        except (RuntimeError, NoDeviceMemory) as error:
+            scarce = isinstance(error, NoDeviceMemory) or is_out_of_memory(error)
+            if self.plan is None or not scarce:
                 raise
         raise self.plan.refusal()
 
@@ -65,11 +67,15 @@ class Loading:
             rows = self.plan.rows
         capturing = self.capturing or capturing_on(place, options)
         self.batch = Batch(model, rows, options.positions, capturing)
-        costs = self.batch.costs() if place.device.type == "cuda" else None
+        costs = twice(self.batch.costs, self._make_room) if measures(place) else None
         pace = pace_for(costs, rows, fixed=fixed)
         if self.plan is not None:
             self.plan.hold()
         return model, self.batch, pace
+
+    def _make_room(self) -> None:
+        assert self.model is not None
+        cuda.empty_cache(self.model.place.device)
 
     def give_back(self) -> None:
         """Free what was loaded; nothing may hold any of it any more."""
@@ -85,6 +91,11 @@ class Loading:
             give_back(device)
         if plan is not None:
             plan.give_back()
+
+
+def measures(place: Place) -> bool:
+    """Whether it is worth while to measure what stages take: a CPU has the rows it is told."""
+    return place.device.type == "cuda"
 
 
 def _planned(options: Qwen3Options, place: Place, rows: int) -> MemoryPlan | None:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 
-from vivavoce.engines.qwen3.budget import MIB, WORK_BYTES, Footprint, Room, rows_in
+from vivavoce.engines.qwen3.budget import (
+    LIBRARIES_BYTES,
+    MIB,
+    WORK_BYTES,
+    WORK_ROW_BYTES,
+    Footprint,
+    Room,
+    rows_in,
+)
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import Card
 from vivavoce.runtime.device_errors import is_out_of_memory
@@ -50,8 +58,8 @@ class MemoryPlan:
     def hold(self) -> None:
         """At the end of a load: log what was taken, and take the rest of the plan, for calls.
 
-        What the driver and libraries took beside PyTorch's allocator is part of ``WORK_BYTES``, and
-        nobody tells how much it is: so much may be missing in the end, with a warning. Raises
+        What the driver and libraries took beside PyTorch's allocator is assumed in the plan, and
+        others may take memory as well: so much may be missing in the end, with a warning. Raises
         SetupError where others have taken more than that.
         """
         now = self.card.memory()
@@ -61,16 +69,34 @@ class MemoryPlan:
             "for calls",
             *(self.needs.sum(self.rows), taken // MIB, now.reserved // MIB, max(rest, 0) // MIB),
         )
+        self._compare(now.reserved, taken - now.reserved)
         if rest < 0:
             log.warning(
                 "The load took %d MB more of the GPU's memory than was planned.", -rest // MIB
             )
         elif not self._held(rest):
-            if not self._held(max(0, rest - WORK_BYTES)):
+            if not self._held(max(0, rest - LIBRARIES_BYTES)):
                 raise self.refusal()
             log.warning(
                 "Of %d MB that are planned for calls up to %d are not there: a call may fail.",
-                *(rest // MIB, min(rest, WORK_BYTES) // MIB),
+                *(rest // MIB, min(rest, LIBRARIES_BYTES) // MIB),
+            )
+
+    def _compare(self, reserved: int, beside: int) -> None:
+        """Log what the warm-up took for work, and what was taken beside PyTorch, with the plan."""
+        worked = max(0, reserved - self.needs.loaded(self.rows))
+        planned = WORK_BYTES - LIBRARIES_BYTES + self.rows * WORK_ROW_BYTES
+        told = (worked // MIB, planned // MIB, max(0, beside) // MIB, LIBRARIES_BYTES // MIB)
+        log.info(
+            "GPU memory, taken of planned: %d of %d MB for graphs and work, %d of %d MB beside "
+            "PyTorch, other programs included",
+            *told,
+        )
+        if beside > LIBRARIES_BYTES:
+            log.warning(
+                "%d MB of the GPU's memory were taken beside PyTorch while the model was loaded, "
+                "more than the %d planned: by libraries, or by another program.",
+                *told[2:],
             )
 
     def _held(self, size_bytes: int) -> bool:

@@ -1,9 +1,9 @@
 """How many rows a device keeps fed, and how fast their chunks may grow: from measured times.
 
 A step reads at most one piece of a prompt, makes one frame of all rows, and decodes the chunks
-that are whole, those of one length together. From the longest that steps can take follow a ramp of
-chunks under which playback never runs dry, whoever joins meanwhile, and the rows for which there is
-such a ramp.
+that are whole, those of one captured length together. Frames and chunks run in captured sizes, and
+cost what those do. From the longest that steps can take follow a ramp of chunks under which
+playback never runs dry, whoever joins meanwhile, and the rows for which there is such a ramp.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from itertools import pairwise
 from math import ceil
 
 from vivavoce.engines.qwen3.chunks import RAMP
+from vivavoce.engines.qwen3.dearest import chunk_ms_of, dearest_ms
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ nobody to give way to."""
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Milliseconds: reading a piece of a prompt, the slowest there is; a frame by bucket of rows; a
-    chunk, once for all rows of one length (``chunk_ms``) and for each frame of each of them
-    (``sound_ms``).
+    chunk, once for each call of the codec (``chunk_ms``) and for each frame of each row of the
+    captured size it runs in (``sound_ms``). The largest bucket is all rows of the batch.
     """
 
     prefill_ms: float
@@ -45,33 +46,22 @@ class Costs:
         return max(took for each, took in self.frame_ms.items() if each <= bucket)
 
     def of_chunk(self, rows: int, frames: int) -> float:
-        """The next ``frames`` of ``rows`` rows to sound."""
-        return self.chunk_ms + self.sound_ms * rows * frames
+        """The next ``frames`` of ``rows`` rows to sound, in the captured sizes they run in."""
+        return chunk_ms_of(self.chunk_ms, self.sound_ms, rows, frames, self._most(rows))
 
     def longest_ms(self, rows: int, steps: int) -> float:
         """The most that ``steps`` steps take with at most ``rows`` rows.
 
         Every step reads a piece, unless the only row is the one that speaks. All sound that the
-        rows make meanwhile is decoded, and what waited before, in as many chunks as there can be.
+        rows make meanwhile is decoded, and what waited before, in the dearest chunks there can be.
         """
         piece_ms = self.prefill_ms if rows > 1 else 0.0
-        frames = rows * (steps + max(RAMP) - 1)
-        chunks_ms = self.chunk_ms * most_chunks(rows, steps)
-        return steps * (piece_ms + self.of_frame(rows)) + chunks_ms + self.sound_ms * frames
+        sound_ms = dearest_ms(self.chunk_ms, self.sound_ms, rows, steps, self._most(rows))
+        return steps * (piece_ms + self.of_frame(rows)) + sound_ms
 
-
-def most_chunks(rows: int, steps: int) -> int:
-    """The most calls of the codec in ``steps`` steps.
-
-    In a step each row decodes one chunk at most, and chunks of one length are one call; together
-    they are no longer than what the rows have made and what waited.
-    """
-    left, calls = rows * (steps + max(RAMP) - 1), 0
-    for frames in range(1, min(rows, max(RAMP)) + 1):
-        more = min(steps, left // frames)
-        calls += more
-        left -= more * frames
-    return calls
+    def _most(self, rows: int) -> int:
+        """Rows of the batch, of which ``rows`` are said to be some."""
+        return max(rows, *self.frame_ms)
 
 
 def ramp_for(costs: Costs, rows: int) -> tuple[int, ...] | None:

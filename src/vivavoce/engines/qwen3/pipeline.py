@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vivavoce.engines.qwen3.chunks import by_size
-from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.engines.qwen3.onset import FRAME_SAMPLES
+from vivavoce.engines.qwen3.row_speech import FrameCodes, RowSpeech
 from vivavoce.runtime.device_errors import NoDeviceMemory
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
-    """Sound on its way, and whose it is."""
+    """Sound on its way, whose it is, and how many frames of it are theirs."""
 
     speeches: Sequence[RowSpeech]
+    frames: Sequence[int]
     sounding: Sounding | Sounded
 
 
@@ -62,15 +64,15 @@ class Pipeline:
         *,
         urgent: bool = False,
     ) -> None:
-        """Send the next frames of the rows that are due (0: not), equally long ones together.
+        """Send the next frames of the rows that are due (0: not), as ``by_size`` groups them.
 
         Whose playback runs dry first goes first. ``urgent``: before the next frame. Where there is
         no memory for rows together they go one by one, and those it fails for end with it.
         """
-        groups = [(frames, rows, [all_[row] for row in rows]) for frames, rows in by_size(due)]
-        for frames, rows, speeches in sorted(groups, key=lambda group: _dry_s(group[2])):
+        groups = [(rows, [all_[row] for row in rows]) for rows in by_size(due, batch.captured_rows)]
+        for rows, speeches in sorted(groups, key=lambda group: _dry_s(group[1])):
             with timed(speeches, "codec"):
-                codes = np.stack([speech.pop(frames) for speech in speeches])
+                codes = [speech.pop(due[row]) for row, speech in zip(rows, speeches, strict=True)]
                 last = all(speech.ended and not speech.waiting for speech in speeches)
                 self._send(batch, rows, speeches, codes, {"last": last, "urgent": urgent})
 
@@ -79,11 +81,11 @@ class Pipeline:
         batch: Batch,
         rows: Sequence[int],
         speeches: Sequence[RowSpeech],
-        codes: Codes,
+        codes: Sequence[FrameCodes],
         how: Mapping[str, bool],
     ) -> None:
         try:
-            sounding = batch.send(rows, codes, **how)
+            sounding = batch.send(rows, _together(codes), **how)
         except NoDeviceMemory as error:
             if len(speeches) == 1:
                 speeches[0].fail(error)
@@ -92,7 +94,7 @@ class Pipeline:
                 one = slice(number, number + 1)
                 self._send(batch, rows[one], speeches[one], codes[one], how)
             return
-        self.chunks.append(_Chunk(speeches, sounding))
+        self.chunks.append(_Chunk(speeches, [len(each) for each in codes], sounding))
         for speech in speeches:
             speech.traveling += 1
 
@@ -102,9 +104,9 @@ class Pipeline:
             chunk = self.chunks.pop(0)
             with timed(chunk.speeches, "codec"):
                 sounds = chunk.sounding.take()
-            for speech, samples in zip(chunk.speeches, sounds, strict=True):
+            for speech, frames, samples in zip(chunk.speeches, chunk.frames, sounds, strict=True):
                 speech.traveling -= 1
-                speech.heard(samples)
+                speech.heard(samples[: frames * FRAME_SAMPLES])
 
     def settle(self) -> None:
         """Nobody is left: what is on its way is not wanted."""
@@ -128,6 +130,14 @@ def timed(speeches: Sequence[RowSpeech], stage: str) -> Iterator[None]:
     spent_ms = (time.perf_counter() - began_s) * 1000
     for speech in speeches:
         speech.spent(stage, spent_ms)
+
+
+def _together(codes: Sequence[FrameCodes]) -> Codes:
+    """[rows, T, 16]; who has fewer frames than T goes on no more, and what is behind is cut off."""
+    together = np.zeros((len(codes), max(map(len, codes)), codes[0].shape[1]), codes[0].dtype)
+    for row, each in enumerate(codes):
+        together[row, : len(each)] = each
+    return together
 
 
 def _dry_s(speeches: Sequence[RowSpeech]) -> float:

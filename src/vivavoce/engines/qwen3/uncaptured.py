@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 
-from vivavoce.engines.qwen3.agreement import UNUSABLE
+from vivavoce.engines.qwen3.agreement import UNUSABLE, room_on
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.runtime.device_errors import twice
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def sized(talker: Talker, state: RowState, ids: FrameIds, fused: FusedTalker) ->
     """Every size made once, so that no call waits for a compiler; None where one fails."""
     sizes = FrameSizes(talker, state, ids, fused)
     try:
-        sizes.warm()
+        twice(sizes.warm, room_on(state))
     except UNUSABLE as error:
         log.warning("No kernels for frames: %s", error)
         return None

@@ -113,6 +113,10 @@ class GraphApi(Protocol):
         """Run ``work`` to warm it up, then capture it. Raises CaptureFailed."""
         ...
 
+    def make_room(self) -> None:
+        """Give back memory of the device that is kept without use."""
+        ...
+
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Pinned where possible, else pageable; ``give_back`` returns it."""
         ...

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from vivavoce.runtime.device_errors import is_out_of_memory
 from vivavoce.runtime.graphs.api import CaptureFailed, GraphApi, Replay, Work
 from vivavoce.runtime.graphs.static_tensors import Statics
 
@@ -50,17 +51,29 @@ class Captures(Generic[Key]):
     def warm(self, jobs: Iterable[Job[Key]]) -> None:
         """Capture, largest first. One that fails is counted, and runs eagerly from then on.
 
+        Where memory is short it is tried once more, with all that is kept without use given back.
         Nothing that the work changes may be in use. The first failure is logged as a warning.
         """
         for job in sorted(jobs, key=lambda each: -each.size):
             try:
-                name = f"{self.name} {job.key}"
-                replay = self._api.capture(name, job.work, self._statics, self.pool)
+                replay = self._captured(job)
             except CaptureFailed as error:
                 self._failed(error)
                 continue
             self._replays[job.key] = replay
             self.counts.captured += 1
+
+    def _captured(self, job: Job[Key]) -> Replay:
+        name = f"{self.name} {job.key}"
+        try:
+            return self._api.capture(name, job.work, self._statics, self.pool)
+        except CaptureFailed as error:
+            if not _lacked_memory(error):
+                raise
+            log.warning("no memory on the device to capture %s, once more", name)
+        # The error is gone by now, and with it the frames that held what the work had made so far.
+        self._api.make_room()
+        return self._api.capture(name, job.work, self._statics, self.pool)
 
     def run(self, key: Key, work: Work) -> bool:
         """Replay what was captured for ``key``, else do ``work``; whether it was a replay."""
@@ -97,3 +110,10 @@ class Captures(Generic[Key]):
         self.counts.failed += 1
         if self.counts.failed == 1:
             log.warning("Capture failed, running without: %s", error.message)
+
+
+def _lacked_memory(error: BaseException | None) -> bool:
+    """Whether it all began with that: the end of a capture may then fail in words of its own."""
+    while error is not None and not is_out_of_memory(error):
+        error = error.__cause__ or error.__context__
+    return error is not None

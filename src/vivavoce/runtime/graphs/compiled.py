@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
+from vivavoce.runtime.device_errors import is_out_of_memory
 from vivavoce.runtime.graphs.failures import FAILURES
 from vivavoce.runtime.graphs.static_tensors import tensors_in
 
@@ -75,7 +76,8 @@ class Compiled:
     ``failed`` counts such shapes, and the first is a warning. It is compiled whole or not at all,
     so that nothing was changed yet where compiling fails. A shape's first call may also fail while
     it runs (a kernel that needs more than the device has); first calls are made when nothing is in
-    use, and what they changed must not matter. ``mode`` is one of PyTorch's.
+    use, and what they changed must not matter. Where memory was short it raises once, for whoever
+    called to make room and call again. ``mode`` is one of PyTorch's.
     """
 
     def __init__(self, name: str, plain: Callable[..., Any], mode: str, **how: Any) -> None:
@@ -84,6 +86,7 @@ class Compiled:
         self._compiled = torch.compile(plain, mode=mode, dynamic=False, fullgraph=True, **how)
         self._proven: set[Shapes] = set()
         self._refused: set[Shapes] = set()
+        self._scarce: set[Shapes] = set()
         limits = torch._dynamo.config
         limits.recompile_limit = max(limits.recompile_limit, SHAPES)
         self._compiling = _compiling()
@@ -98,10 +101,14 @@ class Compiled:
         except (*FAILURES, *self._compiling) as error:
             if shapes in self._proven and not isinstance(error, self._compiling):
                 raise
+            if is_out_of_memory(error) and shapes not in self._scarce:
+                self._scarce.add(shapes)
+                raise
             self._refuse(shapes, error)
-            return self._plain(*args)
-        self._proven.add(shapes)
-        return made
+        else:
+            self._proven.add(shapes)
+            return made
+        return self._plain(*args)  # with the error gone, and what it held
 
     def _refuse(self, shapes: Shapes, error: Exception) -> None:
         self._refused.add(shapes)

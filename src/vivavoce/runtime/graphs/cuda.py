@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from vivavoce.runtime.cuda import empty_cache
 from vivavoce.runtime.device_errors import is_lost
 from vivavoce.runtime.graphs.api import CaptureFailed, Event, HostBuffer, Stream, Work
 from vivavoce.runtime.graphs.failures import FAILURES
@@ -245,6 +246,10 @@ class CudaGraphs:
         except BaseException:
             end_recording(graph, self._index, memory.pool_id)
             raise
+
+    def make_room(self) -> None:
+        """What PyTorch's allocator keeps."""
+        empty_cache(self._device)
 
     def host_buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> HostBuffer:
         """Pinned, or pageable with one warning where the system refuses to pin."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,12 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from vivavoce.errors import VivavoceError
-from vivavoce.runtime.kernels import attention_triton, linear_triton, sampler_triton
+from vivavoce.runtime.kernels import (
+    attention_triton,
+    frame_ends_triton,
+    linear_triton,
+    sampler_triton,
+)
 from vivavoce.runtime.kernels.tiles import choose_tile
 
 _NUMBER = r"(\d+)"
@@ -38,7 +43,7 @@ class Case:
 
     name: str
     kernel: Any
-    types: tuple[Any, ...]
+    types: Any
     plan: Any
     warps: int
     scalars: Mapping[str, str]
@@ -93,6 +98,7 @@ def cases() -> Iterator[Case]:
     for rows in (1, 4, 8, 16):
         for kind in ("*bf16", "*i8", "*fp8e4nv"):
             yield from _projections(rows, kind)
+        yield from _text_and_pairs(rows)
     for rows in (32, 64):
         yield from _projections(rows, "*i8")
     yield _attention("attend frame", stored=16)
@@ -101,8 +107,10 @@ def cases() -> Iterator[Case]:
     yield _attention("attend talker", stored=2048, splits=8)
     for hidden in (1024, 2048):
         yield _sampler(f"sample first {hidden}", 3072, hidden, rules=True)
-        yield _embed_sum(hidden)
+        yield from _ends(hidden)
         yield _norm(hidden)
+    for kind in ("*bf16", "*i8"):
+        yield _text(kind)
 
 
 def compile_case(case: Case, capability: int) -> Resources:
@@ -172,13 +180,30 @@ def _projections(rows: int, kind: str) -> Iterator[Case]:
     for model, shapes in (("predictor", _PREDICTOR), ("talker", _TALKER)):
         for name, (n, k) in shapes.items():
             plan = linear_triton.Plan(
-                rows, n, k, 1e-6, False, choose_tile(rows, n, k, _BYTES[kind])
+                rows, n, k, 1e-6, False, choose_tile(rows, n, k, _BYTES[kind]), k
             )
             yield _projection(f"{model} {name}", kind, plan, name in _NORMED)
         n, k = _GATED[model]
         tile = choose_tile(rows, n, k, _BYTES[kind], gated=True)
-        plan = linear_triton.Plan(rows, n, k, 1e-6, True, tile)
+        plan = linear_triton.Plan(rows, n, k, 1e-6, True, tile, k)
         yield _projection(f"{model} gate", kind, plan, normed=True)
+
+
+def _text_and_pairs(rows: int) -> Iterator[Case]:
+    """What is never quantized, and a head whose activations stand apart, as a pair's do."""
+    for name, (n, k), activated in (
+        ("text first", (2048, 2048), True),
+        ("text second 1024", (1024, 2048), False),
+        ("text second 2048", (2048, 2048), False),
+    ):
+        tile = choose_tile(rows, n, k, 2)
+        plan = linear_triton.Plan(rows, n, k, 0.0, False, tile, k, activated)
+        case = _projection(name, "*bf16", plan, normed=False)
+        residual = "constexpr" if activated else "*bf16"
+        yield replace(case, types=case.types._replace(bias="*bf16", residual=residual))
+    n, k = _PREDICTOR["head"]
+    plan = linear_triton.Plan(rows, n, k, 1e-6, False, choose_tile(rows, n, k, 2), 2 * k)
+    yield _projection("predictor head of a pair", "*bf16", plan, normed=True)
 
 
 def _projection(name: str, kind: str, plan: linear_triton.Plan, normed: bool) -> Case:
@@ -216,7 +241,7 @@ def _attention(name: str, stored: int, splits: int = 1, steps: int = 1) -> Case:
 
 def _sampler(name: str, vocabulary: int, hidden: int, rules: bool) -> Case:
     end = 2150 if rules else -1
-    plan = sampler_triton.Plan(vocabulary, end, 2048, hidden)
+    plan = sampler_triton.Plan(vocabulary, end, 2048, hidden, 16, 2 * hidden if rules else hidden)
     types = sampler_triton.Operands(
         scores="*bf16",
         seen="*i1" if rules else "constexpr",
@@ -236,14 +261,31 @@ def _sampler(name: str, vocabulary: int, hidden: int, rules: bool) -> Case:
     return Case(name, kernel, types, plan, 4, {"group": "i32"})
 
 
-def _embed_sum(hidden: int) -> Case:
-    plan = sampler_triton.SumPlan(16, 2048, hidden, 256)
-    types = sampler_triton.SumOperands("*i64", "*bf16", "*bf16", "*bf16")
-    return Case(f"embed sum {hidden}", sampler_triton.embed_sum_kernel, types, plan, 4, {})
+def _text(kind: str) -> Case:
+    i64, scale = "*i64", "constexpr" if kind == "*bf16" else "*fp32"
+    types = frame_ends_triton.TextOperands(i64, i64, i64, kind, scale, "*bf16")
+    plan = frame_ends_triton.TextPlan(1024, 2048, 151671, 256)
+    return Case(f"next text {kind[1:]}", frame_ends_triton.text_kernel, types, plan, 4, {})
+
+
+def _ends(hidden: int) -> Iterator[Case]:
+    i64, i1, bf16, none = "*i64", "*i1", "*bf16", "constexpr"
+    how: Any
+    how = frame_ends_triton.SettlePlan(hidden, 1e-6)
+    for name, stepped in (("settle", bf16), ("settle first", none)):
+        flags, numbers, out = (i1,) * 4, (i64,) * 4, (bf16, i1, i1, i1, bf16)
+        types = frame_ends_triton.SettleOperands(stepped, stepped, *flags, *numbers, *out)
+        yield Case(f"{name} {hidden}", frame_ends_triton.settle_kernel, types, how, 4, {})
+    how = frame_ends_triton.FinishPlan(16, 3072, 2048, hidden, 2150, 256)
+    given, standing = (i64, i1, i1, bf16, bf16), (i1, i1, i64, i64, i64, i64)
+    done = frame_ends_triton.FinishOperands(*given, *standing, bf16, i64, i1, i64)
+    yield Case(f"finish {hidden}", frame_ends_triton.finish_kernel, done, how, 4, {})
 
 
 def _norm(hidden: int) -> Case:
-    plan = linear_triton.Plan(1, hidden, hidden, 1e-6, False, choose_tile(1, hidden, hidden, 2))
+    plan = linear_triton.Plan(
+        1, hidden, hidden, 1e-6, False, choose_tile(1, hidden, hidden, 2), hidden
+    )
     none = "constexpr"
     types = linear_triton.Operands("*bf16", none, none, none, "*bf16", none, "*bf16")
     return Case(f"norm {hidden}", linear_triton.norm_kernel, types, plan, 4, {})

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from vivavoce.runtime.kernels import attention, linear, sampler
+from vivavoce.runtime.kernels import attention, frame_ends, linear, sampler
+from vivavoce.runtime.kernels.frame_ends import Turn
 from vivavoce.runtime.kernels.linear import Norm
 from vivavoce.runtime.kernels.trial import triton_fault
 from vivavoce.runtime.nn.weights import FP8, Weight
@@ -31,7 +32,8 @@ class Kernels:
     """One implementation of all of them; signatures and meanings are those of the plain ones.
 
     ``linear``, ``gated``, ``normalize``: ``kernels.linear``; ``attend``: ``kernels.attention``;
-    ``sample``, ``embed_sum``: ``kernels.sampler``. ``why`` says in words why it was chosen.
+    ``sample``: ``kernels.sampler``; ``next_text``, ``settle``, ``finish`` (which sums, too):
+    ``kernels.frame_ends``. ``why`` says in words why it was chosen.
     """
 
     path: Path
@@ -41,7 +43,9 @@ class Kernels:
     normalize: Callable[[Tensor, Norm], Tensor]
     attend: Callable[..., Tensor]
     sample: Callable[..., tuple[Tensor, Tensor | None]]
-    embed_sum: Callable[[Tensor, Tensor, Tensor], Tensor]
+    next_text: Callable[..., Tensor]
+    settle: Callable[..., Turn]
+    finish: Callable[..., None]
 
 
 def chosen(device: torch.device, dtype: torch.dtype, asked: Path | None = None) -> Kernels:
@@ -91,12 +95,19 @@ def _plain(why: str) -> Kernels:
         linear.normalize,
         attention.attend,
         sampler.sample,
-        sampler.embed_sum,
+        frame_ends.next_text,
+        frame_ends.settle,
+        frame_ends.sum_and_finish,
     )
 
 
 def _triton(why: str) -> Kernels:
-    from vivavoce.runtime.kernels import attention_triton, linear_triton, sampler_triton
+    from vivavoce.runtime.kernels import (
+        attention_triton,
+        frame_ends_triton,
+        linear_triton,
+        sampler_triton,
+    )
 
     return Kernels(
         Path.TRITON,
@@ -106,5 +117,7 @@ def _triton(why: str) -> Kernels:
         linear_triton.normalize,
         attention_triton.attend,
         sampler_triton.sample,
-        sampler_triton.embed_sum,
+        frame_ends_triton.next_text,
+        frame_ends_triton.settle,
+        frame_ends_triton.sum_and_finish,
     )

@@ -29,13 +29,20 @@ class Norm:
 
 
 def linear(
-    x: Tensor, weight: Weight, norm: Norm | None = None, residual: Tensor | None = None
+    x: Tensor,
+    weight: Weight,
+    norm: Norm | None = None,
+    residual: Tensor | None = None,
+    *,
+    silu: bool = False,
 ) -> Tensor:
     """``residual + norm(x) @ weight.T + bias``: ``x`` [R, K] to [R, N], in the dtype of ``x``.
 
-    ``residual`` [R, N] is added after the product was rounded, as separate operations would.
+    ``residual`` [R, N] is added, and ``silu`` computed, after the product was rounded, as separate
+    operations would.
     """
     out = _product(x if norm is None else norm(x), weight)
+    out = functional.silu(out) if silu else out
     return out if residual is None else residual + out
 
 

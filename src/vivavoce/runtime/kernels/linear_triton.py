@@ -39,7 +39,10 @@ class Operands(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a projection that is known when it is compiled."""
+    """Everything about a projection that is known when it is compiled.
+
+    ``stride``: numbers from one row of activations to the next; ``silu``: of what comes out.
+    """
 
     rows: int
     n: int
@@ -47,6 +50,8 @@ class Plan:
     eps: float
     gated: bool
     tile: Tile
+    stride: int
+    silu: bool = False
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -80,7 +85,7 @@ def _inverse_rms(at: tl.tuple, row: tl.tensor, how: tl.constexpr) -> tl.tensor:
     size: tl.constexpr = how.k
     padded: tl.constexpr = triton.next_power_of_2(how.k)
     k = tl.arange(0, padded)
-    x = tl.load(at.x + row * size + k, k < size, other=0.0).to(tl.float32)
+    x = tl.load(at.x + row * how.stride + k, k < size, other=0.0).to(tl.float32)
     return tl.rsqrt(tl.sum(x * x, 0) / size + how.eps)
 
 
@@ -89,7 +94,7 @@ def _activations(
     at: tl.tuple, row: tl.tensor, k: tl.tensor, inverse: tl.tensor, how: tl.constexpr
 ) -> tl.tensor:
     """One row at ``k``, normalized where there is a norm, in its own dtype."""
-    x = tl.load(at.x + row * how.k + k, k < how.k, other=0.0)
+    x = tl.load(at.x + row * how.stride + k, k < how.k, other=0.0)
     if at.norm is not None:
         weight = tl.load(at.norm + k, k < how.k, other=0.0)
         x = times(times(x, inverse, x.dtype), weight, x.dtype)
@@ -98,14 +103,17 @@ def _activations(
 
 @triton.jit
 def _finish(at: tl.tuple, total: tl.tensor, n: tl.tensor, how: tl.constexpr) -> tl.tensor:
-    """Scale and bias of output channels ``n`` (of a shape that broadcasts), rounded."""
+    """Scale and bias of output channels ``n`` (of a shape that broadcasts), rounded; their SiLU."""
     like: tl.constexpr = at.out.dtype.element_ty
     count: tl.constexpr = how.n * (2 if how.gated else 1)
     if at.scale is not None:
         total = total * tl.load(at.scale + n, n < count, other=0.0)
     if at.bias is not None:
         total = total + tl.load(at.bias + n, n < count, other=0.0).to(tl.float32)
-    return narrow(total, like)
+    out = narrow(total, like)
+    if how.silu:
+        out = silu(out, like)
+    return out
 
 
 @triton.jit
@@ -173,7 +181,7 @@ def _inverse_rms_of_all(at: tl.tuple, row: tl.tensor, how: tl.constexpr) -> tl.t
     squares = tl.zeros((row.shape[0], block), tl.float32)
     for start in tl.range(0, size, block):
         inside = (row < how.rows)[:, None] & (start + k < size)[None, :]
-        x = tl.load(at.x + row[:, None] * size + start + k[None, :], inside, other=0.0)
+        x = tl.load(at.x + row[:, None] * how.stride + start + k[None, :], inside, other=0.0)
         squares += x.to(tl.float32) * x.to(tl.float32)
     return tl.rsqrt(tl.sum(squares, 1) / size + how.eps)
 
@@ -186,7 +194,7 @@ def _activations_in_parts(
     rows = row[None, :, None]
     columns = k[:, None, :]
     inside = (rows < how.rows) & (columns < how.k)
-    x = tl.load(at.x + rows * how.k + columns, inside, other=0.0)
+    x = tl.load(at.x + rows * how.stride + columns, inside, other=0.0)
     if at.norm is not None:
         weight = tl.load(at.norm + columns, columns < how.k, other=0.0)
         x = times(times(x, inverse[None, :, None], x.dtype), weight, x.dtype)
@@ -242,12 +250,17 @@ def norm_kernel(at: tl.tuple, how: tl.constexpr) -> None:
 
 
 def linear(
-    x: Tensor, weight: Weight, norm: Norm | None = None, residual: Tensor | None = None
+    x: Tensor,
+    weight: Weight,
+    norm: Norm | None = None,
+    residual: Tensor | None = None,
+    *,
+    silu: bool = False,
 ) -> Tensor:
     """As ``linear.linear``; more rows than ``streaming.takes`` go there."""
     if not takes(x.shape[0], quantized=weight.scale is not None):
-        return plain.linear(x, weight, norm, residual)
-    return project(x, weight, norm, residual, plan(x, weight, norm))
+        return plain.linear(x, weight, norm, residual, silu=silu)
+    return project(x, weight, norm, residual, plan(x, weight, norm, silu=silu))
 
 
 def gated(x: Tensor, weight: Weight, norm: Norm | None = None) -> Tensor:
@@ -261,28 +274,37 @@ def normalize(x: Tensor, norm: Norm) -> Tensor:
     """As ``linear.normalize``."""
     rows, size = x.shape
     out = torch.empty_like(x)
-    how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size, x.itemsize))
+    how = Plan(rows, size, size, norm.eps, False, choose_tile(1, size, size, x.itemsize), size)
     at = Operands(x.contiguous(), None, None, None, norm.weight, None, out)
     norm_kernel[(rows,)](at, how, num_warps=4)
     return out
 
 
-def plan(x: Tensor, weight: Weight, norm: Norm | None, *, gated: bool = False) -> Plan:
+def plan(
+    x: Tensor, weight: Weight, norm: Norm | None, *, gated: bool = False, silu: bool = False
+) -> Plan:
     """How to compute it for these shapes."""
     rows, (n, k) = x.shape[0], weight.data.shape
     n = n // 2 if gated else n
     eps = norm.eps if norm is not None else 0.0
     tile = choose_tile(rows, n, k, weight.data.itemsize, gated=gated)
-    return Plan(rows, n, k, eps, gated, tile)
+    return Plan(rows, n, k, eps, gated, tile, _stride(x), silu)
+
+
+def _stride(x: Tensor) -> int:
+    """From one row to the next; that of rows side by side where there is one, or a copy is due."""
+    apart = x.shape[0] > 1 and x.stride(1) == 1
+    return x.stride(0) if apart else x.shape[1]
 
 
 def project(
     x: Tensor, weight: Weight, norm: Norm | None, residual: Tensor | None, how: Plan
 ) -> Tensor:
-    """Launch ``how``. ``x`` [R, K]; all tensors contiguous."""
+    """Launch ``how``. ``x`` [R, K]; all other tensors contiguous."""
     out = torch.empty(how.rows, how.n, dtype=x.dtype, device=x.device)
     scales = None if norm is None else norm.weight
-    at = Operands(x.contiguous(), weight.data, weight.scale, weight.bias, scales, residual, out)
+    x = x if x.stride(1) == 1 else x.contiguous()
+    at = Operands(x, weight.data, weight.scale, weight.bias, scales, residual, out)
     kernel = dot_kernel if how.tile.dot else vector_kernel
     kernel[how.grid](at, how, num_warps=how.tile.warps, maxnreg=how.registers)
     return out

@@ -51,6 +51,18 @@ class Rules:
         return scores.masked_fill(banned, -torch.inf)
 
 
+@dataclass(frozen=True, slots=True)
+class Into:
+    """Where choices go instead of into new memory.
+
+    ``codes`` int64 [B, G], contiguous: a choice of group g into column g. ``embedded`` [B, H], rows
+    of which are contiguous: what is read of the table.
+    """
+
+    codes: Tensor
+    embedded: Tensor | None = None
+
+
 def sample(
     scores: Tensor,
     sampler: SamplerRows,
@@ -58,6 +70,7 @@ def sample(
     group: int,
     rules: Rules | None = None,
     table: Tensor | None = None,
+    into: Into | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """One code of ``group`` for each row, int64 [B], and its row [B, H] of ``table`` [V, H]."""
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
@@ -69,7 +82,12 @@ def sample(
         return (restricted + gumbel(keys, restricted.shape[-1])[:, 0]).argmax(-1)
 
     choice = choose(wide, sampler, group, draw)
-    return choice, None if table is None else table[choice]
+    embedded = None if table is None else table[choice]
+    if into is not None:
+        choice = into.codes[:, group].copy_(choice)
+        if into.embedded is not None and embedded is not None:
+            embedded = into.embedded.copy_(embedded)
+    return choice, embedded
 
 
 def embed_sum(codes: Tensor, first: Tensor, others: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from vivavoce.runtime.kernels.device_math import exponential, narrow, natural_log
-from vivavoce.runtime.kernels.sampler import Noise, Rules
+from vivavoce.runtime.kernels.device_math import exponential, natural_log
+from vivavoce.runtime.kernels.sampler import Into, Noise, Rules
 from vivavoce.runtime.nn.sampling import SamplerRows
 
 _EMBEDDING_BLOCK = 1024
@@ -42,12 +42,18 @@ class Operands(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about the sampler that is known when it is compiled; ``end`` -1 without rules."""
+    """Everything about the sampler that is known when it is compiled; ``end`` -1 without rules.
+
+    A row's choice is one of ``columns``; its embedding begins ``stride`` behind that of the row
+    before.
+    """
 
     vocabulary: int
     end: int
     first_control: int
     hidden: int
+    columns: int
+    stride: int
 
     @property
     def block(self) -> int:
@@ -179,7 +185,7 @@ def embed(at: tl.tuple, row: tl.tensor, choice: tl.tensor, how: tl.constexpr) ->
     for start in tl.static_range(0, hidden, 1024):
         inside = start + h < how.hidden
         line = tl.load(at.table + choice * how.hidden + start + h, inside)
-        tl.store(at.embedded + row * how.hidden + start + h, line, inside)
+        tl.store(at.embedded + row * how.stride + start + h, line, inside)
 
 
 @triton.jit(do_not_specialize=["group"])
@@ -187,43 +193,12 @@ def sample_kernel(at: tl.tuple, group: tl.tensor, how: tl.constexpr) -> None:
     """One row: its choice, and the choice's embedding."""
     row = tl.program_id(0)
     choice = choose(at, row, group, how)
-    tl.store(at.choice + row, choice)
+    place = row * how.columns
+    if how.columns > 1:
+        place += group
+    tl.store(at.choice + place, choice)
     if at.table is not None:
         embed(at, row, choice, how)
-
-
-class SumOperands(NamedTuple):
-    """What the sum of embeddings reads and writes."""
-
-    codes: Any
-    first: Any
-    others: Any
-    out: Any
-
-
-@dataclass(frozen=True)
-class SumPlan:
-    """Its sizes."""
-
-    groups: int
-    vocabulary: int
-    hidden: int
-    block: int
-
-
-@triton.jit
-def embed_sum_kernel(at: tl.tuple, how: tl.constexpr) -> None:
-    """A stretch of one row's sum, in float32, rounded once."""
-    row = tl.program_id(0)
-    h = tl.program_id(1) * how.block + tl.arange(0, how.block)
-    groups: tl.constexpr = how.groups
-    inside = h < how.hidden
-    code = tl.load(at.codes + row * how.groups)
-    total = tl.load(at.first + code * how.hidden + h, inside, other=0.0).to(tl.float32)
-    for group in tl.static_range(1, groups):
-        code = tl.load(at.codes + row * how.groups + group) + (group - 1) * how.vocabulary
-        total += tl.load(at.others + code * how.hidden + h, inside, other=0.0).to(tl.float32)
-    tl.store(at.out + row * how.hidden + h, narrow(total, at.out.dtype.element_ty), inside)
 
 
 def sample(
@@ -233,18 +208,23 @@ def sample(
     group: int,
     rules: Rules | None = None,
     table: Tensor | None = None,
+    into: Into | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """As ``sampler.sample``."""
     rows, vocabulary = scores.shape
     hidden = 0 if table is None else table.shape[1]
+    codes = scores.new_empty(rows, 1, dtype=torch.int64) if into is None else into.codes
+    embedded = None if into is None else into.embedded
+    if embedded is None and table is not None:
+        embedded = table.new_empty(rows, hidden)
     how = Plan(
         vocabulary,
         -1 if rules is None else rules.end,
         vocabulary if rules is None else rules.first_control,
         hidden,
+        codes.shape[1],
+        0 if embedded is None else embedded.stride(0),
     )
-    choice = torch.empty(rows, dtype=torch.int64, device=scores.device)
-    embedded = None if table is None else table.new_empty(rows, hidden)
     at = Operands(
         scores.contiguous(),
         None if rules is None else rules.seen,
@@ -257,20 +237,8 @@ def sample(
         noise.seeds,
         noise.counters,
         table,
-        choice,
+        codes,
         embedded,
     )
     sample_kernel[(rows,)](at, group, how, num_warps=4)
-    return choice, embedded
-
-
-def embed_sum(codes: Tensor, first: Tensor, others: Tensor) -> Tensor:
-    """As ``sampler.embed_sum``."""
-    rows, groups = codes.shape
-    hidden = first.shape[1]
-    how = SumPlan(groups, others.shape[1], hidden, min(256, int(triton.next_power_of_2(hidden))))
-    out = first.new_empty(rows, hidden)
-    at = SumOperands(codes.contiguous(), first, others, out)
-    grid = (rows, triton.cdiv(hidden, how.block))
-    embed_sum_kernel[grid](at, how, num_warps=4)
-    return out
+    return codes[:, 0 if into is None else group], embedded

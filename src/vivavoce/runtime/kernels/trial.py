@@ -60,6 +60,7 @@ def _unusable() -> tuple[type[Exception], ...]:
 def _import_kernels() -> None:
     from vivavoce.runtime.kernels import (  # noqa: F401
         attention_triton,
+        frame_ends_triton,
         linear_triton,
         sampler_triton,
     )
