@@ -18,8 +18,7 @@ from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import EngineFailed
 from vivavoce.speech import wording
 from vivavoce.speech.cloning import CLONES_AT_ONCE
-from vivavoce.speech.delivery import encoded
-from vivavoce.speech.encoding import threads_for
+from vivavoce.speech.encoding import encoded, threads_for
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import AudioFormat, Recording, ReferenceAudio, SpeechRequest

@@ -27,8 +27,8 @@ from vivavoce.serving.connections import ConnectionLimits, Connections, connecti
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.http_connection import HttpConnection
 from vivavoce.serving.logs import configure_logging, flush_logs
+from vivavoce.serving.loudspeaker import check_playback
 from vivavoce.serving.metrics import PrometheusObserver
-from vivavoce.serving.playing import check_playback
 from vivavoce.serving.rereading import reread_keys_on_hangup
 from vivavoce.serving.supervisor import SupervisorLink
 from vivavoce.serving.tls import Handshake, TlsListener, tls_context
