@@ -21,7 +21,7 @@ from vivavoce.serving.session import (
     Words,
     invalid_counted,
 )
-from vivavoce.serving.spool import SpoolSpace
+from vivavoce.serving.waiting import SpoolSpace
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits

@@ -9,8 +9,7 @@ from starlette.requests import HTTPConnection
 from vivavoce.serving.keys import KeyRing
 from vivavoce.serving.loudspeaker import Loudspeaker
 from vivavoce.serving.middleware import InFlight
-from vivavoce.serving.spool import SpoolSpace
-from vivavoce.serving.waiting import WaitingTexts
+from vivavoce.serving.waiting import SpoolSpace, WaitingTexts
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
 

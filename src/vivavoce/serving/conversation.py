@@ -191,14 +191,10 @@ class Conversation:
                 raise
             except VivavoceError as error:
                 await self._session.tell(Failed(error, pending.request_id))
-                if isinstance(error, Unauthorized):
-                    await self._show_out()
-
-    async def _show_out(self) -> None:
-        """Close the socket of a caller whose key was removed, or whose token expired."""
-        self._forget()
-        with suppress(SlowConsumer):
-            await self._session.in_time(self._close(POLICY_VIOLATION))
+                if isinstance(error, Unauthorized):  # the key was removed, or the token expired
+                    self._forget()
+                    with suppress(SlowConsumer):
+                        await self._session.in_time(self._close(POLICY_VIOLATION))
 
     async def _close(self, code: int) -> None:
         async with self._writing:

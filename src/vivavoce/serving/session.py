@@ -23,7 +23,7 @@ from vivavoce.errors import InputError, SlowConsumer, VivavoceError
 from vivavoce.serving.body import MAX_UNKNOWN_CHARS, MAX_UNKNOWN_NAMES
 from vivavoce.serving.callers import counted, refusals_reported, voiced
 from vivavoce.serving.logs import request_id
-from vivavoce.serving.spool import SpooledFile
+from vivavoce.serving.waiting import SpooledFile
 from vivavoce.speech.encoding import EncodedAudio, encoded
 from vivavoce.speech.service import SpeechService
 from vivavoce.speech.stream import SpeechStream

@@ -161,13 +161,13 @@ async def encoded(
     encoder = ThreadedEncoder(
         partial(Delivery, source_hz, target), threads_for(remembered=remembered)
     )
-    size = round(PIECE_S * source_hz)
+    size, ratio = round(PIECE_S * source_hz), target.sample_rate_hz / source_hz
     waiting: list[WordTiming] = []  # for the bytes that they sound in
     try:
         async for chunk in chunks:
             here = plain and len(chunk.samples) <= size
             if chunk.words:
-                waiting += _at_rate(chunk.words, source_hz, target.sample_rate_hz)
+                waiting += [word.mapped(lambda at: round(at * ratio)) for word in chunk.words]
             for samples in _cut(chunk.samples, size):
                 data = encoder.push_here(samples) if here else await encoder.push(samples)
                 if data:
@@ -186,10 +186,6 @@ def _cut(samples: Samples, size: int) -> Iterator[Samples]:
     """In pieces of at most ``size``, without copying."""
     for start in range(0, len(samples), size):
         yield samples[start : start + size]
-
-
-def _at_rate(words: tuple[WordTiming, ...], source_hz: int, target_hz: int) -> list[WordTiming]:
-    return [word.mapped(lambda at: round(at * target_hz / source_hz)) for word in words]
 
 
 def _taken_until(position: int, waiting: list[WordTiming]) -> tuple[WordTiming, ...]:

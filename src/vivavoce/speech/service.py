@@ -122,7 +122,8 @@ class SpeechService:
         await asyncio.to_thread(warm_text_up)
         await asyncio.to_thread(self.voices.saved)  # no request shall be the first to read them
         await self.lifecycle.start(preload=preload)
-        await asyncio.to_thread(self._warn_of_recordings)
+        folders = self.options.recordings_folders
+        await asyncio.to_thread(warn_of_recordings, self.voices, self.engine.info, folders)
 
     async def close(self) -> None:
         """Stop the engine's thread, and what clones."""
@@ -191,9 +192,6 @@ class SpeechService:
         async with self.lifecycle.loop.verdict.heard(), slot, self._in_use():
             voice = replace(await self.clone(reference), description=description, consent=consent)
             return await self.cloning.save(name, voice, replacing=replacing)
-
-    def _warn_of_recordings(self) -> None:
-        warn_of_recordings(self.voices, self.engine.info, self.options.recordings_folders)
 
     def _abandoned(self, ended: asyncio.Future[None]) -> None:
         """Work on the engine goes on without its caller: so long nobody else gets its slot."""

@@ -18,7 +18,7 @@ from vivavoce.errors import InputError, NotFound, VivavoceError
 from vivavoce.serving.body import Model, SpeechBody, json_body, read_json
 from vivavoce.serving.context import context_of
 from vivavoce.serving.dialects.openai import check_model
-from vivavoce.serving.loudspeaker import Loudspeaker, Play, PlayFailure, PlayOrder, State, Wait
+from vivavoce.serving.loudspeaker import Loudspeaker, Play, PlayOrder, State, Wait
 from vivavoce.serving.outputs import encoding_of
 from vivavoce.serving.problems import documented, problem_response
 from vivavoce.serving.session import header_names, invalid_counted, until_disconnect
@@ -123,7 +123,12 @@ async def state(request: Request) -> PlaybackState:
         playing=queue.playing,
         queued=queue.turns,
         seconds=round(queue.queued_s, 3),
-        failures=[_told(failure) for failure in list(playing.failures)],
+        failures=[
+            FailedLater(
+                code=failure.error.code, message=failure.error.message, at=round(failure.at_s, 3)
+            )
+            for failure in list(playing.failures)
+        ],
     )
 
 
@@ -200,11 +205,6 @@ class PlayResponse(Response):
             if ignored := header_names(self._unknown_fields, stream.ignored):
                 headers["X-Ignored-Fields"] = ", ".join(ignored)
         return headers
-
-
-def _told(failure: PlayFailure) -> FailedLater:
-    error = failure.error
-    return FailedLater(code=error.code, message=error.message, at=round(failure.at_s, 3))
 
 
 def _fields(play: Play) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from vivavoce.serving.forms import (
 )
 from vivavoce.serving.problems import documented
 from vivavoce.serving.session import until_disconnect
-from vivavoce.speech.names import MAX_NAME_CHARS
+from vivavoce.speech.store import MAX_NAME_CHARS
 from vivavoce.speech.voices import MAX_CONSENT_CHARS, MAX_DESCRIPTION_CHARS, VoiceLibrary
 from vivavoce.types import Voice
 
