@@ -16,7 +16,7 @@ from audio import recordings
 from audio.sounds import tone
 from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import EngineFailed
-from vivavoce.speech import wording
+from vivavoce.speech import clauses as wording
 from vivavoce.speech.cloning import CLONES_AT_ONCE
 from vivavoce.speech.encoding import encoded, threads_for
 from vivavoce.speech.service import ServiceOptions, SpeechService

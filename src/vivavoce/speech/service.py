@@ -28,7 +28,7 @@ from vivavoce.speech.cloning import Cloning
 from vivavoce.speech.lifecycle import Lifecycle
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline
-from vivavoce.speech.request import Prepared, check_request, key_of, prepared, utterance_of
+from vivavoce.speech.request import Prepared, key_of, prepare, utterance_of
 from vivavoce.speech.stream import RememberedSound, SpeechStream, StreamLimits, outcome_of
 from vivavoce.speech.voice_folder import warn_of_recordings
 from vivavoce.speech.voices import MAX_SAVED_VOICES, VoiceLibrary
@@ -132,11 +132,15 @@ class SpeechService:
 
     def prepare(self, request: SpeechRequest) -> Prepared:
         """Validate a request but for its text. Raises InputError and Unavailable."""
-        began_s = time.monotonic()
+        arrived_s = time.monotonic()
         self.lifecycle.check_open()
-        check_request(request, self.guarded, self.options.max_input_chars)
-        voice = None if request.reference is not None else self.voices.resolve(request.voice)
-        return prepared(request, voice, self.guarded, began_s)
+        return prepare(
+            request,
+            self.guarded,
+            self.voices.resolve,
+            max_input_chars=self.options.max_input_chars,
+            arrived_s=arrived_s,
+        )
 
     @asynccontextmanager
     async def open(
