@@ -205,7 +205,11 @@ def _cut(scope: Scope, error: VivavoceError) -> None:
 
 
 class _Body:
-    """Lays what a session tells into one response."""
+    """Lays what a session tells into one response.
+
+    Of a body whose length is known the last bytes leave with its end, not before: the next request
+    may come as soon as they are there.
+    """
 
     def __init__(self, send: Send, framing: Framing, context: ServerContext) -> None:
         self.begun = False
@@ -213,27 +217,33 @@ class _Body:
         self._framing = framing
         self._context = context
         self._opening = b""
+        self._last: bytes | None = None  # of a body whose length is known
 
     async def take(self, event: Event) -> None:
         """Send what an event is in bytes."""
         if isinstance(event, Sound):
             opening, self._opening = self._opening, b""
-            await self._send_body(opening + self._framing.piece(event.data), more=True)
+            data = opening + self._framing.piece(event.data)
+            if self._last is not None:
+                data, self._last = self._last, data
+            await self.send(data)
         elif isinstance(event, Started):
             self.begun = True
             self._opening = self._framing.opening(event.format)
+            self._last = None if event.size_bytes is None else b""
             named = self._headers(event).items()
             raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in named]
             await self._send({"type": "http.response.start", "status": 200, "headers": raw})
         elif isinstance(event, Done):
-            await self.end(self._framing.closing(event.timings))
+            await self.end((self._last or b"") + self._framing.closing(event.timings))
+
+    async def send(self, data: bytes) -> None:
+        """Send some of the body."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self, data: bytes) -> None:
         """Send the last of the body."""
-        await self._send_body(data, more=False)
-
-    async def _send_body(self, data: bytes, *, more: bool) -> None:
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
     def _headers(self, started: Started) -> dict[str, str]:
         target, timings = started.format, started.timings

@@ -151,14 +151,14 @@ class Session:
                 async for data in file.pieces():
                     await self.tell(Sound(request_id.get(), data))
                     await asyncio.sleep(0)  # memory never waits for anything
+                await self.tell(Done(request_id.get(), stream.timings))
         except TimeoutError:
             raise SlowConsumer(f"Not read within {patience_s:.0f} s.") from None
         _log_spoken(order, stream)
-        await self.tell(Done(request_id.get(), stream.timings))
 
-    async def tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> Awaitable[None]:
         """Give an event to the receiver. Raises SlowConsumer."""
-        await self.in_time(self._receive(event))
+        return self.in_time(self._receive(event))
 
     async def in_time(self, sending: Awaitable[None]) -> None:
         """Wait until something was sent. Raises SlowConsumer after the stall limit."""
