@@ -31,8 +31,11 @@ JUDGED = HERE / "mutation_judged.json"
 
 TARGETS = {
     "admission": ("speech/admission.py", "tests/speech/test_admission.py"),
-    "pipeline": ("speech/pipeline.py", "tests/speech/test_pipeline.py"),
-    "stream": ("speech/stream.py", "tests/speech/test_stream.py tests/speech/test_delivery.py"),
+    "pipeline": (
+        "speech/pipeline.py",
+        "tests/speech/test_pipeline.py tests/speech/test_clauses.py",
+    ),
+    "stream": ("speech/stream.py", "tests/speech/test_stream.py tests/speech/test_encoding.py"),
     "loop": ("engines/loop.py", "tests/engines/test_loop.py tests/engines/test_loop_faults.py"),
     "lifecycle": (
         "speech/lifecycle.py",

@@ -168,13 +168,31 @@ class SpeechRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WordTiming:
+    """A word and where it sounds: samples of its sound from ``start_sample`` to ``end_sample``."""
+
+    text: str
+    start_sample: int
+    end_sample: int
+
+    def mapped(self, place: Callable[[int], int]) -> WordTiming:
+        """The same word in another sound, which has at ``place(n)`` what this one has at ``n``."""
+        return WordTiming(self.text, place(self.start_sample), place(self.end_sample))
+
+
+@dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """A piece of speech, in order. ``clause`` counts from 0; ``last`` marks the final piece."""
+    """A piece of speech, in order. ``clause`` counts from 0; ``last`` marks the final piece.
+
+    ``words`` are those whose sound has come, at their places in the whole stream, where the engine
+    tells them.
+    """
 
     samples: Samples
     sample_rate_hz: int
     clause: int = 0
     last: bool = False
+    words: tuple[WordTiming, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -207,7 +225,7 @@ class WeightsFormat:
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """How sound is written: an encoding name of ``audio.containers`` and a sample rate."""
+    """How sound is written: an encoding name of ``audio.formats`` and a sample rate."""
 
     encoding: str
     sample_rate_hz: int

@@ -145,7 +145,7 @@ def _torch() -> Finding:
 
 def loudspeaker() -> Finding:
     """Whether ``say --play`` would be heard."""
-    from vivavoce.audio.play import Player
+    from vivavoce.audio.playback import Player
 
     try:
         Player(24_000).stop()

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from vivavoce.audio.containers import ENCODINGS, find_encoding
+from vivavoce.audio.encode import SoundFile, delivered_format
+from vivavoce.audio.formats import ENCODINGS, find_encoding
 from vivavoce.errors import InputError, MissingExtra, PlaybackError
-from vivavoce.speech.delivery import delivered_format
-from vivavoce.speech.sound_file import SoundFile
 from vivavoce.types import AudioChunk, AudioFormat
 
 if TYPE_CHECKING:
-    from vivavoce.audio.play import Sink as PlayerSink
+    from vivavoce.audio.playback import Playback as PlayerSink
 
 STDOUT = "-"
 
@@ -92,7 +91,7 @@ def playback_sink(sample_rate_hz: int) -> Iterator[Sink]:
 
 
 def _player(sample_rate_hz: int) -> PlayerSink:
-    from vivavoce.audio.play import Player
+    from vivavoce.audio.playback import Player
 
     try:
         return Player(sample_rate_hz)

@@ -26,6 +26,7 @@ from vivavoce.types import (
     Utterance,
     Voice,
     WeightsFormat,
+    WordTiming,
 )
 
 
@@ -83,7 +84,8 @@ class Produced:
     ``samples`` may be empty (work without sound yet). With ``last`` the slot is free.
     ``error`` means that this slot alone failed; it implies ``last``. ``stages_ms`` names the work
     done for this slot in this step. Models that make one token at a time tell how many were made
-    since the last piece, and when (monotonic clock) the utterance's first one was there.
+    since the last piece, and when (monotonic clock) the utterance's first one was there. ``words``
+    are placed in the utterance's own sound, by engines that know where.
     """
 
     slot: int
@@ -94,6 +96,7 @@ class Produced:
     stages_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     tokens: int = 0
     first_token_s: float | None = None
+    words: tuple[WordTiming, ...] = ()
 
 
 class Engine(ABC):

@@ -22,15 +22,14 @@ from vivavoce.engines.registry import create_engine
 from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import EngineFailed, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
-from vivavoce.serving.binding import backlog, check_bind, listen
 from vivavoce.serving.connections import ConnectionLimits, Connections, connections_that_fit
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.http_connection import HttpConnection
 from vivavoce.serving.logs import configure_logging, flush_logs
+from vivavoce.serving.loudspeaker import check_playback
 from vivavoce.serving.metrics import PrometheusObserver
-from vivavoce.serving.playing import check_playback
 from vivavoce.serving.rereading import reread_keys_on_hangup
-from vivavoce.serving.supervisor import SupervisorLink
+from vivavoce.serving.supervisor import SupervisorLink, backlog, check_bind, listen
 from vivavoce.serving.tls import Handshake, TlsListener, tls_context
 from vivavoce.serving.watchdog import SOFTWARE_FAILURE, WELL, Watchdog
 from vivavoce.serving.websocket_connection import WebSocketConnection

@@ -56,7 +56,7 @@ class Speech:
 
     def save(self, path: str | Path, encoding: str | None = None) -> Path:
         """Write a sound file; the format follows the file's ending. Raises InputError."""
-        from vivavoce.speech.delivery import encode_whole
+        from vivavoce.audio.encode import encode_whole
 
         target = Path(path)
         name = encoding or target.suffix.lstrip(".").lower()

@@ -26,8 +26,16 @@ from vivavoce.errors import (
     shown,
 )
 from vivavoce.speech.folder_store import FolderStore
-from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, folded, normal_name
-from vivavoce.speech.store import Blob, Description, MemoryStore, Store
+from vivavoce.speech.store import (
+    MAX_NAME_CHARS,
+    Blob,
+    Description,
+    MemoryStore,
+    Store,
+    checked_name,
+    folded,
+    normal_name,
+)
 from vivavoce.types import Voice
 
 log = logging.getLogger(__name__)

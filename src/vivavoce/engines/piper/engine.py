@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.audio.level import amplify
+from vivavoce.audio.pcm import amplify
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
 from vivavoce.engines.piper.lanes import Lanes

@@ -1,4 +1,8 @@
-"""The clauses of a request that was let in: at once where that is quick, else in a thread.
+"""The clauses of a request, and the sources that a pipeline takes them from.
+
+A source may say "not yet": a text may be there whole, or arrive in pieces. It is asked for a clause
+by a plain call, and calls back when there is one, so that who takes from it needs no task that
+waits.
 
 An ordinary text costs its first clause, a fraction of a millisecond, and is read on as it is
 spoken. What takes longer is done beside the event loop: a large lexicon of the request's own, SSML
@@ -9,15 +13,17 @@ before its first sound so that it is refused rather than cut.
 from __future__ import annotations
 
 import asyncio
+import collections
 import time
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
 from vivavoce.errors import EmptyInput
 from vivavoce.speech.request import Prepared
-from vivavoce.text import Lexicon, TextOptions, clauses, grouped
+from vivavoce.text import Frontend, Lexicon, TextOptions, clauses, grouped
 from vivavoce.text.growth import may_exceed
 from vivavoce.types import Clause, SpeechRequest
 
@@ -113,3 +119,97 @@ def _begun(lazily: Iterator[Clause]) -> Iterator[Clause]:
             return chain(silent, (clause,), lazily)
         silent.append(clause)
     raise EmptyInput
+
+
+class ClauseSource(ABC):
+    """Clauses in order, some of them later. Use it from one event loop.
+
+    ``on_arrival`` is called when ``take`` has something new to say; whoever takes sets it.
+    """
+
+    on_arrival: Callable[[], None] | None = None
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """Whether no clause will come any more, after a ``take`` that gave none."""
+
+    @abstractmethod
+    def take(self) -> Clause | None:
+        """The next clause; None: not yet, or never where it has ``ended``. Raises InputError."""
+
+    async def arrival(self) -> None:  # noqa: B027 - a text that is there has nothing to wait for
+        """Wait until ``take`` gives a clause, or the source has ended or was closed."""
+
+    def close(self) -> None:
+        """Nobody takes any more. Idempotent."""
+        self.on_arrival = None
+
+
+class WholeText(ClauseSource):
+    """A text that is there: its clauses are made when they are asked for."""
+
+    def __init__(self, clauses: Iterator[Clause]) -> None:
+        self._clauses = clauses
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last was taken."""
+        return self._ended
+
+    def take(self) -> Clause | None:
+        """The next clause; None at the end."""
+        clause = next(self._clauses, None)
+        self._ended = clause is None
+        return clause
+
+
+class TextFeed(ClauseSource):
+    """A text that arrives in pieces: ``feed`` it, then ``finish``.
+
+    Any splitting of a text gives the clauses of the whole.
+    """
+
+    def __init__(self, frontend: Frontend) -> None:
+        self._frontend = frontend
+        self._clauses: collections.deque[Clause] = collections.deque()
+        self._finished = False
+        self._arrived = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is finished and all was taken."""
+        return self._finished and not self._clauses
+
+    def feed(self, text: str) -> None:
+        """More text. Raises InputTooLong where all of it has grown too long."""
+        self._arrive(self._frontend.feed(text))
+
+    def finish(self) -> None:
+        """No more text comes. Raises InputTooLong."""
+        self._finished = True
+        self._arrive(self._frontend.close())
+
+    def take(self) -> Clause | None:
+        """The next clause, if it is complete."""
+        return self._clauses.popleft() if self._clauses else None
+
+    async def arrival(self) -> None:
+        """Wait until a clause is complete, or the text has ended."""
+        while not self._clauses and not self._finished:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def close(self) -> None:
+        """Forget what has come; whoever waits is told that the text has ended."""
+        super().close()
+        self._clauses.clear()
+        self._arrive([], ended=True)
+
+    def _arrive(self, clauses: list[Clause], *, ended: bool = False) -> None:
+        self._clauses.extend(clauses)
+        self._finished |= ended
+        self._arrived.set()
+        if self.on_arrival is not None:
+            self.on_arrival()

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from vivavoce.audio.containers.base import Encoder
-from vivavoce.audio.pcm import to_int16
+from vivavoce.audio.formats import Encoder
+from vivavoce.audio.pcm import finite, to_int16
 from vivavoce.types import Samples
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class CompressedEncoder(Encoder):
     def push(self, samples: Samples) -> bytes:
         """Take float32 (n,); return the packets that are complete. NaN and ±Inf are 0."""
         if len(samples):
-            self._container.mux(self._stream.encode(self._frame(samples)))
+            self._mux(self._stream.encode(self._frame(samples)))
             self._position += len(samples)
         return self._drain.take()
 
@@ -127,7 +127,8 @@ class CompressedEncoder(Encoder):
             return b""
         self._container.start_encoding()
         if self._position:
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
+            self.emitted_samples = self._position
         self.close()
         return self._drain.take()
 
@@ -136,6 +137,15 @@ class CompressedEncoder(Encoder):
         if self._container is not None:
             self._container.close()
             self._container = self._stream = None
+
+    def _mux(self, packets: Any) -> None:
+        self._container.mux(packets)
+        if packets:
+            # A packet's time counts from the first sample that was pushed; before it is delay.
+            last = packets[-1]
+            ended_s = float((last.pts + last.duration) * last.time_base)
+            settled = min(round(ended_s * self._sample_rate_hz), self._position)
+            self.emitted_samples = max(self.emitted_samples, settled)
 
     def _frame(self, samples: Samples) -> Any:
         import av
@@ -150,5 +160,4 @@ class CompressedEncoder(Encoder):
 
 
 def _within_range(samples: Samples) -> Samples:
-    finite = np.where(np.isfinite(samples), samples, np.float32(0.0))
-    return np.clip(finite, -1.0, 1.0).astype(np.float32, copy=False)
+    return np.clip(finite(samples), -1.0, 1.0).astype(np.float32, copy=False)

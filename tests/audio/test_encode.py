@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 
 from audio.sounds import cut, tone
-from vivavoce.audio.containers import (
-    ENCODINGS,
-    Encoder,
-    container_rate_hz,
-    make_encoder,
-    wav_file,
-)
+from vivavoce.audio.encode import delivered_format, encode_whole, make_encoder, wav_file
+from vivavoce.audio.formats import ENCODINGS, Encoder, container_rate_hz
 from vivavoce.audio.pcm import to_bytes
 from vivavoce.errors import InputError
 from vivavoce.types import Samples
 
+RATE_HZ = 22_050
+TONE = (0.3 * np.sin(np.arange(RATE_HZ) * 0.1)).astype(np.float32)
 RAW_DEMUXERS = {"pcm": "s16le", "ulaw": "mulaw", "alaw": "alaw"}
 COMPRESSED = ["mp3", "opus", "ogg", "aac", "flac"]
 LOSSLESS = ["pcm", "wav", "flac"]
@@ -188,3 +185,19 @@ def test_a_wav_stream_states_no_size() -> None:
     assert struct.unpack_from("<I", first, 4) == (0xFFFFFFFF,)
     assert struct.unpack_from("<I", first, 40) == (0xFFFFFFFF,)
     assert encoder.finish() == b""
+
+
+def test_a_rate_the_codec_cannot_carry_becomes_the_next_one() -> None:
+    assert delivered_format("opus", 22_050, RATE_HZ).sample_rate_hz == 24_000
+    assert delivered_format("pcm", None, RATE_HZ).sample_rate_hz == RATE_HZ
+
+
+def test_an_unknown_encoding_is_refused() -> None:
+    with pytest.raises(InputError) as caught:
+        delivered_format("midi", None, RATE_HZ)
+    assert caught.value.param == "response_format"
+
+
+def test_a_whole_wav_has_an_exact_header() -> None:
+    data = encode_whole(TONE, RATE_HZ, "wav")
+    assert int.from_bytes(data[40:44], "little") == len(TONE) * 2 == len(data) - 44

@@ -1,9 +1,13 @@
-"""Playback on the default sound device, and a sink with the same face that plays nothing."""
+"""Playback on the default sound device, and a player with the same face that plays nothing.
+
+Sound goes through a queue from the thread that makes it to the thread that plays it.
+"""
 
 from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -11,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from vivavoce.audio.resample import Resampler
-from vivavoce.audio.sample_queue import SampleQueue
 from vivavoce.errors import MissingExtra, PlaybackError
 from vivavoce.types import AudioChunk, Samples
 
@@ -22,7 +25,72 @@ _NULL_BLOCK_S = 0.02
 _ALIVE_CHECK_S = 0.5
 
 
-class Sink(ABC):
+class SampleQueue:
+    """A queue of samples with a lock that is held for moments only.
+
+    ``underruns`` counts the times that the taker wanted more than there was before the end.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: deque[Samples] = deque()
+        self._queued = 0
+        self._ended = False
+        self._changed = threading.Condition()
+        self.underruns = 0
+
+    def __len__(self) -> int:
+        return self._queued
+
+    @property
+    def drained(self) -> bool:
+        """Whether the end was announced and everything was taken."""
+        return self._ended and not self._queued
+
+    def put(self, samples: Samples) -> None:
+        """Append float32 (n,); ignored after the end."""
+        with self._changed:
+            if len(samples) and not self._ended:
+                self._pieces.append(samples)
+                self._queued += len(samples)
+
+    def take_into(self, out: Samples) -> int:
+        """Fill ``out``, float32 (n,), and return how many samples were there; the rest is 0."""
+        filled = 0
+        with self._changed:
+            while filled < len(out) and self._pieces:
+                piece = self._pieces.popleft()
+                part = piece[: len(out) - filled]
+                out[filled : filled + len(part)] = part
+                filled += len(part)
+                if len(part) < len(piece):
+                    self._pieces.appendleft(piece[len(part) :])
+            self._queued -= filled
+            self.underruns += filled < len(out) and not self._ended
+            self._changed.notify_all()
+        out[filled:] = np.float32(0.0)
+        return filled
+
+    def end(self) -> None:
+        """Announce that nothing more comes."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def drop(self) -> None:
+        """Forget everything and end."""
+        with self._changed:
+            self._pieces.clear()
+            self._queued = 0
+            self._ended = True
+            self._changed.notify_all()
+
+    def wait_until_at_most(self, samples: int, timeout_s: float | None = None) -> bool:
+        """Wait until no more than so many samples are queued; False if time ran out."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._queued <= samples, timeout_s)
+
+
+class Playback(ABC):
     """Something that plays chunks in order.
 
     ``push`` never waits; a producer that may run far ahead calls ``wait_for_room`` in between.
@@ -48,7 +116,7 @@ class Sink(ABC):
     def push(self, chunk: AudioChunk) -> None:
         """Queue a chunk; returns at once.
 
-        Raises PlaybackError for another sample rate than the sink's and for a full queue.
+        Raises PlaybackError for another sample rate than the player's and for a full queue.
         """
         if chunk.sample_rate_hz != self._sample_rate_hz:
             raise PlaybackError(
@@ -79,7 +147,7 @@ class Sink(ABC):
     def _convert(self, samples: Samples) -> Samples:
         return samples
 
-    def __enter__(self) -> Sink:
+    def __enter__(self) -> Playback:
         return self
 
     def __exit__(
@@ -94,7 +162,7 @@ class Sink(ABC):
             self.stop()
 
 
-class NullSink(Sink):
+class NullPlayer(Playback):
     """Plays nothing: takes sound in real time, or at once with ``real_time=False``.
 
     ``played_samples`` counts what was taken.
@@ -108,7 +176,7 @@ class NullSink(Sink):
         self._pause_s = _NULL_BLOCK_S if real_time else 0.0
         self._stopped = threading.Event()
         self._more = threading.Event()
-        self._thread = threading.Thread(target=self._play, name="null-sink", daemon=True)
+        self._thread = threading.Thread(target=self._play, name="null-player", daemon=True)
         self._thread.start()
 
     def push(self, chunk: AudioChunk) -> None:
@@ -146,7 +214,7 @@ class NullSink(Sink):
             self._stopped.wait(self._pause_s)
 
 
-class Player(Sink):
+class Player(Playback):
     """Plays on the default device through sounddevice.
 
     The device takes its sound from a queue in its own thread, so that synthesis and playback

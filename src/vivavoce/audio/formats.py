@@ -1,12 +1,14 @@
-"""What sound can be written as: names, MIME types, sample rates."""
+"""What sound can be written as: names, MIME types, sample rates, and what every encoder can do."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from vivavoce.errors import InputError, shown
+from vivavoce.types import Samples
 
 MIN_RATE_HZ = 8_000
 MAX_RATE_HZ = 48_000
@@ -78,3 +80,24 @@ def container_rate_hz(encoding: str, requested_hz: int) -> int:
     if not entry.rates_hz:
         return requested_hz
     return next(rate for rate in entry.rates_hz if rate >= requested_hz)
+
+
+class Encoder(ABC):
+    """Writes one stream of sound as bytes; spent after ``finish`` or ``close``.
+
+    ``emitted_samples`` is how much of the sound that was pushed is in the bytes given so far; of a
+    codec, what it has made packets of, which its container may hold back for a page (20 ms).
+    """
+
+    emitted_samples: int = 0
+
+    @abstractmethod
+    def push(self, samples: Samples) -> bytes:
+        """Take float32 (n,); return the bytes that are ready, maybe none."""
+
+    def finish(self) -> bytes:
+        """Return the remaining bytes and give everything back."""
+        return b""
+
+    def close(self) -> None:  # noqa: B027 - most encoders hold nothing
+        """Give everything back without finishing, for abandoned streams. Harmless after finish."""

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from vivavoce.audio.play import NullSink, Player, Sink
 from vivavoce.audio.play_queue import PlaybackQueue, Turn
+from vivavoce.audio.playback import NullPlayer, Playback, Player
 from vivavoce.errors import EngineError, VivavoceError
-from vivavoce.serving.callers import opened
-from vivavoce.serving.drain import InFlight
+from vivavoce.serving.middleware import InFlight
 from vivavoce.serving.outputs import OutputFile, OutputFolder
+from vivavoce.serving.session import opened
 from vivavoce.settings import Settings
 from vivavoce.speech.encoding import ThreadedEncoder, threads_for
 from vivavoce.speech.service import SpeechService
@@ -84,7 +84,7 @@ class Play:
         return Timings() if self.stream is None else self.stream.timings
 
 
-class Playing:
+class Loudspeaker:
     """Speaks orders into a playback queue, in the order in which they came.
 
     ``failures`` are the last ones that no answer could tell, the oldest first.
@@ -210,20 +210,22 @@ class Playing:
             await asyncio.wait({play.task})
 
 
-def make_playing(service: SpeechService, settings: Settings, in_flight: InFlight) -> Playing | None:
+def make_loudspeaker(
+    service: SpeechService, settings: Settings, in_flight: InFlight
+) -> Loudspeaker | None:
     """Playback as the settings want it; None where it is off. Raises SettingsError."""
     if settings.playback == "off":
         return None
-    open_sink = Player if settings.playback == "device" else NullSink
-    queue = PlaybackQueue(open_sink, settings.playback_queue)
-    return Playing(service, queue, OutputFolder(settings.output_dir), in_flight)
+    open_playback = Player if settings.playback == "device" else NullPlayer
+    queue = PlaybackQueue(open_playback, settings.playback_queue)
+    return Loudspeaker(service, queue, OutputFolder(settings.output_dir), in_flight)
 
 
 def check_playback(settings: Settings) -> None:
     """Raise PlaybackError or MissingExtra where playback is wanted and cannot be."""
     if settings.playback == "device":
-        sink: Sink = Player(CHECK_HZ)
-        sink.stop()
+        player: Playback = Player(CHECK_HZ)
+        player.stop()
 
 
 def _file_of(play: Play, stream: SpeechStream) -> ThreadedEncoder | None:

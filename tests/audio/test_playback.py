@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from audio.sounds import tone
-from vivavoce.audio.play import NullSink, Player
-from vivavoce.audio.sample_queue import SampleQueue
+from vivavoce.audio.playback import NullPlayer, Player, SampleQueue
 from vivavoce.errors import MissingExtra, PlaybackError
 from vivavoce.types import AudioChunk
 
@@ -206,7 +205,7 @@ def test_without_portaudio_the_library_is_named(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_another_sample_rate_is_refused() -> None:
-    with NullSink(HZ, real_time=False) as sink, pytest.raises(PlaybackError, match="8000 Hz"):
+    with NullPlayer(HZ, real_time=False) as sink, pytest.raises(PlaybackError, match="8000 Hz"):
         sink.push(chunk(0.1, 8_000))
 
 
@@ -221,20 +220,20 @@ def test_a_full_queue_is_refused_and_room_can_be_waited_for(devices: SimpleNames
 
 
 def test_the_null_sink_takes_everything_in_the_end() -> None:
-    with NullSink(HZ, real_time=False) as sink:
+    with NullPlayer(HZ, real_time=False) as sink:
         for _ in range(10):
             sink.push(chunk(0.123))
     assert sink.played_samples == 10 * round(0.123 * HZ)
 
 
 def test_the_null_sink_in_real_time_takes_everything_too() -> None:
-    with NullSink(HZ) as sink:
+    with NullPlayer(HZ) as sink:
         sink.push(chunk(0.1))
     assert sink.played_samples == round(0.1 * HZ)
 
 
 def test_the_null_sink_stops_at_once() -> None:
-    sink = NullSink(HZ)
+    sink = NullPlayer(HZ)
     sink.push(chunk(100.0))
     sink.stop()
     sink.stop()
@@ -242,7 +241,7 @@ def test_the_null_sink_stops_at_once() -> None:
 
 
 def test_the_null_sink_may_be_dropped_from_outside() -> None:
-    with NullSink(HZ) as sink:
+    with NullPlayer(HZ) as sink:
         sink.push(chunk(100.0))
         sink.drop()
     assert sink.played_samples < 100 * HZ
