@@ -9,7 +9,7 @@ from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, bucket_over, buckets_to
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from vivavoce.runtime.graphs.failures import FAILURES
-from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.graphs.api import tensors_in
+from vivavoce.runtime.graphs.captures import FAILURES
 
 log = logging.getLogger(__name__)
 
