@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from subprocess import SubprocessError
 from typing import Generic, TypeVar
@@ -125,6 +125,10 @@ class Captures(Generic[Key]):
     def size_bytes(self) -> int:
         """Memory of the device that all captures took."""
         return sum(replay.size_bytes for replay in self._replays.values())
+
+    def told(self) -> dict[str, int]:
+        """What became of it, as an engine's details have it."""
+        return {f"graphs_{name}": value for name, value in asdict(self.counts).items()}
 
     def release(self) -> None:
         """Give all of them back; what runs after that runs eagerly."""
