@@ -182,7 +182,7 @@ class Published:
         import llama_cpp
         import onnxruntime as ort
 
-        from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+        from vivavoce.engines.neutts.codec.network import open_decoder
         from vivavoce.engines.neutts.codec.onnx_files import graph_file
 
         cores = len(os.sched_getaffinity(0))

@@ -21,7 +21,6 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,35 +29,21 @@ import numpy as np
 import torch
 
 from vivavoce.engines.neutts.backbone import SPEECH_CODES, Prompt, TokenSampling
-from vivavoce.engines.neutts.codec.codec import Codec
-from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
-from vivavoce.engines.neutts.torch_lm.attention import ATTENTION
-from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
-from vivavoce.engines.neutts.torch_lm.graphs import Eager, Graphs, Work
-from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
+from vivavoce.engines.neutts.codec.stream import Codec
+from vivavoce.engines.neutts.codec.torch_decoder import open_torch_codec
+from vivavoce.engines.neutts.torch_backbone import TorchBackbone
+from vivavoce.engines.neutts.torch_plan import TorchLmOptions
+from vivavoce.runtime.graphs.api import GraphApi
+from vivavoce.runtime.nn.decoder import ATTENTION
 from vivavoce.testing.random_lm import RandomLm, make_random_lm
 from vivavoce.testing.random_neucodec import make_random_codec
-from vivavoce.testing.recorded_lm_graphs import RecordedGraphs
+from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 CODES_PER_S = 50
 FIRST_CODES = 8 + 5  # the first piece of sound and what the codec looks ahead
 LOOK_BACK = 25
 ROUNDS = 5
 GREEDY = TokenSampling(greedy=True, min_tokens=10_000)
-
-
-class Uncaptured:
-    """The shapes of graphs without graphs: what differs then is capturing alone."""
-
-    def capture(self, key: Hashable, work: Work) -> None:
-        """Nothing."""
-
-    def run(self, key: Hashable, work: Work) -> None:
-        """Call it."""
-        work()
-
-    def clear(self) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +91,20 @@ def measure(name: str, folder: Path, plan: Plan, dtype: str, codec: Codec) -> di
 
 
 def open_backbone(
-    folder: Path, plan: Plan, graphs: Graphs | None = None, **options: Any
+    folder: Path, plan: Plan, graphs: GraphApi | None = None, **options: Any
 ) -> TorchBackbone:
     """A loaded backbone on the plan's device."""
     if graphs is None and plan.tiny and plan.device == "cpu":
-        graphs = RecordedGraphs()
+        graphs = RecordingGraphs()
     given = {"device": plan.device, "context_tokens": plan.context, **options}
     backbone = TorchBackbone(folder, TorchLmOptions(**given), graphs)
     backbone.load()
     return backbone
+
+
+def uncaptured() -> GraphApi:
+    """The shapes of graphs without graphs: what differs then is capturing alone."""
+    return RecordingGraphs(refuses=lambda name: True)
 
 
 def prompt_of(backbone: TorchBackbone, length: int) -> Prompt:
@@ -181,7 +171,7 @@ def open_codec(plan: Plan) -> Codec:
 def captured_is_eager(folder: Path, plan: Plan, dtype: str) -> bool:
     """Whether graphs give the codes that uncaptured work gives (three rows, three samplers)."""
     said = []
-    for graphs in (Uncaptured(), None):
+    for graphs in (uncaptured(), None):
         backbone = open_backbone(folder, plan, graphs, dtype=dtype, capacity=4)
         said.append(three_rows(backbone, plan))
         backbone.unload()
@@ -206,7 +196,7 @@ def three_rows(backbone: TorchBackbone, plan: Plan) -> list[list[int]]:
 def exactness(folder: Path, plan: Plan, dtypes: tuple[str, ...]) -> dict[str, Any]:
     """Scores after a prompt against those of float32 on the CPU, uncaptured."""
     wide = Plan("cpu", plan.tiny, plan.context, (1,), plan.prompts, plan.tokens)
-    reference = scores_of(open_backbone(folder, wide, Eager(), dtype="float32"), plan)
+    reference = scores_of(open_backbone(folder, wide, uncaptured(), dtype="float32"), plan)
     found: dict[str, Any] = {}
     for dtype in ("float32", *dtypes):
         for attention in ATTENTION:

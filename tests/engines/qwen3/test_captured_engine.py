@@ -21,8 +21,7 @@ from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.runtime.graphs import compiled, cuda
-from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
-from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.runtime.graphs.api import LENGTH_BUCKETS, Held
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance
 

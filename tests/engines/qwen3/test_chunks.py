@@ -14,7 +14,7 @@ from vivavoce.engines.qwen3.chunks import (
     sound_buckets,
     split,
 )
-from vivavoce.runtime.graphs.buckets import bucket_over
+from vivavoce.runtime.graphs.api import bucket_over
 
 
 def test_the_first_chunk_is_one_frame_and_the_ramp_ends_at_twelve() -> None:

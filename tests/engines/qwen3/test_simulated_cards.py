@@ -26,7 +26,7 @@ from vivavoce.engines.qwen3.chunks import RAMP
 from vivavoce.engines.qwen3.memory import MemoryPlan
 from vivavoce.engines.qwen3.pace import FRAME_MS, Costs, capacity_for, pace_for, ramp_for
 from vivavoce.errors import SetupError
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS
 
 GB = 1_000_000_000
 MOST = st.sampled_from((4, 16, 64))

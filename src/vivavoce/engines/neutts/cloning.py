@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from vivavoce.engines.neutts.backbone import Backbone, Codes
 from vivavoce.engines.neutts.checks import Speakable
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S
+from vivavoce.engines.neutts.codec.stream import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.models import ENCODER, locate
 from vivavoce.engines.neutts.options import NeuTTSOptions, models_root

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Capabilities, TextLiking
 from vivavoce.engines.neutts.cloning import can_clone
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S
+from vivavoce.engines.neutts.codec.stream import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.options import NeuTTSOptions
 from vivavoce.types import Gpu, WeightsFormat
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
-    from vivavoce.engines.neutts.codec.codec import Codec
+    from vivavoce.engines.neutts.codec.stream import Codec
+
+GRAPHS = ("graphs_captured", "graphs_failed", "graphs_replayed", "graphs_eager")
+"""What a part that captures counts; the engine tells the sum."""
 
 LIKING = TextLiking(group_s=20.0)
 """The reference is read again with every prompt. A group that does not fit beside a long one is
@@ -70,10 +74,19 @@ def details(
     devices = {"backbone": backbone.device, "codec": codec.device}
     if can_clone(options, family):
         devices["encoder"] = options.encoder_device
+    own = {"backbone": _told_by(backbone), "codec": _told_by(codec)}
+    graphs: Counter[str] = Counter()
+    for each in own.values():
+        graphs.update({name: value for name, value in each.items() if name in GRAPHS})
     return told | {
         "devices": devices,
-        **{f"backbone_{name}": value for name, value in _told_by(backbone).items()},
-        **{f"codec_{name}": value for name, value in _told_by(codec).items()},
+        **{
+            f"{part}_{name}": value
+            for part, each in own.items()
+            for name, value in each.items()
+            if name not in GRAPHS
+        },
+        **graphs,
         "watermark": options.watermark,
         "rows": backbone.capacity,
         "context": backbone.context_tokens,

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from vivavoce.engines.base import Engine, EngineInfo, Produced
 from vivavoce.engines.neutts import catalog
 from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
-from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule, Window
+from vivavoce.engines.neutts.codec.stream import SAMPLE_RATE_HZ, CodecStream, Schedule, Window
 from vivavoce.engines.neutts.describing import LIKING, capabilities, details, gpu, weights
 from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.manner import token_sampling
@@ -36,7 +35,7 @@ from vivavoce.types import Gpu, ReferenceAudio, Samples, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
-    from vivavoce.engines.neutts.codec.codec import Codec
+    from vivavoce.engines.neutts.codec.stream import Codec
 
 WAIT_S = 0.003
 """How long a step waits for the codec where there is nothing else to do."""

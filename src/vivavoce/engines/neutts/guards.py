@@ -6,7 +6,7 @@ Whatever a guard ends in the middle ends as "length", not "stop".
 from __future__ import annotations
 
 from vivavoce.engines.neutts.backbone import Codes
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S
+from vivavoce.engines.neutts.codec.stream import CODES_PER_S
 from vivavoce.engines.repetition import RepetitionWindow
 from vivavoce.text.duration import expected_duration_s, max_duration_s
 

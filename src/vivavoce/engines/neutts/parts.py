@@ -25,7 +25,7 @@ from vivavoce.runtime.machine import usable_cores
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
-    from vivavoce.engines.neutts.codec.codec import Codec
+    from vivavoce.engines.neutts.codec.stream import Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ def _folder_for_copies(path: Path) -> Path | None:
 
 
 def _torch(folder: Path, options: NeuTTSOptions) -> Backbone:
-    from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
-    from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
+    from vivavoce.engines.neutts.torch_backbone import TorchBackbone
+    from vivavoce.engines.neutts.torch_plan import TorchLmOptions
 
     return TorchBackbone(
         folder,
@@ -162,7 +162,7 @@ def _runtime(path: Path, options: NeuTTSOptions) -> CodecRuntime:
 def _torch_codec(path: Path, options: NeuTTSOptions) -> Codec:
     if find_spec("torch") is None:
         raise MissingExtra("The codec's checkpoint in PyTorch", "neutts-torch")
-    from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
+    from vivavoce.engines.neutts.codec.torch_decoder import open_torch_codec
 
     if options.codec_precision.startswith("int8"):
         raise SettingsError("int8 is for the codec in ONNX Runtime.", param="codec_precision")

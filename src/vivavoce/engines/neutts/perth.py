@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import soxr
 
-from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
+from vivavoce.engines.neutts.codec.stream import SAMPLE_RATE_HZ
 from vivavoce.errors import ModelFileError
 from vivavoce.runtime.torch_zip import TorchZip
 from vivavoce.types import Samples

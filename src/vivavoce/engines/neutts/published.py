@@ -126,7 +126,7 @@ def _file(path: Path) -> dict[str, str]:
         return {str(path): _graph(path)}
     if path.suffix.lower() == ".gguf":
         return _backbone(path)
-    from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+    from vivavoce.engines.neutts.codec.network import open_decoder
 
     tensors = len(open_decoder(path).places)
     return {str(path): f"NeuCodec, {tensors} tensors of the decoder as expected."}
@@ -143,7 +143,7 @@ def _backbone(path: Path) -> dict[str, str]:
         return {str(found.path): f"GGUF backbone, {len(header.tensors)} tensors, whole."}
     if find_spec("torch") is None:
         raise MissingExtra("Checking a PyTorch backbone", "neutts-torch")
-    from vivavoce.engines.neutts.torch_lm.weights import open_weights
+    from vivavoce.engines.neutts.torch_checkpoint import open_weights
 
     tensors = len(open_weights(found.path).files)
     return {str(found.path): f"PyTorch backbone, {tensors} tensors as expected."}

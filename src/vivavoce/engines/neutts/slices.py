@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from vivavoce.engines.neutts.backbone import PREFILL_SLICE
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S
-from vivavoce.engines.neutts.codec.stream import Schedule
+from vivavoce.engines.neutts.codec.stream import CODES_PER_S, Schedule
 from vivavoce.engines.neutts.schedule import Pace
 
 CODE_S = 1 / CODES_PER_S

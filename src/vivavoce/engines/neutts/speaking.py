@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from vivavoce.engines.neutts.backbone import Codes, Emitted, Prompt, TokenSampling
-from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
+from vivavoce.engines.neutts.codec.stream import SAMPLE_RATE_HZ, CodecStream, Schedule
 from vivavoce.engines.neutts.guards import (
     MIN_CODES,
     TRIES,

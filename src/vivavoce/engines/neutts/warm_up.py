@@ -15,7 +15,7 @@ from vivavoce.errors import EngineError, SetupError
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
-    from vivavoce.engines.neutts.codec.codec import Codec
+    from vivavoce.engines.neutts.codec.stream import Codec
     from vivavoce.types import Samples
 
 REFERENCE_CODES = 16

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
+from vivavoce.engines.neutts.codec.stream import SAMPLE_RATE_HZ
 from vivavoce.errors import SettingsError
 from vivavoce.types import Samples
 

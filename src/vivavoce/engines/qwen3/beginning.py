@@ -15,12 +15,12 @@ import torch
 from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.prompt import Plan, Row
-from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.runtime.device_errors import twice
-from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
-from vivavoce.runtime.graphs.transfer import sent_together
+from vivavoce.runtime.graphs.api import LENGTH_BUCKETS
+from vivavoce.runtime.graphs.transfer import to_device_packed
+from vivavoce.runtime.lru_cache import LRUCache
 from vivavoce.runtime.nn.kv import KVBuffer
 
 PIECE = LENGTH_BUCKETS[-1]
@@ -52,12 +52,12 @@ class KeptVoices:
     def __init__(self, device: torch.device) -> None:
         scarce = device.type == "cuda"  # A host's memory is bounded by their number.
         self._device = device
-        self._fixed: Recent[tuple[tuple[Row, ...], int], _Fixed] = Recent(
+        self._fixed: LRUCache[tuple[tuple[Row, ...], int], _Fixed] = LRUCache(
             KEPT_PROMPTS,
             KEPT_PROMPTS_BYTES,
             (lambda kept: kept.kv.keys.nbytes * 2) if scarce else None,
         )
-        self._primed: Recent[int, _Primed] = Recent(
+        self._primed: LRUCache[int, _Primed] = LRUCache(
             KEPT_VOICES, KEPT_VOICES_BYTES, (lambda kept: kept.state.row_bytes) if scarce else None
         )
 
@@ -82,7 +82,7 @@ class KeptVoices:
 
         def make() -> _Primed:
             saved = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
-            kept = sent_together(saved, self._device)
+            kept = to_device_packed(saved, self._device)
             try:
                 return _Primed(clone, like.with_tensors(kept))
             except ModelFileError as error:

@@ -19,9 +19,8 @@ from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.engines.qwen3.rows import Rows
-from vivavoce.runtime.graphs.api import Work
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, buckets_to
-from vivavoce.runtime.graphs.ring import Arrival, HostRing
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, Work, buckets_to
+from vivavoce.runtime.graphs.transfer import HostRing, PendingCopy
 from vivavoce.types import Samples
 
 FLIGHTS = 3
@@ -79,7 +78,7 @@ class CapturedParts:
         """Host buffers with something nobody took yet."""
         return self._told.in_use + self.windows.in_use
 
-    def frame(self, width: int, *, step: bool, most: int) -> Arrival:
+    def frame(self, width: int, *, step: bool, most: int) -> PendingCopy:
         """A frame of the first rows; ``codes_and_status`` reads what arrives."""
         self._told.make_room(self.api.main)  # before the frame, which must not be made twice
         self.frames.run(width, step=step, most=most)

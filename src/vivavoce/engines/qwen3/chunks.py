@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vivavoce.runtime.graphs.buckets import bucket_over, buckets_to
+from vivavoce.runtime.graphs.api import bucket_over, buckets_to
 
 RAMP = (1, 2, 4, 8, 12)
 

@@ -14,12 +14,18 @@ from torch import Tensor
 from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.state import DecoderState
-from vivavoce.runtime.graphs.api import Event, GraphApi, Stream, Work
-from vivavoce.runtime.graphs.buckets import bucket_over
+from vivavoce.runtime.graphs.api import (
+    Event,
+    GraphApi,
+    StaticTensors,
+    Stream,
+    Work,
+    bucket_over,
+    tensors_in,
+)
 from vivavoce.runtime.graphs.captures import Captures, Job
 from vivavoce.runtime.graphs.compiled import Compiled
-from vivavoce.runtime.graphs.ring import Arrival, Feed, HostRing
-from vivavoce.runtime.graphs.static_tensors import Statics, tensors_in
+from vivavoce.runtime.graphs.transfer import Feed, HostRing, PendingCopy
 from vivavoce.types import Samples
 
 SAMPLES = 1920
@@ -45,7 +51,7 @@ class WindowKey(NamedTuple):
 class Sounding:
     """Chunks of some rows on their way to the host."""
 
-    def __init__(self, arrival: Arrival, rows: int, samples: int) -> None:
+    def __init__(self, arrival: PendingCopy, rows: int, samples: int) -> None:
         self._arrival, self._shape = arrival, (rows, samples)
 
     def ready(self) -> bool:
@@ -89,7 +95,7 @@ class CodecWindows:
         self._sound = torch.zeros(frames * SAMPLES, device=device)
         self._groups = groups
         buffers = tensors_in([self._codes, self._picked, self._sound, self.state])
-        statics = Statics().module(decoder).buffers(buffers)
+        statics = StaticTensors().module(decoder).buffers(buffers)
         self.captures: Captures[WindowKey] = Captures("codec", api, statics)
         self._feed = Feed(api, torch.int64, frames * groups, FEEDS)
         self._ring = HostRing(api, self._sound, self._sound.numel(), SLOTS, "sound")

@@ -14,7 +14,7 @@ from vivavoce.engines.qwen3.quantizing import Quantizing, weights_bytes
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.graphs.api import tensors_in
 from vivavoce.runtime.kernels.dispatch import Path, chosen
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported, shown
-from vivavoce.runtime.graphs.transfer import sent
+from vivavoce.runtime.graphs.transfer import to_device
 
 USER_TOKEN_ID = 872
 NEWLINE_TOKEN_ID = 198
@@ -121,16 +121,16 @@ def embed(talker: Talker, rows: Sequence[Row], speaking: Speaking) -> Tensor:
     out = weight.new_zeros(len(rows), weight.shape[1])
     device = out.device
     at, ids = _side(row.text for row in rows)
-    out[sent(at, device)] += talker.embed_text(sent(ids, device))
+    out[to_device(at, device)] += talker.embed_text(to_device(ids, device))
     at, ids = _side(row.code for row in rows)
-    out[sent(at, device)] += talker.embed_code(sent(ids, device))
+    out[to_device(at, device)] += talker.embed_code(to_device(ids, device))
     at, ids = _side(row.frame for row in rows)
     if speaking.reference is not None:
         codes = speaking.reference.codes.cpu()[ids]
-        out[sent(at, device)] += talker.embed_frames(sent(codes, device))
+        out[to_device(at, device)] += talker.embed_frames(to_device(codes, device))
     if speaking.x_vector is not None:
         at, _ = _side(1 if row.x_vector else None for row in rows)
-        out[sent(at, device)] += sent(speaking.x_vector, device).to(out)
+        out[to_device(at, device)] += to_device(speaking.x_vector, device).to(out)
     return out
 
 

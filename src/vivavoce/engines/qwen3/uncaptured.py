@@ -10,7 +10,7 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.device_errors import twice
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, bucket_over, buckets_to
 
 log = logging.getLogger(__name__)
 

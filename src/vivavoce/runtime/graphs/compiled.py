@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from vivavoce.runtime.device_errors import is_out_of_memory
-from vivavoce.runtime.graphs.failures import FAILURES
-from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.graphs.api import tensors_in
+from vivavoce.runtime.graphs.captures import FAILURES
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_decoder
+from vivavoce.engines.neutts.codec.network import DecoderWeights, open_decoder
 from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
 from vivavoce.engines.neutts.codec.onnx_files import GRAPH, WEIGHTS, graph_file
 from vivavoce.testing.random_neucodec import make_random_codec

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vivavoce.engines.neutts.codec.codec import HOP, Codes
-from vivavoce.engines.neutts.codec.fsq import checked_codes
+from vivavoce.engines.neutts.codec.network import checked_codes
 from vivavoce.engines.neutts.codec.sessions import OnnxDevice, open_session
+from vivavoce.engines.neutts.codec.stream import HOP, Codes
 from vivavoce.errors import EngineError, MissingExtra, ModelFileError
 from vivavoce.runtime.nvidia import only_gpu
 from vivavoce.types import Gpu, Samples, WeightsFormat
@@ -93,7 +93,7 @@ def _graph(path: Path, precision: Precision, cache: Path | None) -> Iterator[tup
         yield published, "as published"
         return
     try:
-        from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+        from vivavoce.engines.neutts.codec.network import open_decoder
         from vivavoce.engines.neutts.codec.onnx_files import graph_file
     except ImportError as error:
         raise MissingExtra("Writing the codec's graph", "neutts") from error

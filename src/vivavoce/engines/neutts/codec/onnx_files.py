@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from onnx import TensorProto, helper
 
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
+from vivavoce.engines.neutts.codec.network import DecoderWeights
 from vivavoce.engines.neutts.codec.onnx_graph import Precision, Quantized, decoder_graph
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, inside
 from vivavoce.runtime.derived_files import cache_root

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from vivavoce.engines.qwen3.recent import Recent
+from vivavoce.runtime.lru_cache import LRUCache
 
 
 def test_the_last_used_are_kept() -> None:
@@ -9,7 +9,7 @@ def test_the_last_used_are_kept() -> None:
     def ask(key: str) -> str:
         return recent.get(key, lambda: made.append(key) or key.upper())  # type: ignore[func-returns-value]
 
-    recent: Recent[str, str] = Recent(2)
+    recent: LRUCache[str, str] = LRUCache(2)
     assert [ask(key) for key in "abab"] == ["A", "B", "A", "B"]
     ask("a")
     ask("c")  # drops b
@@ -19,7 +19,7 @@ def test_the_last_used_are_kept() -> None:
 
 
 def test_what_could_not_be_made_is_not_kept() -> None:
-    recent: Recent[int, int] = Recent(2)
+    recent: LRUCache[int, int] = LRUCache(2)
     for _ in range(2):
         try:
             recent.get(1, lambda: 1 // 0)
@@ -34,7 +34,7 @@ def test_no_more_is_kept_than_there_is_room_for() -> None:
     def ask(key: str) -> str:
         return recent.get(key, lambda: made.append(key) or key)  # type: ignore[func-returns-value]
 
-    recent: Recent[str, str] = Recent(9, 5, len)
+    recent: LRUCache[str, str] = LRUCache(9, 5, len)
     for key in ("aa", "bb", "aa", "ccc"):  # the last drops "bb"
         ask(key)
     assert recent.held == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,18 +20,17 @@ from vivavoce.engines.neutts.backbone import (
     TokenSampling,
 )
 from vivavoce.engines.neutts.family import Family
-from vivavoce.engines.neutts.torch_lm.attention import ATTENTION
-from vivavoce.engines.neutts.torch_lm.decode import END, FAULT, IDLE
-from vivavoce.engines.neutts.torch_lm.graphs import CudaGraphs, Eager, Graphs
-from vivavoce.engines.neutts.torch_lm.loading import Choices, Loaded, load_model
-from vivavoce.engines.neutts.torch_lm.place import Place, TorchLmOptions, choose_place
-from vivavoce.engines.neutts.torch_lm.runner import Runner
-from vivavoce.engines.neutts.torch_lm.sampler import is_wide
-from vivavoce.engines.neutts.torch_lm.transfer import Outbox
-from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
-from vivavoce.engines.neutts.torch_lm.weights import open_weights
+from vivavoce.engines.neutts.torch_checkpoint import Choices, Loaded, load_model, open_weights
+from vivavoce.engines.neutts.torch_config import TorchVocabulary, load_vocabulary
+from vivavoce.engines.neutts.torch_plan import TorchLmOptions, plan_device
+from vivavoce.engines.neutts.torch_rows import END, FAULT, IDLE, Runner
 from vivavoce.errors import ContextOverflow, EngineError, InputError
-from vivavoce.runtime.cuda import torch_gpu
+from vivavoce.runtime.cuda import empty_cache, torch_gpu
+from vivavoce.runtime.graphs.api import GraphApi
+from vivavoce.runtime.graphs.cuda import CudaGraphs
+from vivavoce.runtime.graphs.transfer import Outbox
+from vivavoce.runtime.nn.decoder import ATTENTION
+from vivavoce.runtime.nn.sampling import is_wide
 from vivavoce.types import FinishReason, Gpu, WeightsFormat
 
 NO_CODES: Codes = np.empty(0, np.int32)
@@ -76,18 +74,18 @@ class TorchBackbone:
     """Runs the checkpoint in ``folder`` (Hugging Face layout).
 
     On a GPU ``step`` returns what the step before it drew, so that the device never waits.
-    ``graphs`` overrides how device work is run.
+    What cannot be captured there runs as it is. ``graphs`` captures in place of CUDA.
     """
 
     def __init__(
-        self, folder: Path, options: TorchLmOptions | None = None, graphs: Graphs | None = None
+        self, folder: Path, options: TorchLmOptions | None = None, graphs: GraphApi | None = None
     ) -> None:
         self._folder = Path(folder)
         self._options = options or TorchLmOptions()
-        self._place: Place = choose_place(self._options)
-        self._graphs = graphs or self._default_graphs()
-        self._outbox = Outbox(self._place.device)
-        self._lag = int(self._place.device.type == "cuda")
+        self._plan = plan_device(self._options)
+        self._graphs = graphs
+        self._outbox = Outbox(self._plan.device)
+        self._lag = int(self._plan.device.type == "cuda")
         self._rows: dict[int, _Row] = {}
         self._waiting: list[int] = []
         self._owners = 0
@@ -100,7 +98,7 @@ class TorchBackbone:
     @property
     def device(self) -> str:
         """Where it really runs: "cpu", "cuda:0"."""
-        return self._place.name
+        return self._plan.name
 
     @property
     def family(self) -> Family:
@@ -133,18 +131,19 @@ class TorchBackbone:
     @property
     def details(self) -> Mapping[str, Any]:
         """What was loaded: dtype, memory, what was captured; after ``load``."""
-        return self._details
+        captures = None if self._runner is None else self._runner.captures
+        return self._details if captures is None else self._details | captures.told()
 
     @property
     def gpu(self) -> Gpu | None:
         """The CUDA device, with its memory as it is now."""
-        return torch_gpu(self._place.device)
+        return torch_gpu(self._plan.device)
 
     @property
     def weights(self) -> WeightsFormat:
         """How they are stored."""
         default = "the default on CUDA" if self._lag else "the default on a CPU"
-        dtype = str(self._place.dtype).removeprefix("torch.")
+        dtype = str(self._plan.dtype).removeprefix("torch.")
         return WeightsFormat(dtype, default if self._options.dtype == "auto" else "asked for")
 
     def load(self) -> None:
@@ -152,21 +151,24 @@ class TorchBackbone:
         if self._runner is not None:
             return
         began = time.perf_counter()
-        if self._place.device.type == "cuda":
-            torch.cuda.set_device(self._place.device)  # streams and graphs are of this one
+        if self._plan.device.type == "cuda":
+            torch.cuda.set_device(self._plan.device)  # streams and graphs are of this one
         elif self._options.threads:
             torch.set_num_threads(self._options.threads)
         weights = open_weights(self._folder)
         config = weights.config
         vocabulary = load_vocabulary(self._folder, config.architecture)
         choices = Choices(vocabulary.end_id, vocabulary.first_speech_id, SPEECH_CODES)
-        place = self._place
-        loaded = load_model(weights, choices, dtype=place.dtype, device=place.device)
+        plan = self._plan
+        loaded = load_model(weights, choices, dtype=plan.dtype, device=plan.device)
         self._context = min(self._options.context_tokens, config.max_position_embeddings)
-        loaded.model.set_attention(ATTENTION[place.attention])
+        loaded.model.set_attention(ATTENTION[plan.attention])
         self._runner = self._make_runner(loaded, choices)
         read = time.perf_counter()
-        captured = self._capture(self._runner)
+        with torch.no_grad():
+            captured = self._runner.capture()
+        if plan.device.type == "cuda":
+            torch.cuda.synchronize(plan.device)
         self._vocabulary = vocabulary
         self._details = {
             **self._told(loaded, self._runner),
@@ -180,11 +182,10 @@ class TorchBackbone:
         self._rows.clear()
         self._waiting.clear()
         self._outbox.clear()
-        self._graphs.clear()
+        if self._runner is not None and self._runner.captures is not None:
+            self._runner.captures.release()
         self._runner = None
-        gc.collect()
-        if self._place.device.type == "cuda":
-            torch.cuda.empty_cache()
+        empty_cache(self._plan.device)
 
     def admit(self, prompt: Prompt, sampling: TokenSampling, max_tokens: int) -> int:
         """Take a row. Raises InputError, ContextOverflow, EngineError where no row is free."""
@@ -234,36 +235,28 @@ class TorchBackbone:
             raise EngineError("The backbone is not loaded.")
         return self._runner
 
-    def _default_graphs(self) -> Graphs:
-        cuda = self._place.device.type == "cuda"
-        return CudaGraphs() if cuda and self._options.graphs else Eager()
-
     def _make_runner(self, loaded: Loaded, choices: Choices) -> Runner:
+        graphs = self._graphs
+        if graphs is None and self._plan.device.type == "cuda" and self._options.graphs:
+            graphs = CudaGraphs(self._plan.device)
         speech = torch.arange(choices.speech) + choices.first_speech_id
-        ids = torch.cat((torch.tensor([choices.end_id]), speech)).to(self._place.device)
+        ids = torch.cat((torch.tensor([choices.end_id]), speech)).to(self._plan.device)
         return Runner(
             loaded.model,
             ids,
             rows=self.capacity,
             context=self._context,
-            slice_tokens=min(self._place.prefill_slice, self._context),
-            graphs=self._graphs,
+            slice_tokens=min(self._plan.prefill_slice, self._context),
+            graphs=graphs,
         )
-
-    def _capture(self, runner: Runner) -> int:
-        with torch.no_grad():
-            captured = runner.capture()
-        if self._place.device.type == "cuda":
-            torch.cuda.synchronize(self._place.device)
-        return captured
 
     def _told(self, loaded: Loaded, runner: Runner) -> dict[str, Any]:
         kv = runner.state.kv
         return {
             "runtime": "torch",
             "torch": torch.__version__,
-            "dtype": str(self._place.dtype).removeprefix("torch."),
-            "attention": self._place.attention,
+            "dtype": str(self._plan.dtype).removeprefix("torch."),
+            "attention": self._plan.attention,
             "weights_bytes": loaded.weights_bytes,
             "weights_read_bytes": loaded.read_bytes,
             "kv_bytes": kv.keys.nbytes + kv.values.nbytes,
@@ -281,8 +274,8 @@ class TorchBackbone:
     def _prefill(self, busy_slice: int) -> None:
         """One slice's worth of prompt tokens of the rows that wait, the first first."""
         speaking = any(row.running for row in self._rows.values())
-        busy = busy_slice or self._place.busy_slice
-        budget = busy if speaking else self._place.prefill_slice
+        busy = busy_slice or self._plan.busy_slice
+        budget = busy if speaking else self._plan.prefill_slice
         while self._waiting and budget > 0:
             number = self._waiting[0]
             row = self._rows[number]
@@ -297,7 +290,7 @@ class TorchBackbone:
         token; how many tokens that were."""
         runner, template = self._loaded, row.template
         if row.evaluated == 0 and template:
-            row.evaluated = runner.templates.restore(template, runner.state.kv, number)
+            row.evaluated = runner.restore(number, template)
         if row.evaluated == row.last:
             return 0
         bound = len(template) if row.evaluated < len(template) else row.last
@@ -306,7 +299,7 @@ class TorchBackbone:
         row.evaluated = stop
         self._evaluated += stop - start
         if stop == len(template):
-            runner.templates.keep(template, runner.state.kv, number)
+            runner.keep(number, template)
         return stop - start
 
     def _ask(self) -> bool:

@@ -1,19 +1,24 @@
-"""Weight files as arrays, whatever their format: ``pytorch_model.bin`` or safetensors; no torch."""
+"""Weight files as arrays, whatever their format, and how a file differs from what a model needs.
+
+``pytorch_model.bin`` or safetensors, read without torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from vivavoce.errors import ModelFileError
-from vivavoce.runtime.safetensors_file import SafetensorsFile
+from vivavoce.runtime.safetensors_file import SafetensorsFile, TensorEntry
 from vivavoce.runtime.torch_zip import NUMPY, Floats, TorchZip, to_float32
 
+Shape: TypeAlias = tuple[int, ...]
+NAMED_FAULTS = 6
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What a folder is searched for, in this order."""
 
@@ -101,3 +106,33 @@ def fused(length: Floats, direction: Floats) -> Floats:
         over = tuple(range(1, direction.ndim))
     norm = np.sqrt(np.square(direction).sum(over, keepdims=True))
     return direction * (length.reshape(norm.shape) / norm)
+
+
+def differences(
+    expected: Mapping[str, Shape], entries: Mapping[str, TensorEntry], dtypes: Sequence[str]
+) -> str:
+    """In words what a safetensors file lacks of ``expected``, or has beside it; "" where nothing.
+
+    A tensor of a dtype that is not among ``dtypes`` is wrong, too.
+    """
+    wrong = []
+    for name, shape in expected.items():
+        entry = entries.get(name)
+        if entry is not None and entry.shape != shape:
+            wrong.append(f"{name} is {list(entry.shape)}, not {list(shape)}")
+        elif entry is not None and entry.dtype not in dtypes:
+            wrong.append(f"{name} is {entry.dtype}, not one of {', '.join(dtypes)}")
+    missing = [name for name in expected if name not in entries]
+    extra = [name for name in entries if name not in expected]
+    return in_words({"missing": missing, "unexpected": extra, "wrong:": wrong})
+
+
+def in_words(faults: Mapping[str, Sequence[str]]) -> str:
+    """Names by what is the matter with them, a few of each; "" where there are none."""
+    return "; ".join(f"{what} {some(names)}" for what, names in faults.items() if names)
+
+
+def some(names: Sequence[str], between: str = ", ") -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - NAMED_FAULTS
+    return between.join(names[:NAMED_FAULTS]) + (f" and {more} more" if more > 0 else "")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from vivavoce.engines.neutts.backbone import PREFILL_SLICE
-from vivavoce.engines.neutts.torch_lm.attention import ATTENTION
 from vivavoce.errors import SettingsError
-from vivavoce.runtime.cuda import why_no_cuda
+from vivavoce.runtime.cuda import choose_device
+from vivavoce.runtime.nn.decoder import ATTENTION
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CUDA_SLICE = 512
@@ -26,7 +26,7 @@ class TorchLmOptions:
     ``device``: "auto", "cpu", "cuda" or "cuda:1". ``dtype``: "auto" is bfloat16 on a GPU and
     float32 on a CPU. ``prefill_slice``: prompt tokens a step, None for the device's own.
     ``threads``: PyTorch's on a CPU, 0 leaves them. ``graphs``: capture CUDA graphs.
-    ``attention``: a name of ``attention.ATTENTION``, or "auto".
+    ``attention``: a name of ``nn.decoder.ATTENTION``, or "auto".
     """
 
     device: str = "auto"
@@ -52,7 +52,7 @@ class TorchLmOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DevicePlan:
     """A device and what it does best. Slices are prompt tokens a step, busy: while rows speak."""
 
     device: torch.device
@@ -67,9 +67,9 @@ class Place:
         return str(self.device)
 
 
-def choose_place(options: TorchLmOptions) -> Place:
+def plan_device(options: TorchLmOptions) -> DevicePlan:
     """Raises SettingsError for a device that is not there, or cannot compute in the dtype."""
-    device = _device(options.device)
+    device = choose_device(options.device, "backbone_device")
     cuda = device.type == "cuda"
     dtype = options.dtype
     if dtype == "auto":
@@ -83,25 +83,7 @@ def choose_place(options: TorchLmOptions) -> Place:
         attention = "split" if cuda else "sdpa"
     slice_tokens = options.prefill_slice or (CUDA_SLICE if cuda else PREFILL_SLICE)
     busy = slice_tokens if cuda else min(slice_tokens, CPU_BUSY_SLICE)
-    return Place(device, DTYPES[dtype], attention, slice_tokens, busy)
-
-
-def _device(asked: str) -> torch.device:
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "auto":
-        return torch.device("cuda", 0) if there else torch.device("cpu")
-    kind, _, number = asked.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
-        raise _wrong("backbone_device", asked, ("auto", "cpu", "cuda", "cuda:N"))
-    if kind == "cpu":
-        return torch.device("cpu")
-    index = int(number or 0)
-    if index >= there:
-        sees = f"sees {there} of them" if there else f"sees no CUDA device: {why_no_cuda()}"
-        raise SettingsError(
-            f"backbone_device={asked!r}, but PyTorch {sees}.", param="backbone_device"
-        )
-    return torch.device("cuda", index)
+    return DevicePlan(device, DTYPES[dtype], attention, slice_tokens, busy)
 
 
 def _wrong(name: str, value: str, known: tuple[str, ...]) -> SettingsError:
