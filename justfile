@@ -32,12 +32,12 @@ full *how:
 bench *how="-n 3 --warmup 1":
     vivavoce bench {{ how }}
 
-# Counts of the code; `just house before=../other-checkout now=.` puts several side by side
+# Counts of the code; `just house before=v0.1.0 now=.` puts commits and folders side by side
 house *checkouts:
     python tests/house/counting.py {{ checkouts }}
 
-# The counts that are published: `just house-record first=../a before=../b now=.`
-house-record *checkouts:
+# The counts that are published (what a frame passes is counted where PyTorch is installed)
+house-record *checkouts="first=316a9cb before=21a295b now=.":
     python tests/house/counting.py --json benchmarks/results/house.json {{ checkouts }}
 
 # The documents as a site, in site/; `just docs serve` shows it while you write

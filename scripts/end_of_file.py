@@ -8,8 +8,7 @@ from pathlib import Path
 
 def mended(content: bytes) -> bytes:
     """The same with one line break at its end; an empty file stays empty."""
-    stripped = content.rstrip(b"\r\n")
-    return stripped + b"\n" if stripped else b""
+    return content.rstrip(b"\r\n") + b"\n" if content else content
 
 
 def main(names: list[str]) -> int:

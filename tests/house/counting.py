@@ -15,11 +15,14 @@ import platform
 import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
@@ -177,7 +180,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
 
 
-def counted(checkout: Path) -> dict[str, Any]:
+def counted(checkout: Path, commit: str) -> dict[str, Any]:
     """All counts of a checkout, by what stands before each row of the table."""
     modules = package(checkout)
     graph = arrows(modules)
@@ -188,7 +191,7 @@ def counted(checkout: Path) -> dict[str, Any]:
     protocol = {module.path: module.lines for module in modules if module.path in SOCKET_PROTOCOL}
     frame = frame_files(checkout)
     return {
-        "commit": _commit(checkout),
+        "commit": commit,
         "files in src": len(modules),
         "import arrows, file to file": sum(map(len, graph.values())),
         "circles of imports": len(circles(graph)),
@@ -208,13 +211,33 @@ def counted(checkout: Path) -> dict[str, Any]:
     }
 
 
-def _commit(checkout: Path) -> str:
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(checkout), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+@contextmanager
+def checked_out(what: str) -> Iterator[tuple[Path, str]]:
+    """A folder and its commit, of a folder or of a commit of this repository."""
+    if Path(what).is_dir():
+        folder = Path(what).resolve()
+        changed = "+" if _git(folder, "status", "--porcelain", "--", "src", "benchmarks") else ""
+        yield folder, (_git(folder, "rev-parse", "--short", "HEAD") or "unknown") + changed
+        return
+    commit = _git(ROOT, "rev-parse", "--short", f"{what}^{{commit}}")
+    if not commit:
+        raise SystemExit(f"{what} is no folder, and no commit of this repository")
+    with tempfile.TemporaryDirectory() as name:
+        archive = Path(name) / "archive.tar"
+        _git(ROOT, "archive", "-o", str(archive), commit)
+        with tarfile.open(archive) as files:
+            files.extractall(Path(name) / "checkout", filter="data")
+        yield (Path(name) / "checkout").resolve(), commit
 
-    changed = "+" if git("status", "--porcelain", "--", "src", "benchmarks") else ""
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
+
+def _git(folder: Path, *words: str) -> str:
+    """What git prints; nothing where it fails or is not there."""
+    command = ["git", "-C", str(folder), *words]
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return ran.stdout.strip() if ran.returncode == 0 else ""
 
 
 def frame_files(checkout: Path) -> list[str] | str:
@@ -340,7 +363,10 @@ def main() -> None:
     """Print the table, and keep it where ``--json`` says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "checkouts", nargs="*", metavar="[NAME=]CHECKOUT", help="without one: this checkout"
+        "checkouts",
+        nargs="*",
+        metavar="[NAME=]CHECKOUT",
+        help="a folder, or a commit of this repository; without one: this checkout",
     )
     parser.add_argument("--json", type=Path, help="keep the counts in this file")
     parser.add_argument("--frame", type=Path, help=argparse.SUPPRESS)
@@ -350,12 +376,20 @@ def main() -> None:
         return
     columns = {}
     for each in arguments.checkouts or [f"now={ROOT}"]:
-        name, _, path = each.rpartition("=")
-        columns[name or Path(path).resolve().name] = counted(Path(path).resolve())
+        name, _, what = each.rpartition("=")
+        with checked_out(what) as (folder, commit):
+            columns[name or what] = counted(folder, commit)
     print(table(columns))
     if arguments.json:
-        about = {"python": platform.python_version(), "counts": columns}
-        arguments.json.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        kept = {
+            "schema": 1,
+            "kind": "house",
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "command": "tests/house/counting.py",
+            "versions": {"python": platform.python_version()},
+            "counts": columns,
+        }
+        arguments.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
