@@ -202,7 +202,7 @@ def counted(checkout: Path, commit: str) -> dict[str, Any]:
         ),
         "functions": functions,
         "private functions named once": len(once),
-        "private functions named once, share": round(len(once) / functions, 4),
+        "private functions named once, share": round(len(once) / max(1, functions), 4),
         "most first-party imports a file": len(graph[most]),
         "the file with most": most,
         "files with more than 12": sum(len(targets) > 12 for targets in graph.values()),
