@@ -65,7 +65,6 @@ PENDING_IMPORTS = {
     "serving.server": 22,
     "serving.speaking": 14,
     "speech.service": 19,
-    "text.english.rules": 15,
 }
 """First-party imports of the files that have more than ``MAX_IMPORTS``."""
 PENDING_NAMED_ONCE = 0.145

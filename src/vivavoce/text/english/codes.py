@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.english.numbers import cardinal, ordinal, pairs, year
-from vivavoce.text.english.written import FREE_NUMBER, LEFT, say_digits, say_number
+from vivavoce.text.english.patterns import FREE_NUMBER, LEFT, say_digits, say_number
 
 _STOP = r"(?!\w|[.,]\d)"
 # Words after which each digit is read, from this many digits on.

@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 from vivavoce.text.english.numbers import cardinal
-from vivavoce.text.english.units import per_words
-from vivavoce.text.english.written import (
+from vivavoce.text.english.patterns import (
     FREE_NUMBER,
     LEFT,
     NUMBER,
@@ -15,6 +14,7 @@ from vivavoce.text.english.written import (
     say_number,
     say_whole,
 )
+from vivavoce.text.english.units import per_words
 
 
 @dataclass(frozen=True)

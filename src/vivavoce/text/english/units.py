@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.english.numbers import cardinal, pairs
-from vivavoce.text.english.written import (
+from vivavoce.text.english.patterns import (
     FREE_NUMBER,
     LEFT,
     NUMBER,
