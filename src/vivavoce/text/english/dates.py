@@ -77,10 +77,6 @@ def _say_numeric(found: re.Match[str]) -> str:
     return _us_date(int(month), day, written)
 
 
-def _say_weekday(found: re.Match[str]) -> str:
-    return _WEEKDAYS[found[1][:3]]
-
-
 def _days(first: str, joint: str | None, second: str | None) -> str:
     if second is None:
         return ordinal(first)
@@ -101,10 +97,6 @@ def _say_day_month(found: re.Match[str]) -> str:
     the, first, joint, second, month, written = found.groups()
     words = f"{the or 'the '}{_days(first, joint, second)} of {_month(month)}"
     return f"{words}, {year(written)}" if written else words
-
-
-def _say_month_year(found: re.Match[str]) -> str:
-    return f"{_month(found[1])} {year(found[2])}"
 
 
 def _say_slashed(found: re.Match[str]) -> str:
@@ -146,10 +138,10 @@ def speak_dates(text: str) -> str:
     if _NUMERIC_HINT.search(text):
         text = _NUMERIC.sub(_say_numeric, _ISO.sub(_say_iso, text))
     if _MONTH_HINT.search(text):
-        text = _WEEKDAY.sub(_say_weekday, text)
+        text = _WEEKDAY.sub(lambda found: _WEEKDAYS[found[1][:3]], text)
         text = _MONTH_DAY.sub(_say_month_day, text)
         text = _DAY_MONTH.sub(_say_day_month, text)
-        text = _MONTH_YEAR.sub(_say_month_year, text)
+        text = _MONTH_YEAR.sub(lambda found: f"{_month(found[1])} {year(found[2])}", text)
     if "/" in text:
         text = _SLASHED.sub(_say_slashed, text)
     if _ERA_HINT.search(text):

@@ -44,13 +44,9 @@ def _holds(pattern: str) -> Callable[[str], object]:
     return re.compile(pattern).search
 
 
-def _collapse(text: str) -> str:
-    return " ".join(text.split())
-
-
 _HTML = Rule(markup.strip_html)
 _MARKDOWN = Rule(markup.strip_markdown)
-_SPACES = Rule(_collapse)
+_SPACES = Rule(lambda text: " ".join(text.split()))
 
 NEUTRAL = (_HTML, _MARKDOWN, Rule(symbols.drop_emoji), Rule(symbols.drop_emoticons), _SPACES)
 

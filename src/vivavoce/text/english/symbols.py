@@ -81,10 +81,6 @@ def _say_power(found: re.Match[str]) -> str:
     return " squared" if found[2] == "2" else " cubed"
 
 
-def _speak_slashes(text: str) -> str:
-    return _SLASH.sub(" slash ", _SLASHED.sub(_say_slashed, text))
-
-
 def speak_symbols(text: str) -> str:
     """Every sign that has a word is spoken; what has none is left for the clean-up."""
     if "#" in text or "+" in text:
@@ -93,7 +89,7 @@ def speak_symbols(text: str) -> str:
         text = _MINUS.sub(" minus ", text)
     text = _PLUS.sub(" plus ", _STAR.sub(" times ", text))
     if "/" in text or "\\" in text:
-        text = _speak_slashes(text)
+        text = _SLASH.sub(" slash ", _SLASHED.sub(_say_slashed, text))
     text = _LESS.sub(_say_less, text)
     if not text.isascii():
         text = _GREEK_LETTER.sub(lambda found: f" {_GREEK[found[0]]} ", text)
