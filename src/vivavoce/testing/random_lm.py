@@ -27,8 +27,7 @@ from vivavoce.runtime.checkpoint import Shape
 from vivavoce.runtime.json_config import JsonObject
 from vivavoce.runtime.safetensors_file import writing
 from vivavoce.testing.random_gguf import PUBLISHED, ModelShape, tiny
-from vivavoce.testing.random_tokenizer import tokenizer_json
-from vivavoce.testing.random_vocabulary import TokenList, token_list
+from vivavoce.testing.random_vocabulary import TokenList, token_list, tokenizer_json
 
 Floats: TypeAlias = NDArray[np.float32]
 Stored: TypeAlias = Literal["F32", "F16", "BF16"]

@@ -181,7 +181,7 @@ class RecordingGraphs:
         return RecordedEvent()
 
     def pool(self, *, urgent: bool = False) -> RecordedPool:
-        """A pool."""
+        """Memory for captures, freed with the last of them; both kinds are the same here."""
         return Pool(RecordedMemory)
 
     def capture(

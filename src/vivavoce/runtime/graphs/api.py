@@ -159,7 +159,7 @@ class Stream(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is for."""
+        """What work it is for, as traces and errors tell it."""
         ...
 
     def run(self, work: Work) -> None:

@@ -92,7 +92,6 @@ class Compiled:
         self._compiling = _compiling()
 
     def __call__(self, *args: Any) -> Any:
-        """Call it."""
         shapes = tuple(tuple(tensor.shape) for tensor in tensors_in(args))
         if shapes in self._refused:
             return self._plain(*args)

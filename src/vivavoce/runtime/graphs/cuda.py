@@ -140,7 +140,7 @@ class CudaEvent:
         return self.raw.query()
 
     def wait(self) -> None:
-        """Wait for it."""
+        """Block the host until the device has come by."""
         self.raw.synchronize()
 
 

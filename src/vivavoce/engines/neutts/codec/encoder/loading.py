@@ -52,7 +52,7 @@ class _Source:
         return self.file.read(self.name)
 
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """Its sizes, first dimension first, without reading the values."""
         held = (name for _, name in self._norms() if name in self.file.shapes)
         return self.file.shapes[next(iter(held), self.name)]
 
