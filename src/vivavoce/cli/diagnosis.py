@@ -17,7 +17,7 @@ from vivavoce.runtime.cuda import why_no_cuda
 from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.machine import usable_cores
 from vivavoce.runtime.nvidia import find_driver
-from vivavoce.settings_moved import moved_variables
+from vivavoce.settings_faults import moved_variables
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import EngineInfo
@@ -174,6 +174,7 @@ def changed_settings(settings: Settings) -> Finding:
         value = getattr(settings, name)
         if value != about.get_default(call_default_factory=True):
             changed[name] = f"({len(value)} given)" if name in SECRETS else value
+    changed |= changed.pop("engines", {})
     summary = ", ".join(f"{name}={value}" for name, value in changed.items())
     return Finding("settings", "ok", summary or "all as by default", changed)
 

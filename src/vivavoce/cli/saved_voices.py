@@ -32,7 +32,7 @@ def open_library(settings: Settings) -> VoiceLibrary:
     from vivavoce.engines.registry import create_engine
     from vivavoce.speech.voices import VoiceLibrary
 
-    engine = create_engine(settings.engine, settings.engine_options)
+    engine = create_engine(settings.engine, settings.engine_options, settings.shared_options)
     folder = settings.data_dir / "voices"
     return VoiceLibrary(engine, folder, max_saved=settings.max_saved_voices)
 

@@ -118,7 +118,7 @@ def say(
     engine_options = _said(dtype=dtype, reference_silence_s=ref_silence) | _devices(
         settings, device
     )
-    settings = _with_engine_options(settings, engine_options)
+    settings = settings.with_engine_options(engine_options)
     said = _said(greedy=greedy or None, text_layout=text_layout, max_frames=max_frames)
     how: dict[str, Any] = {
         "voice": voice,
@@ -161,17 +161,10 @@ def _said(**given: Any) -> dict[str, Any]:
 
 
 def _devices(settings: Settings, device: str | None) -> dict[str, Any]:
-    """The engine's options for ``--device``; neutts has one for each of its parts."""
-    if device is None:
-        return {}
-    parts = ("backbone_device", "codec_device") if settings.engine == "neutts" else ("device",)
-    return dict.fromkeys(parts, device)
+    """The engine's options for ``--device``."""
+    from vivavoce.engines.registry import device_options
 
-
-def _with_engine_options(settings: Settings, options: dict[str, Any]) -> Settings:
-    """The settings with more options for their engine, which refuses those it does not know."""
-    own = dict(getattr(settings, settings.engine, None) or {}) | options
-    return settings.model_copy(update={settings.engine: own}) if options else settings
+    return {} if device is None else dict.fromkeys(device_options(settings.engine), device)
 
 
 def _speak(synthesizer: Synthesizer, text: str, how: dict[str, Any], target: Target) -> None:
