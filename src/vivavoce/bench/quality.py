@@ -8,14 +8,17 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from vivavoce.bench.device import provenance
 from vivavoce.errors import InputError, SettingsError
+
+if TYPE_CHECKING:
+    from vivavoce.speech.synthesizer import SpeechParameters
 
 KEY = "key.json"
 WHOLE = "none"
@@ -53,7 +56,7 @@ class Order:
     quantize: str = "int8"
     texts: Sequence[str] = TEXTS
     seed: int = 0
-    how: Mapping[str, Any] = field(default_factory=dict)
+    how: SpeechParameters | None = None
 
 
 def write_pairs(
@@ -124,7 +127,7 @@ def _told(synthesizer: Any) -> dict[str, Any]:
 
 def _speak(order: Order, synthesizer: Any, on_spoken: Callable[[], None] | None) -> Iterator[Any]:
     for number, text in enumerate(order.texts):
-        yield synthesizer.synthesize(text, seed=order.seed + number, **order.how)
+        yield synthesizer.synthesize(text, seed=order.seed + number, **(order.how or {}))
         if on_spoken is not None:
             on_spoken()
 

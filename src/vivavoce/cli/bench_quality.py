@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from vivavoce.cli.options import (
     VoiceOption,
     settings_from,
 )
+
+if TYPE_CHECKING:
+    from vivavoce.speech.synthesizer import SpeechParameters
 
 Option = typer.Option
 
@@ -49,13 +52,15 @@ def bench_quality(
 
     from vivavoce.bench.quality import KEY, TEXTS, Order, write_pairs
     from vivavoce.bench.texts import read_texts
+    from vivavoce.engines.registry import known_options
 
     settings = settings_from(config, sets, engine=engine, model_id=model, default_voice=voice)
     given = (*(text or ()), *(read_texts(texts) if texts else ())) or TEXTS
-    how = {"language": language} if language else {}
-    options = {"options": {"max_frames": max_frames}} if max_frames else {}
-    own = settings.shared_options | settings.engine_options
-    order = Order(engine, own, quantize, given, seed, how | options)
+    how: SpeechParameters = {"language": language}
+    if max_frames:
+        how["options"] = {"max_frames": max_frames}
+    own = known_options(engine, settings.shared_options) | settings.engine_options
+    order = Order(engine, own, quantize, given, seed, how)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("speaking", total=2 * len(given))
         key = write_pairs(order, folder, on_spoken=lambda: progress.advance(task))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vivavoce.bench.stats import Distribution
     from vivavoce.bench.texts import TextSource
     from vivavoce.settings import Settings
+    from vivavoce.speech.synthesizer import SpeechParameters
 
 _COLUMNS = ("p50", "p95", "max")
 
@@ -56,9 +57,10 @@ def profile(
     from vivavoce.bench.report import write_json
 
     settings = settings_from(config, sets, engine=engine, model_id=model)
-    said = typed_pairs(option or (), "--option") or None
-    asked = {"voice": voice, "seed": seed, "options": said}
-    how = {name: value for name, value in asked.items() if value is not None}
+    said = typed_pairs(option or (), "--option")
+    how: SpeechParameters = {"voice": voice, "options": said}
+    if seed is not None:
+        how["seed"] = seed
     found = _run(settings, _sources(text), runs=runs, how=how)
     _print(found)
     if json:
@@ -112,7 +114,7 @@ def _of_tokens(length: LengthProfile) -> list[tuple[str, Distribution | None]]:
 
 
 def _run(
-    settings: Settings, sources: dict[str, TextSource], *, runs: int, how: dict[str, Any]
+    settings: Settings, sources: dict[str, TextSource], *, runs: int, how: SpeechParameters
 ) -> EngineProfile:
     from rich.console import Console
     from rich.progress import Progress

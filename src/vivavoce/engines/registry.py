@@ -47,8 +47,7 @@ def create_engine(
     installed.
     """
     entry, own = _entry(name), dict(options or {})
-    kind = _options_class(entry)
-    known = {each.name for each in fields(kind)} if kind is not None else set()
+    known = _options_of(entry)
     for option, value in (shared or {}).items():
         if option in own:
             continue
@@ -65,9 +64,20 @@ def create_engine(
     return engine
 
 
+def known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``options`` that an engine says it has. Raises SettingsError."""
+    known = _options_of(_entry(name))
+    return {option: value for option, value in options.items() if option in known}
+
+
 def device_options(name: str) -> tuple[str, ...]:
     """The options that say where an engine runs. Raises SettingsError for an unknown engine."""
     return tuple(getattr(_options_class(_entry(name)), "DEVICES", ("device",)))
+
+
+def _options_of(entry: EntryPoint) -> set[str]:
+    kind = _options_class(entry)
+    return set() if kind is None else {each.name for each in fields(kind)}
 
 
 def _options_class(entry: EntryPoint) -> type[Any] | None:
