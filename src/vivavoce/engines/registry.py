@@ -3,8 +3,9 @@
 An entry point names a function ``create(options: Mapping[str, Any]) -> Engine``, which raises
 SettingsError for an option that it does not know. The module that holds it may also have a function
 ``options_class() -> type`` that returns the dataclass of the options. Then the engine is offered
-what is set for whichever engine has such an option, and a class variable ``DEVICES`` of that
-dataclass names those options that say where the engine runs, if ``device`` alone does not.
+what is set for whichever engine has such an option. Of its class variables, ``DEVICES`` names the
+options that say where the engine runs, if ``device`` alone does not, and ``RECORDS`` says what it
+records (see ``Engine.record``), in the plural: "tokens".
 """
 
 from __future__ import annotations
@@ -73,6 +74,16 @@ def known_options(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def device_options(name: str) -> tuple[str, ...]:
     """The options that say where an engine runs. Raises SettingsError for an unknown engine."""
     return tuple(getattr(_options_class(_entry(name)), "DEVICES", ("device",)))
+
+
+def recorded_unit(name: str) -> str:
+    """What an engine's codes are codes of; "" where it records none. Raises SettingsError."""
+    return str(getattr(_options_class(_entry(name)), "RECORDS", ""))
+
+
+def recording_engines() -> list[str]:
+    """Those engines that record codes."""
+    return [name for name in engine_names() if recorded_unit(name)]
 
 
 def _options_of(entry: EntryPoint) -> set[str]:

@@ -59,6 +59,7 @@ class NeuTTSOptions:
     """
 
     DEVICES: ClassVar = ("backbone_device", "codec_device")
+    RECORDS: ClassVar = "tokens"
 
     backbone_repo: str = DEFAULT_BACKBONE
     model: str = ""
