@@ -152,6 +152,28 @@ def bench_quality(
     print(f"{len(key['pairs'])} pairs in {folder}. Listen before you open {KEY}.")
 
 
+def bench_recipe(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Which; without it, all are listed.")] = None,
+) -> None:
+    """Measure again what the documents tell: a recipe with its own options, or the list of them.
+
+    `vivavoce bench recipe NAME -- --help` shows a recipe's options.
+    """
+    from vivavoce.bench.recipes.book import recipes, run
+
+    known = recipes()
+    if name is None:
+        width = max(map(len, known))
+        for each, summary in known.items():
+            print(f"{each:{width}}  {summary}")
+        return
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}.")
+    if status := run(name, context.args):
+        raise typer.Exit(status)
+
+
 def _known(parts: list[str], known: Mapping[str, str]) -> list[str]:
     for each in parts:
         if each not in known:

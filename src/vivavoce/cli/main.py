@@ -33,9 +33,13 @@ COMMANDS = {
     "bench": "bench",
     "bench engine": "bench_engine",
     "bench quality": "bench_engine",
+    "bench recipe": "bench_engine",
 }
 """The module of each: the function (or the group of commands) there is the command's name, with
 ``_`` for a space."""
+
+CONTEXT = {"bench recipe": {"ignore_unknown_options": True, "allow_extra_args": True}}
+"""Commands that hand options on to what they run."""
 
 FAILED, WRONG_SETUP, INTERRUPTED, UNREAD = 1, 3, 130, 141
 
@@ -56,7 +60,7 @@ class LazyCommands(TyperGroup):
         if isinstance(function, typer.Typer):
             return typer.main.get_command(function)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name)(function)
+        single.command(cmd_name, context_settings=CONTEXT.get(cmd_name))(function)
         return typer.main.get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
