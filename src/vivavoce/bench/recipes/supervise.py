@@ -25,9 +25,8 @@ from typing import Any
 
 from rich.console import Console
 
-from vivavoce.bench.report import QUANTILES
+from vivavoce.bench.results import QUANTILES, distribution_row, figure_table
 from vivavoce.bench.stats import Distribution, spread
-from vivavoce.bench.tables import distribution_row, figure_table
 from vivavoce.serving.stand_in import MESSAGE
 from vivavoce.testing.server import ServerProcess, vivavoce_server
 

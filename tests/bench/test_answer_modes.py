@@ -12,9 +12,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from vivavoce.bench.answer_modes import WAYS, Comparison
 from vivavoce.bench.clients import Target
 from vivavoce.bench.texts import TextSource
-from vivavoce.bench.ways import WAYS, Comparison
 from vivavoce.cli.bench import bench
 from vivavoce.errors import Unavailable, Unsupported
 from vivavoce.testing.server import ServerProcess, vivavoce_server

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from vivavoce.bench.quality import KEY, Order, write_pairs
+from vivavoce.bench.blind_pairs import KEY, Order, write_pairs
 from vivavoce.cli.main import app
 from vivavoce.errors import InputError, SettingsError
 

@@ -10,13 +10,12 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from vivavoce.bench.breakdown import Breakdown
 from vivavoce.bench.clients import HttpSpeaker, Target
 from vivavoce.bench.clients.base import now_s
 from vivavoce.bench.clients.playing import PlayClient
 from vivavoce.bench.device import provenance
-from vivavoce.bench.measures import Listening, Recorder
-from vivavoce.bench.report import SCHEMA
+from vivavoce.bench.heard import Breakdown, Listening, Recorder
+from vivavoce.bench.results import SCHEMA
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import TextSource
 from vivavoce.errors import Unavailable
