@@ -64,9 +64,9 @@ def bench_engine(
     from dataclasses import replace
     from functools import partial
 
-    from vivavoce.bench.engine.lines import lines
-    from vivavoce.bench.engine.parts import NO_CUDA, PARTS, failures, merge, run_part
+    from vivavoce.bench.engine.printing import lines
     from vivavoce.bench.engine.setting import Setting, default_rows, make_checkpoint
+    from vivavoce.bench.engine.suites import NO_CUDA, PARTS, failures, merge, run_part
 
     parts = _known(part or [*PARTS], PARTS)
     found = _device(device)

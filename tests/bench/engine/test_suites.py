@@ -19,11 +19,11 @@ import typer
 from typer.testing import CliRunner
 
 from engines.qwen3.simulated_card import SimulatedCard
-from vivavoce.bench.engine import frames, parts, peer
+from vivavoce.bench.engine import frames, peer, suites
 from vivavoce.bench.engine.correct import alike
 from vivavoce.bench.engine.fitting import fitting, left_out
 from vivavoce.bench.engine.frames import predicted_ms
-from vivavoce.bench.engine.lines import lines
+from vivavoce.bench.engine.printing import lines
 from vivavoce.bench.engine.setting import POSITIONS, Setting, by_precision, make_checkpoint
 from vivavoce.bench.engine.stages import Stages, frame_bytes
 from vivavoce.cli.bench_engine import bench_engine
@@ -94,7 +94,7 @@ def test_a_part_that_is_none_is_a_usage_error() -> None:
 
 
 def test_frames_by_rows_and_by_stage(folder: Path) -> None:
-    told = parts.run_part("frames", setting_of(folder))["none"]
+    told = suites.run_part("frames", setting_of(folder))["none"]
     assert set(told["ms"]) == set(told["predicted_ms"]) == {1, 2}
     for stages in told["stages_ms"].values():
         assert set(stages) == {"talker", "code predictor", "sampling", "frame", "codec", "host"}
@@ -147,7 +147,7 @@ def test_stages_are_those_of_what_runs(folder: Path) -> None:
 
 
 def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
-    told = parts.run_part("kernels", setting_of(folder, precisions=("none", "int8")))
+    told = suites.run_part("kernels", setting_of(folder, precisions=("none", "int8")))
     assert told["path"] == "torch" and "cpu" in told["why"]
     names = {row["name"] for row in told["rows"]}
     assert names == {
@@ -168,7 +168,7 @@ def test_kernels_are_measured_at_the_models_shapes(folder: Path) -> None:
 
 
 def test_rows_in_company_are_as_alone(folder: Path) -> None:
-    told = parts.run_part("correct", setting_of(folder))
+    told = suites.run_part("correct", setting_of(folder))
     assert told["float32"] == {"alone = in company": {1: True, 2: True}}  # nothing is captured here
     across = told["across buckets"]
     assert across["dtype"] == "torch.float32"
@@ -177,7 +177,7 @@ def test_rows_in_company_are_as_alone(folder: Path) -> None:
 
 
 def test_a_part_that_fails_says_so_and_the_next_goes_on(tmp_path: Path) -> None:
-    told = parts.run_part("frames", setting_of(tmp_path / "nothing"))
+    told = suites.run_part("frames", setting_of(tmp_path / "nothing"))
     assert "ModelFileError" in told["failed"] and told["took_s"] >= 0
 
 
@@ -207,12 +207,12 @@ def test_each_precision_is_in_the_file_before_the_next_begins(
 
         return by_precision(setting, one)
 
-    monkeypatch.setitem(parts.PARTS, "frames", "part.measure")
+    monkeypatch.setitem(suites.PARTS, "frames", "part.measure")
     part = ModuleType("part")
     part.measure = measure  # type: ignore[attr-defined]
-    monkeypatch.setattr(parts, "import_module", lambda _: part)
-    keep = partial(parts.merge, path, "0.6B tiny", "frames")
-    told = parts.run_part("frames", setting_of(folder, precisions=("none", "int8"), keep=keep))
+    monkeypatch.setattr(suites, "import_module", lambda _: part)
+    keep = partial(suites.merge, path, "0.6B tiny", "frames")
+    told = suites.run_part("frames", setting_of(folder, precisions=("none", "int8"), keep=keep))
     assert seen[0] is None
     between = seen[1]["models"]["0.6B tiny"]["frames"]
     assert between["none"] == {"ms": 1.0} and between["to_come"] == ["int8"]
@@ -244,7 +244,7 @@ def test_rows_without_room_are_named_and_the_others_measured(
     needs = planned_footprint(Qwen3Config.load(folder), place, POSITIONS)
     monkeypatch.setattr(device, "card_on", lambda _: SimulatedCard(needs.total(2)))
     setting = setting_of(folder, rows=(1, 4))
-    found = {part: parts.run_part(part, setting) for part in ("frames", "load", "correct")}
+    found = {part: suites.run_part(part, setting) for part in ("frames", "load", "correct")}
     assert set(found["frames"]["none"]["ms"]) == {1}
     assert found["correct"]["float32"]["alone = in company"] == {1: True}
     for told in (found["frames"]["none"], found["load"]["none"], found["correct"]["float32"]):
@@ -254,9 +254,9 @@ def test_rows_without_room_are_named_and_the_others_measured(
 def test_precisions_of_several_runs_come_together(tmp_path: Path) -> None:
     """A machine that is lent for minutes measures one at a time."""
     path = tmp_path / "all.json"
-    parts.merge(path, "0.6B", "frames", {"failed": "at first", "copy_gb_s": 1})
-    parts.merge(path, "0.6B", "frames", {"none": {"ms": 1}, "copy_gb_s": 2})
-    whole = parts.merge(path, "0.6B", "frames", {"int8": {"ms": 2}, "copy_gb_s": 3})
+    suites.merge(path, "0.6B", "frames", {"failed": "at first", "copy_gb_s": 1})
+    suites.merge(path, "0.6B", "frames", {"none": {"ms": 1}, "copy_gb_s": 2})
+    whole = suites.merge(path, "0.6B", "frames", {"int8": {"ms": 2}, "copy_gb_s": 3})
     assert whole["models"]["0.6B"]["frames"] == {
         "none": {"ms": 1},
         "int8": {"ms": 2},
@@ -266,9 +266,9 @@ def test_precisions_of_several_runs_come_together(tmp_path: Path) -> None:
 
 def test_other_parts_are_kept_and_other_files_refused(tmp_path: Path) -> None:
     path = tmp_path / "all.json"
-    parts.merge(path, "0.6B", "frames", {"ms": 1})
-    parts.merge(path, "1.7B", "frames", {"ms": 2})
-    whole = parts.merge(path, "0.6B", "load", {"calls": 3})
+    suites.merge(path, "0.6B", "frames", {"ms": 1})
+    suites.merge(path, "1.7B", "frames", {"ms": 2})
+    whole = suites.merge(path, "0.6B", "load", {"calls": 3})
     assert whole == json.loads(path.read_text())
     assert whole["models"] == {
         "0.6B": {"frames": {"ms": 1}, "load": {"calls": 3}},
@@ -277,14 +277,14 @@ def test_other_parts_are_kept_and_other_files_refused(tmp_path: Path) -> None:
     for other in ('{"mine": 1}', "not JSON"):
         path.write_text(other)
         with pytest.raises(SettingsError, match=path.name):
-            parts.merge(path, "0.6B", "load", {})
+            suites.merge(path, "0.6B", "load", {})
         assert path.read_text() == other
 
 
 def test_without_the_other_package_it_says_how_to_get_it(folder: Path) -> None:
     if peer.find_spec(peer.MODULE) is not None:
         pytest.skip("it is installed")
-    assert "pip install" in parts.run_part("peer", setting_of(folder))["missing"]
+    assert "pip install" in suites.run_part("peer", setting_of(folder))["missing"]
 
 
 class StandIn:
@@ -313,7 +313,7 @@ def test_the_other_package_speaks_as_long_and_in_both_chunks(
     monkeypatch.setitem(sys.modules, peer.MODULE, module)
     monkeypatch.setattr(peer, "find_spec", lambda name: name)
     monkeypatch.setattr(peer, "FRAMES", 12)
-    told = parts.run_part("peer", setting_of(folder))
+    told = suites.run_part("peer", setting_of(folder))
     assert {each["chunk_size"] for each in StandIn.asked} == {1, 12}
     assert set(told["theirs"]) == set(told["times_quicker"]) == set(peer.CHUNKS)
     ours, theirs = told["ours"]["none"], told["theirs"]["one frame"]
