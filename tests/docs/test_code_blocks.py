@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from vivavoce import errors
+from vivavoce.bench.recipes.book import recipes
 from vivavoce.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -181,10 +182,10 @@ def test_what_the_reference_of_python_names_is_there() -> None:
     assert all(resolve_name(re.sub(r"\.(?=[A-Z]|load$)", ":", name, count=1)) for name in names)
 
 
-def test_every_script_of_the_benchmarks_is_documented() -> None:
+def test_every_recipe_is_documented_and_every_documented_one_is_there() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    scripts = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
-    assert [name for name in scripts if f"benchmarks/{name}" not in text] == []
+    named = set(re.findall(r"vivavoce bench recipe (\w+)", text))
+    assert named == set(recipes())
 
 
 def test_every_endpoint_is_documented() -> None:

@@ -71,6 +71,8 @@ PENDING_NAMED_ONCE = 0.145
 PENDING_PROTOCOL_LINES = 264
 PENDING_EMPTY = {"engines/qwen3/captured.py ready"}
 
+PRINTING = ("cli/", "bench/recipes/")
+
 BROAD_EXCEPT_ALLOWED = (
     "engines/calls.py",  # whatever an engine may raise, for whoever waits
     "engines/loop.py",  # whatever an engine may raise
@@ -128,7 +130,7 @@ def unannotated(module: Module) -> Iterator[str]:
 def prints(module: Module) -> Iterator[str]:
     for node in ast.walk(module.tree):
         called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-        if called and node.func.id == "print" and not module.path.startswith("cli/"):
+        if called and node.func.id == "print" and not module.path.startswith(PRINTING):
             yield f"{module.path}:{node.lineno} prints"
 
 

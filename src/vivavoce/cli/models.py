@@ -143,7 +143,7 @@ def _download_voice(settings: Settings, name: str) -> Path:
     from vivavoce.engines.piper.options import PiperOptions
     from vivavoce.engines.piper.voice_files import download_folder
 
-    options = parse_options(PiperOptions, "piper", settings.piper)
+    options = parse_options(PiperOptions, "piper", settings.engines.get("piper", {}))
     return download_voice(name, download_folder(options), options.download_repo).model
 
 

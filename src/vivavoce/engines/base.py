@@ -180,6 +180,14 @@ class Engine(ABC):
     def release(self, slot: int) -> None:
         """Free a slot at once, whatever it is doing. Unknown slots are ignored."""
 
+    def record(self, slot: int) -> Sequence[Any]:
+        """A list that gets every code of a slot from now on, for checking the model.
+
+        A code is what the model draws and the codec decodes: the number of a token, or the numbers
+        of a frame (int64 [codebooks]). Raises Unsupported.
+        """
+        raise Unsupported(f"The engine {self.info.name!r} records no codes.")
+
     @abstractmethod
     def step(self) -> Sequence[Produced]:
         """Advance live slots once: all of them, or the most urgent one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -27,7 +28,9 @@ def parse_options(kind: type[Options], engine: str, options: Mapping[str, Any]) 
                 f"Engine {engine!r} has no option {name!r} any more: {gone[name]}.", param=name
             )
         if name not in known:
-            message = f"Unknown option {name!r} of engine {engine!r}."
+            near = get_close_matches(name, sorted(known), n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            message = f"Unknown option {name!r} of engine {engine!r}.{hint}"
             raise UnknownOption(f"{message} It has: {', '.join(sorted(known))}.", param=name)
     try:
         return TypeAdapter(kind).validate_python(dict(options))

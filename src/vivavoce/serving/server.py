@@ -34,7 +34,7 @@ from vivavoce.serving.tls import Handshake, TlsListener, tls_context
 from vivavoce.serving.watchdog import SOFTWARE_FAILURE, WELL, Watchdog
 from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
-from vivavoce.settings_moved import moved_variables
+from vivavoce.settings_faults import moved_variables
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
 from vivavoce.speech.voice_folder import recordings_folders

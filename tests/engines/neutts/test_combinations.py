@@ -188,7 +188,7 @@ def test_the_same_codes_sound_the_same_from_both_codecs(models: Models, backbone
 
 @pytest.mark.parametrize("pair", [("gguf", "torch"), ("torch", "torch")], ids="-".join)
 def test_doctor_tells_the_devices(models: Models, pair: tuple[str, str], tmp_path: Path) -> None:
-    from vivavoce.cli.diagnosis import engine as diagnose
+    from vivavoce.cli.doctor import engine_findings as diagnose
     from vivavoce.settings import Settings
 
     options = models.options(*pair)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
 
@@ -57,6 +57,9 @@ class NeuTTSOptions:
     each. ``adaptive`` alters the sizes by the playback clock; then a seed gives the same codes, but
     not the same samples. ``watermark`` marks the sound as synthetic (Perth).
     """
+
+    DEVICES: ClassVar = ("backbone_device", "codec_device")
+    RECORDS: ClassVar = "tokens"
 
     backbone_repo: str = DEFAULT_BACKBONE
     model: str = ""

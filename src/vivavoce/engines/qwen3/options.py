@@ -48,6 +48,7 @@ class Qwen3Options:
     for, what is for a GPU is named in the log.
     """
 
+    RECORDS: ClassVar = "frames"
     GONE: ClassVar[Mapping[str, str]] = {
         "one_launch": "a frame is always one captured graph. Leave it out"
     }
