@@ -105,7 +105,8 @@ def fused(length: Floats, direction: Floats) -> Floats:
     if length.ndim != direction.ndim:
         over = tuple(range(1, direction.ndim))
     norm = np.sqrt(np.square(direction).sum(over, keepdims=True))
-    return direction * (length.reshape(norm.shape) / norm)
+    weight: Floats = direction * (length.reshape(norm.shape) / norm)
+    return weight
 
 
 def differences(

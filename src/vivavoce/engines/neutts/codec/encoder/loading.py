@@ -137,13 +137,12 @@ ShapeOf: TypeAlias = Callable[[str], tuple[int, ...]]
 """The shape of a tensor by the module's name for it; raises KeyError where there is none."""
 
 HUBERT_HEAD = 64
-SEMANTIC = "semantic_model"
 
 
 def full_shape(shape_of: ShapeOf) -> FullShape:
     """Of ``neucodec``'s encoder. Raises KeyError."""
-    projection = shape_of(f"{SEMANTIC}.feature_projection.projection.weight")
-    layer = f"{SEMANTIC}.encoder.layers.0"
+    projection = shape_of(f"{SEMANTIC}feature_projection.projection.weight")
+    layer = f"{SEMANTIC}encoder.layers.0"
     head = shape_of(f"{layer}.self_attn.distance_embedding.weight")[1]
     return FullShape(
         first=shape_of("CodecEnc.conv_blocks.0.bias")[0],
@@ -160,7 +159,7 @@ def full_shape(shape_of: ShapeOf) -> FullShape:
 
 def small_shape(shape_of: ShapeOf) -> SmallShape:
     """Of ``distill-neucodec``'s encoder. Raises KeyError."""
-    projection = shape_of(f"{SEMANTIC}.feature_projection.projection.weight")
+    projection = shape_of(f"{SEMANTIC}feature_projection.projection.weight")
     blocks = "codec_encoder.encoder.blocks"
     widths = [shape_of(f"{blocks}.0.conv_2.bias")[0]]
     widths += [shape_of(f"{blocks}.{number}.0.bias")[0] for number in (2, 4, 6)]
@@ -173,7 +172,7 @@ def small_shape(shape_of: ShapeOf) -> SmallShape:
             channels=projection[1],
             hidden=projection[0],
             intermediate=shape_of(
-                f"{SEMANTIC}.encoder.layers.0.feed_forward.intermediate_dense.bias"
+                f"{SEMANTIC}encoder.layers.0.feed_forward.intermediate_dense.bias"
             )[0],
             heads=projection[0] // HUBERT_HEAD,
         ),
