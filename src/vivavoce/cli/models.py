@@ -56,7 +56,7 @@ def download(
 ) -> None:
     """Download a published model or voice; what was broken off is finished."""
     from vivavoce.engines.neutts import published as neutts
-    from vivavoce.engines.piper.collection import is_voice_name
+    from vivavoce.engines.piper.voice_files import is_voice_name
     from vivavoce.engines.qwen3 import models as qwen3
 
     root = _root(context.obj)
@@ -139,9 +139,9 @@ def _unknown(name: str) -> UnknownModel:
 def _download_voice(settings: Settings, name: str) -> Path:
     """A Piper voice, to where ``--voice NAME`` finds it."""
     from vivavoce.engines.options import parse_options
-    from vivavoce.engines.piper.collection import download_voice
     from vivavoce.engines.piper.options import PiperOptions
-    from vivavoce.engines.piper.voice_files import download_folder
+    from vivavoce.engines.piper.voice_files import download_voice
+    from vivavoce.engines.piper.voices import download_folder
 
     options = parse_options(PiperOptions, "piper", settings.piper)
     return download_voice(name, download_folder(options), options.download_repo).model

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vivavoce.engines.qwen3.batch import Batch, Codes
 from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
-from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.manner import RequestOptions
 from vivavoce.engines.qwen3.onset import AUDIBLE_PEAK, FRAME_SAMPLES, Onset
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.row_speech import RowSpeech
@@ -155,7 +155,7 @@ def test_speech_without_any_sound_ends_without_any(
 
 def row(**how: Any) -> RowSpeech:
     utterance = Utterance((Span("text"),), Voice("v", "qwen3", "v", ("en",)), deadline_s=100.0)
-    return RowSpeech(utterance, Manner(), guarded=True, **how)
+    return RowSpeech(utterance, RequestOptions(), guarded=True, **how)
 
 
 def test_silence_that_is_left_out_still_ends_what_is_silent_for_too_long() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vivavoce.engines.qwen3.batch import Batch, Codes
 from vivavoce.engines.qwen3.captured import Sounded
 from vivavoce.engines.qwen3.chunks import RAMP
-from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.manner import RequestOptions
 from vivavoce.engines.qwen3.pipeline import Pipeline
 from vivavoce.engines.qwen3.row_speech import RowSpeech
 from vivavoce.types import Span, Utterance, Voice
@@ -37,7 +37,7 @@ class Recorder:
 def speech(row: int, deadline_s: float, sent: int, waiting: int) -> RowSpeech:
     """Codes are the row's number."""
     utterance = Utterance((Span("Hello."),), voice=VOICE, deadline_s=deadline_s)
-    made = RowSpeech(utterance, Manner(), guarded=False, sent=sent)
+    made = RowSpeech(utterance, RequestOptions(), guarded=False, sent=sent)
     made.waiting = [np.full(CODES, row) for _ in range(waiting)]
     return made
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.qwen3.guards import LoopGuard
-from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.manner import RequestOptions
 from vivavoce.engines.qwen3.row_speech import RowSpeech
 from vivavoce.engines.silence import SilenceGuard
 from vivavoce.types import Span, Utterance, Voice
@@ -17,7 +17,7 @@ from vivavoce.types import Span, Utterance, Voice
 def speech(*, guarded: bool, max_frames: int | None = 1_000) -> RowSpeech:
     voice = Voice("v", "qwen3", "v", ("en",))
     return RowSpeech(
-        Utterance((Span("text"),), voice), Manner(max_frames=max_frames), guarded=guarded
+        Utterance((Span("text"),), voice), RequestOptions(max_frames=max_frames), guarded=guarded
     )
 
 

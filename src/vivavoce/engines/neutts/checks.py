@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from vivavoce.engines.neutts.family import Family
-from vivavoce.engines.neutts.manner import Manner, emotion_of, manner_of
+from vivavoce.engines.neutts.manner import RequestOptions, emotion_of, request_options_of
 from vivavoce.engines.neutts.options import NeuTTSOptions
 from vivavoce.engines.neutts.voices import builtin_voices, default_first, reference_of
 from vivavoce.errors import InputError, SetupError, UnknownVoice, Unsupported
@@ -38,10 +38,10 @@ def with_voices(known: Speakable, options: NeuTTSOptions, *, strict: bool) -> Sp
         return replace(known, voices=builtin_voices(known.family, None, known.language))
 
 
-def check_utterance(known: Speakable, utterance: Utterance) -> Manner:
+def check_utterance(known: Speakable, utterance: Utterance) -> RequestOptions:
     """Its options. Raises InputError for what cannot be spoken."""
-    manner = manner_of(utterance)
-    emotion_of(manner, known.family)
+    request = request_options_of(utterance)
+    emotion_of(request, known.family)
     check_language(known, utterance.language)
     if (utterance.instructions or "").strip():
         raise Unsupported("NeuTTS models take no instructions.", param="instructions")
@@ -53,7 +53,7 @@ def check_utterance(known: Speakable, utterance: Utterance) -> Manner:
     reference_of(utterance.voice)
     if known.family.speakers and utterance.voice.kind == "cloned":
         raise Unsupported("NeuTTS-2E speaks as its own speakers only.", param="voice")
-    return manner
+    return request
 
 
 def check_language(known: Speakable, language: str | None) -> None:

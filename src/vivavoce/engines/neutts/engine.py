@@ -175,15 +175,15 @@ class NeuTTSEngine(Engine):
     def admit(self, utterance: Utterance) -> int:
         """Take a slot. Raises InputError as ``validate`` does, EmptyInput, ContextOverflow."""
         backbone = self._loaded()
-        manner = check_utterance(self._speakable, utterance)
+        request = check_utterance(self._speakable, utterance)
         began_s = time.perf_counter()
-        script = write_script(backbone, self._speakable, utterance, manner)
+        script = write_script(backbone, self._speakable, utterance, request)
         number = next(self._numbers)
         speaking = Speaking(
             number,
             utterance,
-            token_sampling(self.options, utterance, manner),
-            self.options.guards and manner.guards,
+            token_sampling(self.options, utterance, request),
+            self.options.guards and request.guards,
             deque(script.parts),
             script.most_codes,
             partial(self._new_stream, script),

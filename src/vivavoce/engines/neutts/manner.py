@@ -8,16 +8,16 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from vivavoce.engines.manner import Flag, checked_manner, given_or
 from vivavoce.engines.neutts.backbone import TokenSampling
 from vivavoce.engines.neutts.family import Family
 from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.options import Flag, given_or, parse_request_options
 from vivavoce.errors import InputError, Unsupported, shown
 from vivavoce.types import Utterance
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class RequestOptions:
     """Options of one utterance; None takes the engine's own.
 
     ``emotion`` is one of a 2E model's. ``greedy`` always takes the likeliest code. ``max_codes``
@@ -34,36 +34,38 @@ class Manner:
     guards: Flag = True
 
 
-def manner_of(utterance: Utterance) -> Manner:
+def request_options_of(utterance: Utterance) -> RequestOptions:
     """The utterance's options. Raises InputError that names an unknown or wrong one."""
-    return checked_manner(Manner, "neutts", utterance)
+    return parse_request_options(RequestOptions, "neutts", utterance)
 
 
-def emotion_of(manner: Manner, family: Family) -> str | None:
+def emotion_of(request: RequestOptions, family: Family) -> str | None:
     """The special token for an emotion; None for none. Raises Unsupported, InputError."""
-    if manner.emotion is None:
+    if request.emotion is None:
         return None
     if not family.emotions:
         raise Unsupported("This model has no emotions; NeuTTS-2E has.", param="emotion")
-    name = manner.emotion.strip().lower()
+    name = request.emotion.strip().lower()
     if name not in family.emotions:
         known = ", ".join(family.emotions)
         raise InputError(
-            f"Unknown emotion {shown(manner.emotion)}; there are: {known}.", param="emotion"
+            f"Unknown emotion {shown(request.emotion)}; there are: {known}.", param="emotion"
         )
     return family.emotion_token(name)
 
 
-def token_sampling(options: NeuTTSOptions, utterance: Utterance, manner: Manner) -> TokenSampling:
+def token_sampling(
+    options: NeuTTSOptions, utterance: Utterance, request: RequestOptions
+) -> TokenSampling:
     """How its row draws. A temperature of 0 is greedy; without a seed one is drawn."""
     asked = utterance.sampling
     temperature = given_or(asked.temperature, options.temperature)
     return TokenSampling(
         temperature=temperature or 1.0,
-        top_k=given_or(manner.top_k, options.top_k),
+        top_k=given_or(request.top_k, options.top_k),
         top_p=given_or(asked.top_p, options.top_p),
-        min_p=given_or(manner.min_p, options.min_p),
+        min_p=given_or(request.min_p, options.min_p),
         seed=random.getrandbits(63) if asked.seed is None else asked.seed,
-        min_tokens=given_or(manner.min_tokens, options.min_tokens),
-        greedy=manner.greedy or temperature == 0,
+        min_tokens=given_or(request.min_tokens, options.min_tokens),
+        greedy=request.greedy or temperature == 0,
     )

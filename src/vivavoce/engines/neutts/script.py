@@ -8,7 +8,7 @@ from vivavoce.engines.neutts.backbone import Backbone, Codes, Prompt
 from vivavoce.engines.neutts.checks import Speakable
 from vivavoce.engines.neutts.fitting import Spans, parts_that_fit
 from vivavoce.engines.neutts.guards import code_budget, expected_codes
-from vivavoce.engines.neutts.manner import Manner, emotion_of
+from vivavoce.engines.neutts.manner import RequestOptions, emotion_of
 from vivavoce.engines.neutts.phonemes import ESPEAK_VOICES
 from vivavoce.engines.neutts.prompt import Reference, lay_out
 from vivavoce.engines.neutts.speaking import Part
@@ -62,7 +62,7 @@ class _Writer:
 
 
 def write_script(
-    backbone: Backbone, known: Speakable, utterance: Utterance, manner: Manner
+    backbone: Backbone, known: Speakable, utterance: Utterance, request: RequestOptions
 ) -> Script:
     """Parts that each fit the context with the voice's reference.
 
@@ -72,14 +72,14 @@ def write_script(
     if wordless(utterance.spans):
         return Script((), state.codes, 0)
     writer = _Writer(
-        backbone, known, spoken_reference(known, state), emotion_of(manner, known.family)
+        backbone, known, spoken_reference(known, state), emotion_of(request, known.family)
     )
     if not writer.read(utterance.spans):
         raise EmptyInput
     pieces = [p for p in parts_that_fit(utterance.spans, writer.fits) if writer.read(p)]
-    parts = tuple(writer.part(each, manner.max_codes) for each in pieces)
-    most = manner.max_codes or sum(part.max_codes for part in parts)
-    if manner.max_codes is None and utterance.max_audio_s is not None:
+    parts = tuple(writer.part(each, request.max_codes) for each in pieces)
+    most = request.max_codes or sum(part.max_codes for part in parts)
+    if request.max_codes is None and utterance.max_audio_s is not None:
         most = min(most, code_budget(_text(utterance.spans), utterance.max_audio_s))
     return Script(parts, state.codes, most)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.qwen3.languages import model_language
-from vivavoce.engines.qwen3.manner import Manner, manner_of
+from vivavoce.engines.qwen3.manner import RequestOptions, request_options_of
 from vivavoce.engines.qwen3.voices import cloned
 from vivavoce.errors import InputError, UnknownVoice, Unsupported
 from vivavoce.types import Utterance, Voice
@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 SMALL = "0b6"
 
 
-def check_utterance(config: Qwen3Config, utterance: Utterance, voices: Sequence[Voice]) -> Manner:
+def check_utterance(
+    config: Qwen3Config, utterance: Utterance, voices: Sequence[Voice]
+) -> RequestOptions:
     """Its options. Raises InputError for what this model cannot speak."""
-    manner = manner_of(utterance)
+    request = request_options_of(utterance)
     model_language(utterance.language, config.talker.codec_language_id)
     _check_voice(config, utterance.voice, voices)
     _check_instructions(config, utterance)
     if utterance.text_open:
-        _check_open(manner, utterance.voice)
-    return manner
+        _check_open(request, utterance.voice)
+    return request
 
 
 def check_described(config: Qwen3Config, utterance: Utterance) -> None:
@@ -82,9 +84,9 @@ def _check_instructions(config: Qwen3Config, utterance: Utterance) -> None:
     )
 
 
-def _check_open(manner: Manner, voice: Voice) -> None:
+def _check_open(request: RequestOptions, voice: Voice) -> None:
     state = cloned(voice)
-    if manner.text_layout == "whole":
+    if request.text_layout == "whole":
         raise Unsupported("Text in pieces needs the streaming layout.", param="text_layout")
     if state is not None and state.in_context:
         raise Unsupported(

@@ -178,9 +178,9 @@ class Qwen3Engine(Engine):
 
     def admit(self, utterance: Utterance) -> int:
         """Take the lowest free row. Raises InputError as ``validate`` does, and EmptyInput."""
-        manner = check_utterance(self._known(), utterance, self._listed)
+        request = check_utterance(self._known(), utterance, self._listed)
         speech = RowSpeech.start(
-            utterance, manner, self._loaded().tokenizer, guarded=self.options.guards
+            utterance, request, self._loaded().tokenizer, guarded=self.options.guards
         )
         if speech.closed and not speech.ids:
             raise EmptyInput

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
-from vivavoce.engines.manner import Flag, Share, Temperature, checked_manner, given_or
+from vivavoce.engines.options import Flag, Share, Temperature, given_or, parse_request_options
 from vivavoce.engines.qwen3.options import TextLayout
 from vivavoce.types import Sampling, Utterance
 
@@ -21,7 +21,7 @@ Count = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class RequestOptions:
     """Options of one utterance; None takes the checkpoint's or the engine's own.
 
     ``greedy`` always takes the best code, in the code predictor ("subtalker") too. ``max_frames``
@@ -41,13 +41,13 @@ class Manner:
     guards: Flag = True
 
 
-def manner_of(utterance: Utterance) -> Manner:
+def request_options_of(utterance: Utterance) -> RequestOptions:
     """The utterance's options. Raises InputError that names an unknown or wrong one."""
-    return checked_manner(Manner, "qwen3", utterance)
+    return parse_request_options(RequestOptions, "qwen3", utterance)
 
 
 def row_options(
-    generation: GenerationConfig, sampling: Sampling, manner: Manner, max_frames: int
+    generation: GenerationConfig, sampling: Sampling, request: RequestOptions, max_frames: int
 ) -> RowOptions:
     """What a row is admitted with. A temperature of 0 is greedy, for both samplers.
 
@@ -55,12 +55,12 @@ def row_options(
     """
     from vivavoce.engines.qwen3.rows import RowOptions
 
-    penalty = given_or(manner.repetition_penalty, generation.repetition_penalty)
+    penalty = given_or(request.repetition_penalty, generation.repetition_penalty)
     seed = random.getrandbits(64) if sampling.seed is None else sampling.seed
-    greedy = manner.greedy or sampling.temperature == 0
+    greedy = request.greedy or sampling.temperature == 0
     return RowOptions(
-        _talker_sampler(generation, sampling, manner, greedy),
-        _code_sampler(generation, manner, greedy),
+        _talker_sampler(generation, sampling, request, greedy),
+        _code_sampler(generation, request, greedy),
         repetition_penalty=penalty,
         seed=seed,
         max_frames=max_frames,
@@ -68,7 +68,7 @@ def row_options(
 
 
 def _talker_sampler(
-    generation: GenerationConfig, sampling: Sampling, manner: Manner, greedy: bool
+    generation: GenerationConfig, sampling: Sampling, request: RequestOptions, greedy: bool
 ) -> SamplerOptions:
     from vivavoce.runtime.nn.sampling import SamplerOptions
 
@@ -77,19 +77,21 @@ def _talker_sampler(
     return SamplerOptions(
         greedy or not drawn,
         temperature,
-        given_or(manner.top_k, generation.top_k),
+        given_or(request.top_k, generation.top_k),
         given_or(sampling.top_p, generation.top_p),
     )
 
 
-def _code_sampler(generation: GenerationConfig, manner: Manner, greedy: bool) -> SamplerOptions:
+def _code_sampler(
+    generation: GenerationConfig, request: RequestOptions, greedy: bool
+) -> SamplerOptions:
     from vivavoce.runtime.nn.sampling import SamplerOptions
 
-    temperature = given_or(manner.subtalker_temperature, generation.subtalker_temperature)
-    drawn = given_or(manner.subtalker_dosample, generation.subtalker_dosample) and temperature > 0
+    temperature = given_or(request.subtalker_temperature, generation.subtalker_temperature)
+    drawn = given_or(request.subtalker_dosample, generation.subtalker_dosample) and temperature > 0
     return SamplerOptions(
         greedy or not drawn,
         temperature,
-        given_or(manner.subtalker_top_k, generation.subtalker_top_k),
-        given_or(manner.subtalker_top_p, generation.subtalker_top_p),
+        given_or(request.subtalker_top_k, generation.subtalker_top_k),
+        given_or(request.subtalker_top_p, generation.subtalker_top_p),
     )

@@ -60,5 +60,5 @@ class Readings:
         config = self.model.config
         words = words_of(speech, config, self.model.tokenizer, self.options.text_layout)
         most = speech.budget if speech.closed else self.options.positions
-        options = row_options(config.generation, speech.utterance.sampling, speech.manner, most)
+        options = row_options(config.generation, speech.utterance.sampling, speech.request, most)
         return _Reading(self.batch.start(row, words, options), len(speech.ids))

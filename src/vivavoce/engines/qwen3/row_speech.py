@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, frame_budget
-from vivavoce.engines.qwen3.manner import Manner
+from vivavoce.engines.qwen3.manner import RequestOptions
 from vivavoce.engines.qwen3.onset import Onset
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
 from vivavoce.engines.silence import SilenceGuard
@@ -34,7 +34,7 @@ class RowSpeech:
     """
 
     utterance: Utterance
-    manner: Manner
+    request: RequestOptions
     guarded: bool
     ids: list[int] = field(default_factory=list)
     text: str = ""
@@ -59,10 +59,15 @@ class RowSpeech:
 
     @classmethod
     def start(
-        cls, utterance: Utterance, manner: Manner, tokenizer: TextTokenizer, *, guarded: bool
+        cls,
+        utterance: Utterance,
+        request: RequestOptions,
+        tokenizer: TextTokenizer,
+        *,
+        guarded: bool,
     ) -> RowSpeech:
         """Of an admitted utterance. Without ``text_open`` its text is whole."""
-        speech = cls(utterance, manner, guarded and manner.guards)
+        speech = cls(utterance, request, guarded and request.guards)
         if utterance.text_open:
             speech.closed = False
             speech._coming = IncrementalTokenizer(tokenizer)
@@ -75,8 +80,8 @@ class RowSpeech:
     @property
     def budget(self) -> int:
         """The most frames it may have."""
-        if self.manner.max_frames is not None:
-            return self.manner.max_frames
+        if self.request.max_frames is not None:
+            return self.request.max_frames
         if self._budget == 0:
             asked = self.utterance
             self._budget = frame_budget(

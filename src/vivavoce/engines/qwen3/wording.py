@@ -23,7 +23,7 @@ def words_of(
     instructions = instructions_of(utterance)
     if config.kind == "voice_design" and not instructions:
         instructions = PLAIN_VOICE
-    wanted = speech.manner.text_layout
+    wanted = speech.request.text_layout
     return Words(
         speech.ids,
         model_language(utterance.language, config.talker.codec_language_id),
