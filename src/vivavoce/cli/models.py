@@ -130,7 +130,7 @@ def _root(settings: Settings) -> Path:
 
 
 def _unknown(name: str) -> UnknownModel:
-    from vivavoce.engines.neutts.catalog import REPOS
+    from vivavoce.engines.neutts.family import REPOS
     from vivavoce.engines.qwen3.catalog import MODELS
 
     return UnknownModel(name, [*(each.name for each in MODELS), *REPOS])
@@ -168,7 +168,7 @@ def _path_of(model: str, root: Path) -> Path:
 
 def _holds_neutts(folder: Path) -> bool:
     """Whether a folder looks like a backbone or a codec of NeuTTS."""
-    from vivavoce.engines.neutts.model_files import any_backbone_files, codec_files
+    from vivavoce.engines.neutts.models import any_backbone_files, codec_files
 
     if (folder / "speech_tokenizer").exists():
         return False

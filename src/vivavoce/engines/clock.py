@@ -41,6 +41,10 @@ class PlaybackClock:
         self.has_audio = True
         return stalled_s
 
+    def drop(self, duration_s: float) -> None:
+        """So much of what was pushed is not played after all."""
+        self.underrun_at_s -= duration_s
+
     def push_speech(self, samples: Samples, sample_rate_hz: int, now_s: float) -> float:
         """The same for sound of an engine, float32 (n,): silence before the first word is trimmed
         behind it, so nobody hears it."""

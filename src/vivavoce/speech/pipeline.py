@@ -20,7 +20,6 @@ from vivavoce.audio.join import Joiner
 from vivavoce.engines.base import Produced
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import EngineError, RunawayOutput
-from vivavoce.speech.request import OWN_LIMITS
 from vivavoce.types import Clause, Samples, Timings, Utterance
 
 LOOK_AHEAD = 2
@@ -133,7 +132,7 @@ class ClausePipeline:
             timings.first_token_ms = (produced.first_token_s - timings.arrived_s) * 1000
 
     def _check_length(self, opened: _Opened) -> None:
-        if opened.stream is None or OWN_LIMITS & opened.stream.utterance.options.keys():
+        if opened.stream is None or opened.stream.utterance.bounds_itself:
             return
         limit_s = opened.stream.utterance.max_audio_s
         made_s = opened.made / self._sample_rate_hz

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from vivavoce.engines.base import EngineInfo
-from vivavoce.engines.registry import create_engine
+from vivavoce.engines.registry import DEFAULT_ENGINE, create_engine
 from vivavoce.errors import InputError
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import SpeechStream
@@ -191,7 +191,7 @@ class Synthesizer:
         self.close()
 
 
-def load(engine: str = "piper", **options: Any) -> Synthesizer:
+def load(engine: str = DEFAULT_ENGINE, **options: Any) -> Synthesizer:
     """Load an engine by name with its options. Raises SetupError."""
     return Synthesizer(
         SpeechService(create_engine(engine, options), ServiceOptions(cache_entries=0))

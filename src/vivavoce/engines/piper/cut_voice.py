@@ -3,7 +3,8 @@
 A window is computed with context on both sides, as wide as the whole graph looks. What follows
 a tensor in the middle looks less far, so most of the context can be cut off there: in a decoder
 the expensive last stages need a fraction of a frame. The values that stay are the same, up to the
-order of sums. The graphs are made once and checked at every load."""
+order of sums. The graphs are made once and checked at every load.
+"""
 
 from __future__ import annotations
 

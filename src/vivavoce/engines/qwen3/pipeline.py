@@ -68,7 +68,7 @@ class Pipeline:
         no memory for rows together they go one by one, and those it fails for end with it.
         """
         groups = [(frames, rows, [all_[row] for row in rows]) for frames, rows in by_size(due)]
-        for frames, rows, speeches in sorted(groups, key=lambda group: _dry_s(group[2])):
+        for frames, rows, speeches in sorted(groups, key=lambda group: _underrun_at_s(group[2])):
             with timed(speeches, "codec"):
                 codes = np.stack([speech.pop(frames) for speech in speeches])
                 last = all(speech.ended and not speech.waiting for speech in speeches)
@@ -104,7 +104,7 @@ class Pipeline:
                 sounds = chunk.sounding.take()
             for speech, samples in zip(chunk.speeches, sounds, strict=True):
                 speech.traveling -= 1
-                speech.heard(samples)
+                speech.push_audio(samples)
 
     def settle(self) -> None:
         """Nobody is left: what is on its way is not wanted."""
@@ -127,8 +127,8 @@ def timed(speeches: Sequence[RowSpeech], stage: str) -> Iterator[None]:
     yield
     spent_ms = (time.perf_counter() - began_s) * 1000
     for speech in speeches:
-        speech.spent(stage, spent_ms)
+        speech.add_stage_ms(stage, spent_ms)
 
 
-def _dry_s(speeches: Sequence[RowSpeech]) -> float:
-    return min(speech.dry_s for speech in speeches)
+def _underrun_at_s(speeches: Sequence[RowSpeech]) -> float:
+    return min(speech.clock.underrun_at_s for speech in speeches)

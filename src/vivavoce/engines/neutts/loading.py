@@ -1,14 +1,18 @@
-"""The engine's parts, made from its options: backbone, codec, encoder."""
+"""The engine's parts, made from its options, and what the engine says of them."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.neutts.catalog import Kind
+from vivavoce.engines.base import Capabilities, TextLiking
+from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.codec.stream import Schedule
+from vivavoce.engines.neutts.family import Family, Kind
 from vivavoce.engines.neutts.models import CODEC, expected_kind, locate, locate_backbone
 from vivavoce.engines.neutts.options import (
     DEFAULT_ROWS,
@@ -17,15 +21,18 @@ from vivavoce.engines.neutts.options import (
     chunk_sizes,
     models_root,
 )
-from vivavoce.engines.neutts.ramp import RAMPS, Ramp
+from vivavoce.engines.neutts.schedule import RAMPS, Ramp
 from vivavoce.errors import MissingExtra, SettingsError
 from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.hub import is_in_client_cache
 from vivavoce.runtime.machine import usable_cores
+from vivavoce.types import Gpu, WeightsFormat
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
     from vivavoce.engines.neutts.codec.codec import Codec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +202,102 @@ def schedule_of(options: NeuTTSOptions, ramp: Ramp = RAMPS[0]) -> Schedule:
         return Schedule(sizes, options.lookback, options.lookforward)
     except ValueError as error:
         raise SettingsError(f"chunks, lookback or lookforward: {error}", param="chunks") from error
+
+
+LIKING = TextLiking(group_s=20.0)
+"""The reference is read again with every prompt. A group that does not fit beside a long one is
+halved again (``prompt.py``)."""
+
+
+def can_clone(options: NeuTTSOptions, family: Family) -> bool:
+    """Whether recordings can become voices: not of a model with fixed speakers, nor without
+    PyTorch, which the encoder needs."""
+    return bool(options.encoder_repo) and not family.speakers and find_spec("torch") is not None
+
+
+def capabilities(options: NeuTTSOptions, family: Family) -> Capabilities:
+    """What a model of ``family`` can do here."""
+    return Capabilities(
+        cloning=can_clone(options, family),
+        seed=True,
+        sampling=True,
+        phonemes=family.layout == "phonemes",
+    )
+
+
+def gpu(backbone: Backbone | None, codec: Codec | None) -> Gpu | None:
+    """The card of the part that has one, the backbone's first."""
+    for part in (backbone, codec):
+        if part is not None and part.device != "cpu":
+            found = getattr(part, "gpu", None)
+            if isinstance(found, Gpu):
+                return found
+    return None
+
+
+def weights(backbone: Backbone | None, codec: Codec | None) -> Mapping[str, WeightsFormat]:
+    """How those of both parts are stored; empty until they are loaded."""
+    parts = {"backbone": backbone, "codec": codec}
+    told = {name: getattr(part, "weights", None) for name, part in parts.items()}
+    return {name: each for name, each in told.items() if isinstance(each, WeightsFormat)}
+
+
+def details(
+    options: NeuTTSOptions,
+    family: Family,
+    backbone: Backbone | None,
+    codec: Codec | None,
+    chunks: Sequence[int],
+) -> dict[str, Any]:
+    """For ``EngineInfo.details``; without parts that it is not loaded.
+
+    ``devices`` names where backbone, codec and encoder run; the encoder is loaded for each clone
+    alone. ``chunks`` are the sizes of pieces, in codes.
+    """
+    told: dict[str, Any] = {
+        "loaded": backbone is not None,
+        "family": family.name,
+        "frame_rate_hz": CODES_PER_S,
+    }
+    if backbone is None or codec is None:
+        return told
+    devices = {"backbone": backbone.device, "codec": codec.device}
+    if can_clone(options, family):
+        devices["encoder"] = options.encoder_device
+    return told | {
+        "devices": devices,
+        **{f"backbone_{name}": value for name, value in _told_by(backbone).items()},
+        **{f"codec_{name}": value for name, value in _told_by(codec).items()},
+        "watermark": options.watermark,
+        "rows": backbone.capacity,
+        "context": backbone.context_tokens,
+        "chunks": list(chunks),
+        "why": "that is what was asked for",
+    }
+
+
+def _told_by(part: object) -> Mapping[str, Any]:
+    """What a part tells of itself beside its device."""
+    told = getattr(part, "details", {})
+    return dict(told) if isinstance(told, Mapping) else {}
+
+
+def warn_of_unused(options: NeuTTSOptions, backbone: Backbone) -> None:
+    """Say in the log which settings have no effect on a loaded backbone, and why."""
+    for words in unused(options, backbone):
+        log.warning("%s", words)
+
+
+def unused(options: NeuTTSOptions, backbone: Backbone) -> list[str]:
+    """A sentence for each."""
+    gguf = getattr(backbone, "details", {}).get("runtime") == "llama.cpp"
+    found = []
+    if gguf and options.quantize == "int8":
+        found.append(
+            "quantize=int8 has no effect: the weights of a GGUF are as its file has them; other "
+            "files have others (neuphonic's q4 and q8 repositories)."
+        )
+    if options.cuda_graphs and (gguf or backbone.device == "cpu"):
+        why = "llama.cpp has its own" if gguf else "the backbone runs on the CPU"
+        found.append(f"cuda_graphs has no effect: {why}.")
+    return found
