@@ -18,6 +18,7 @@ import numpy as np
 
 from vivavoce.audio.join import Joiner
 from vivavoce.engines.base import Produced
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import EngineError, RunawayOutput
 from vivavoce.types import Clause, Samples, Timings, Utterance
@@ -74,7 +75,7 @@ class ClausePipeline:
         self._exhausted = False
         self._error: Exception | None = None
         self._index = 0
-        self._plays_until_s = time.monotonic()
+        self._clock = PlaybackClock(time.monotonic())
 
     def start(self) -> None:
         """Open the first clause."""
@@ -119,8 +120,7 @@ class ClausePipeline:
         self._check_length(opened)
         self._advance()  # less waits now
         samples = self._joiner.push(produced.samples)
-        self._plays_until_s = max(self._plays_until_s, time.monotonic())
-        self._plays_until_s += len(samples) / self._sample_rate_hz
+        self._clock.push(len(samples) / self._sample_rate_hz, time.monotonic())
         return Piece(samples, self._index, clause_ended=False)
 
     def _account(self, produced: Produced) -> None:
@@ -178,6 +178,6 @@ class ClausePipeline:
         if not clause.spans:
             self._opened.append(_Opened(clause, None))
             return
-        stream = self._open_stream(self._to_utterance(clause, self._plays_until_s))
+        stream = self._open_stream(self._to_utterance(clause, self._clock.underrun_at_s))
         stream.on_finished = self._advance
         self._opened.append(_Opened(clause, stream))

@@ -16,6 +16,7 @@ import numpy as np
 
 from vivavoce.audio.pcm import concatenate, empty, from_int16, to_int16
 from vivavoce.audio.stretch import TimeStretch
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
@@ -130,7 +131,7 @@ class SpeechStream:
         self._stretch = stretch
         self.began_s = time.monotonic()
         self._last_chunk_s: float | None = None
-        self._plays_until_s = 0.0
+        self._clock = PlaybackClock()
         self._remember: Callable[[Int16Samples], None] | None = None
         self._kept: list[Int16Samples] = []
         self._kept_bytes = self._max_kept_bytes = 0
@@ -231,14 +232,12 @@ class SpeechStream:
         now_s = time.monotonic()
         if self._last_chunk_s is None:
             self.timings.first_audio_ms = (now_s - self.began_s) * 1000
-            self._plays_until_s = now_s
             self._observer.first_audio(self.timings)
         else:
             self._observer.chunk_gap(now_s - self._last_chunk_s)
-            if now_s > self._plays_until_s and len(chunk.samples):
-                self._observer.underrun()
         self._last_chunk_s = now_s
-        self._plays_until_s = max(self._plays_until_s, now_s) + chunk.duration_s
+        if self._clock.push(chunk.duration_s, now_s) > 0.0:
+            self._observer.underrun()
         self.timings.audio_s += chunk.duration_s
         self._keep(chunk.samples)
         if chunk.last:
