@@ -244,7 +244,7 @@ def test_release_while_its_window_is_decoded(make: Make) -> None:
     gate = threading.Event()
     engine = make(codec=StubCodec(gate=gate))
     slot = engine.admit(say(engine, "Its window is being decoded."))
-    while engine._lane is not None and engine._lane.free:
+    while engine._worker is not None and engine._worker.free:
         engine.step()
     engine.release(slot)
     other = engine.admit(say(engine, "And another speaks."))
