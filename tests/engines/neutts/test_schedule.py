@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engines.neutts.stubs import StubBackbone, StubCodec
+from vivavoce.engines.neutts.loading import measured_speed
 from vivavoce.engines.neutts.schedule import (
     RAMPS,
     SPEECH_CODES,
@@ -17,7 +18,6 @@ from vivavoce.engines.neutts.schedule import (
     StepCosts,
     WindowCosts,
     due_chunk,
-    measured_speed,
     next_job,
     next_prefill,
     ramp_for,

@@ -23,7 +23,7 @@ from vivavoce.engines.neutts.loading import (
     open_backbone,
     open_codec,
     rows_of,
-    schedule_of,
+    warmed_up,
     warn_of_unused,
     weights,
 )
@@ -40,11 +40,9 @@ from vivavoce.engines.neutts.schedule import (
     PrefillWork,
     StepCosts,
     WindowCosts,
-    measured_speed,
     next_job,
     next_prefill,
     prompt_slice,
-    ramp_for,
     steps_left,
 )
 from vivavoce.engines.neutts.utterance import SILENCE, NeuTTSUtterance
@@ -130,28 +128,16 @@ class NeuTTSEngine(Engine):
 
     def _load(self) -> None:
         backbone_of, codec_of = self._open
-        self._schedule = schedule_of(self.options)
         self._backbone = backbone = backbone_of(self.options)
         backbone.load()
         warn_of_unused(self.options, backbone)
         self._codec = codec = codec_of(self.options)
         self._mark = load_perth() if self.options.watermark else None
         self._worker = WorkerPool(lambda job: job.work(), "vivavoce-codec")
-        self._warm_up(backbone, codec)
+        self._costs, self._schedule = warmed_up(self.options, backbone, codec)
         known = replace(self._speakable, family=backbone.family)
         self._speakable = with_voices(known, self.options, strict=True)
         self._info = self._describe()
-
-    def _warm_up(self, backbone: Backbone, codec: Codec) -> None:
-        """Choose pieces that this machine can go on feeding; a backbone on CUDA feeds any."""
-        options = self.options
-        self._costs = StepCosts()
-        if options.chunks or options.backbone_device == "cuda":
-            return
-        speed = measured_speed(backbone, codec)
-        self._costs = StepCosts(speed.token_s, speed.decoded_code_s, speed.token_s / 4)
-        around = options.lookback + options.lookforward
-        self._schedule = schedule_of(options, ramp_for(speed, around, options.lookforward))
 
     def unload(self) -> None:
         """Give the memory back."""
@@ -250,11 +236,9 @@ class NeuTTSEngine(Engine):
         ]
         if not waiting:
             return
-        rows = self._rows.values()
-        now_s = time.monotonic()
-        earliest_s = min(
-            (row.clock.underrun_at_s for row in rows if row.clock.has_audio), default=now_s + 60.0
-        )
+        rows, now_s = self._rows.values(), time.monotonic()
+        dry_s = (row.clock.underrun_at_s for row in rows if row.clock.has_audio)
+        earliest_s = min(dry_s, default=now_s + 60.0)
         number = next_prefill(waiting, any(row.reading() for row in rows), earliest_s, now_s)
         if number is None:
             return
@@ -305,8 +289,8 @@ class NeuTTSEngine(Engine):
             return 0
         left = backbone.reading.left
         asked = (s.demands(self._schedule, steps_left(left)) for s in self._rows.values())
-        demands = list(itertools.chain(*asked))
-        return prompt_slice(demands, PrefillWork(left, rows), self._costs, time.monotonic())
+        demands, work = list(itertools.chain(*asked)), PrefillWork(left, rows)
+        return prompt_slice(demands, work, self._costs, time.monotonic())
 
     def _start_window(self, worker: WorkerPool[_Job, Samples]) -> None:
         """Let the codec's thread decode the most urgent piece that is due."""
@@ -314,17 +298,18 @@ class NeuTTSEngine(Engine):
             return
         forward = self._schedule.lookforward
         states = [s for each in self._speakings.values() if (s := each.state(forward)) is not None]
-        job = next_job(states, self._costs, self._window_costs(), time.monotonic())
+        window = WindowCosts.of(self._schedule, adaptive=self.options.adaptive)
+        job = next_job(states, self._costs, window, time.monotonic())
         if job is None:
             return
         speaking = self._speakings[job.key]
         take = speaking.current
         assert take is not None
         take.opened = True
-        window = take.stream.window(job.chunk)
+        piece = take.stream.window(job.chunk)
         assert self._codec is not None
-        decode = partial(self._codec.decode, window.codes)
-        worker.start(_Job(speaking, decode, (take.stream, window)))
+        decode = partial(self._codec.decode, piece.codes)
+        worker.start(_Job(speaking, decode, (take.stream, piece)))
 
     def _start_mark(self, worker: WorkerPool[_Job, Samples]) -> bool:
         """Let the codec's thread mark sound that waits for it; whether there was any."""
@@ -391,10 +376,6 @@ class NeuTTSEngine(Engine):
     def _new_stream(self, inputs: PromptInputs) -> CodecStream:
         assert self._codec is not None
         return CodecStream(self._codec, inputs.reference_codes, self._schedule)
-
-    def _window_costs(self) -> WindowCosts:
-        around = self._schedule.lookback + self._schedule.lookforward
-        return WindowCosts(around, self._schedule.chunks[-1], self.options.adaptive)
 
     def _loaded(self) -> Backbone:
         if self._backbone is None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vivavoce.engines.base import Capabilities, TextLiking
+from vivavoce.engines.neutts.backbone import Prompt, TokenSampling
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.codec.stream import Schedule
 from vivavoce.engines.neutts.family import Family, Kind
@@ -21,8 +27,8 @@ from vivavoce.engines.neutts.options import (
     chunk_sizes,
     models_root,
 )
-from vivavoce.engines.neutts.schedule import RAMPS, Ramp
-from vivavoce.errors import MissingExtra, SettingsError
+from vivavoce.engines.neutts.schedule import RAMPS, Ramp, Speed, StepCosts, ramp_for
+from vivavoce.errors import EngineError, MissingExtra, SettingsError, SetupError
 from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.hub import is_in_client_cache
 from vivavoce.runtime.machine import usable_cores
@@ -33,6 +39,14 @@ if TYPE_CHECKING:
     from vivavoce.engines.neutts.codec.codec import Codec
 
 log = logging.getLogger(__name__)
+
+
+REFERENCE_CODES = 16
+TOKENS = 16
+"""Tokens of each measurement."""
+
+WINDOW = 55
+"""Codes of a window, as in the middle of a ramp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +223,70 @@ LIKING = TextLiking(group_s=20.0)
 halved again (``prompt.py``)."""
 
 
+def measured_speed(backbone: Backbone, codec: Codec) -> Speed:
+    """Speak a little with loaded parts, and say how long it took.
+
+    Raises SetupError where the model makes nothing that can be spoken.
+    """
+    codes = np.arange(WINDOW, dtype=np.int32)
+    words = backbone.vocabulary
+    start = (*words.header_ids, *words.middle_ids, *words.speech_ids(codes[:REFERENCE_CODES]))
+    codec.decode(codes)
+    most = 4 * TOKENS
+    row = backbone.admit(Prompt(start), TokenSampling(greedy=True, min_tokens=most + 1), most + 1)
+    try:
+        while not (emitted := backbone.step()):
+            pass
+        if emitted[0].last:
+            raise SetupError(f"The model cannot speak ({emitted[0].reason}).")
+        alone = [_timed_step(backbone, codec_runs=False) for _ in range(TOKENS)]
+
+        def timed() -> float:
+            began_s = time.perf_counter()
+            codec.decode(codes)
+            return time.perf_counter() - began_s
+
+        with ThreadPoolExecutor(1) as beside:
+            decoding = beside.submit(timed)
+            together = _while_decoding(backbone, decoding, most - TOKENS)
+            decode_s = decoding.result()
+    except EngineError as error:
+        raise SetupError(f"The model cannot speak: {error}") from error
+    finally:
+        backbone.release(row)
+    token_s = median(alone[len(alone) // 2 :])
+    return Speed(token_s, median(together) if together else token_s, decode_s / WINDOW)
+
+
+def _while_decoding(backbone: Backbone, decoding: Future[float], most: int) -> list[float]:
+    taken: list[float] = []
+    while not decoding.done() and len(taken) < most:
+        taken.append(_timed_step(backbone, codec_runs=True))
+    return taken
+
+
+def _timed_step(backbone: Backbone, *, codec_runs: bool) -> float:
+    began_s = time.perf_counter()
+    backbone.step(codec_runs=codec_runs)
+    return time.perf_counter() - began_s
+
+
 def can_clone(options: NeuTTSOptions, family: Family) -> bool:
     """Whether recordings can become voices: not of a model with fixed speakers, nor without
     PyTorch, which the encoder needs."""
     return bool(options.encoder_repo) and not family.speakers and find_spec("torch") is not None
+
+
+def warmed_up(
+    options: NeuTTSOptions, backbone: Backbone, codec: Codec
+) -> tuple[StepCosts, Schedule]:
+    """What steps cost, and pieces that this machine can go on feeding; CUDA feeds any."""
+    if options.chunks or options.backbone_device == "cuda":
+        return StepCosts(), schedule_of(options)
+    speed = measured_speed(backbone, codec)
+    ramp = ramp_for(speed, options.lookback + options.lookforward, options.lookforward)
+    costs = StepCosts(speed.token_s, speed.decoded_code_s, speed.token_s / 4)
+    return costs, schedule_of(options, ramp)
 
 
 def capabilities(options: NeuTTSOptions, family: Family) -> Capabilities:

@@ -6,7 +6,7 @@ All of it keeps playback from running dry. Times are seconds of one clock, sizes
 - Pieces: the row whose playback runs dry first goes first. Its piece is as large as the schedule
   has it, so that the same codes always give the same sound, whoever else speaks. An adaptive
   schedule takes less where playback would run dry before the piece is whole, and more where there
-  is time: small pieces cost more, as around each the codec decodes the same codes again.
+  is time: small pieces cost more, as around each the same codes are decoded again.
 - Slices of a new row's prompt: large ones let it begin sooner, and make all others wait longer for
   their next token. So a slice is as large as the sound that they have in hand allows: the smallest
   one is never left where somebody's playback could run dry by it.
@@ -17,26 +17,18 @@ All of it keeps playback from running dry. Times are seconds of one clock, sizes
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
-from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from vivavoce.engines.clock import PlaybackClock
-from vivavoce.engines.neutts.backbone import PREFILL_SLICE, Prompt, TokenSampling
+from vivavoce.engines.neutts.backbone import PREFILL_SLICE
 from vivavoce.engines.neutts.codec.codec import CODES_PER_S
 from vivavoce.engines.neutts.codec.stream import Schedule
-from vivavoce.errors import EngineError, SetupError
 
 if TYPE_CHECKING:
-    from vivavoce.engines.neutts.backbone import Backbone
-    from vivavoce.engines.neutts.codec.codec import Codec
-    from vivavoce.types import Samples
+    pass
 
 PATIENCE_S = 0.12
 """A caller whose playback would run dry sooner than this goes before one who waits for the first
@@ -112,6 +104,11 @@ class WindowCosts:
     around: int
     largest: int
     adaptive: bool = False
+
+    @classmethod
+    def of(cls, schedule: Schedule, *, adaptive: bool) -> WindowCosts:
+        """Of a schedule."""
+        return cls(schedule.lookback + schedule.lookforward, schedule.chunks[-1], adaptive)
 
 
 def underrun_at(deadline_s: float, admitted_s: float) -> float:
@@ -347,59 +344,3 @@ class _Machine:
         spent_s = codes * self._speed.decoded_code_s
         self.now_s += spent_s
         self._codes += spent_s / self._speed.token_beside_s
-
-
-REFERENCE_CODES = 16
-TOKENS = 16
-"""Tokens of each measurement."""
-
-WINDOW = 55
-"""Codes of a window, as in the middle of a ramp."""
-
-
-def measured_speed(backbone: Backbone, codec: Codec) -> Speed:
-    """Speak a little with loaded parts, and say how long it took.
-
-    Raises SetupError where the model makes nothing that can be spoken.
-    """
-    codes = np.arange(WINDOW, dtype=np.int32)
-    words = backbone.vocabulary
-    start = (*words.header_ids, *words.middle_ids, *words.speech_ids(codes[:REFERENCE_CODES]))
-    codec.decode(codes)
-    most = 4 * TOKENS
-    row = backbone.admit(Prompt(start), TokenSampling(greedy=True, min_tokens=most + 1), most + 1)
-    try:
-        while not (emitted := backbone.step()):
-            pass
-        if emitted[0].last:
-            raise SetupError(f"The model cannot speak ({emitted[0].reason}).")
-        alone = [_timed_step(backbone, codec_runs=False) for _ in range(TOKENS)]
-        with ThreadPoolExecutor(1) as beside:
-            decoding = beside.submit(_timed_decode, codec, codes)
-            together = _while_decoding(backbone, decoding, most - TOKENS)
-            decode_s = decoding.result()
-    except EngineError as error:
-        raise SetupError(f"The model cannot speak: {error}") from error
-    finally:
-        backbone.release(row)
-    token_s = median(alone[len(alone) // 2 :])
-    return Speed(token_s, median(together) if together else token_s, decode_s / WINDOW)
-
-
-def _while_decoding(backbone: Backbone, decoding: Future[float], most: int) -> list[float]:
-    taken: list[float] = []
-    while not decoding.done() and len(taken) < most:
-        taken.append(_timed_step(backbone, codec_runs=True))
-    return taken
-
-
-def _timed_step(backbone: Backbone, *, codec_runs: bool) -> float:
-    began_s = time.perf_counter()
-    backbone.step(codec_runs=codec_runs)
-    return time.perf_counter() - began_s
-
-
-def _timed_decode(codec: Codec, codes: np.ndarray[tuple[int], np.dtype[np.int32]]) -> float:
-    began_s = time.perf_counter()
-    _: Samples = codec.decode(codes)
-    return time.perf_counter() - began_s
