@@ -123,7 +123,8 @@ class Utterance:
 
     ``deadline_s`` (monotonic clock) is when the caller's playback runs dry if nothing of this
     utterance has arrived; an engine that advances one slot a step takes the earliest first and
-    adds what it has produced since.
+    adds what it has produced since. ``bounds_itself``: its ``options`` say how long it may be, so
+    that reaching that is no failure.
     """
 
     spans: tuple[Span, ...]
@@ -135,6 +136,7 @@ class Utterance:
     deadline_s: float = 0.0
     max_audio_s: float | None = None
     text_open: bool = False
+    bounds_itself: bool = False
     options: Mapping[str, Any] = field(default_factory=lambda: NO_OPTIONS)
 
     @property

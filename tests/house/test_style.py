@@ -74,10 +74,10 @@ PENDING_EMPTY = {"engines/qwen3/captured.py ready"}
 PRINTING = ("cli/", "bench/recipes/")
 
 BROAD_EXCEPT_ALLOWED = (
-    "engines/calls.py",  # whatever an engine may raise, for whoever waits
+    "engines/watch.py",  # whatever an engine may raise, for whoever waits
     "engines/loop.py",  # whatever an engine may raise
     "speech/lifecycle.py",  # whatever an engine may raise when it is unloaded
-    "engines/piper/engine.py",  # one slot's fault ends that slot alone
+    "runtime/worker_pool.py",  # whatever a job may raise, for whoever collects it
     "speech/cloning.py",  # whatever an engine may raise, for the caller of that thread
     "speech/pipeline.py",  # raised again to the consumer, in its turn
     "serving/",  # the boundary: every fault becomes an answer

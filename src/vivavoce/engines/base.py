@@ -61,7 +61,8 @@ class EngineInfo:
     ``languages`` (ISO 639-1) empty means any; ``device`` is where it really runs;
     ``voice_aliases`` maps other servers' voice names to this engine's; ``weights`` tells how those
     of each loaded part are stored, the model that speaks first; ``text`` is how it likes what it is
-    to speak.
+    to speak. ``own_length_option`` names the option by which an utterance says itself how long it
+    may be, so that reaching that is no failure; empty: there is none.
     """
 
     name: str
@@ -75,6 +76,7 @@ class EngineInfo:
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     weights: Mapping[str, WeightsFormat] = field(default_factory=lambda: MappingProxyType({}))
     text: TextLiking = TextLiking()
+    own_length_option: str = ""
 
 
 @dataclass(frozen=True, slots=True)

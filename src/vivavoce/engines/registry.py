@@ -23,6 +23,7 @@ from vivavoce.errors import MissingExtra, SettingsError
 
 log = logging.getLogger(__name__)
 
+DEFAULT_ENGINE = "piper"
 NO_EFFECT = "%s=%s has no effect: the engine %r has no such option."
 NOTHING = (False, "", "none", "off")
 """Values that ask for nothing: an engine without the option does what they say."""

@@ -18,10 +18,10 @@ import numpy as np
 
 from vivavoce.audio.join import Joiner
 from vivavoce.engines.base import Produced
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.engines.stream import UtteranceStream
 from vivavoce.errors import EngineError, RunawayOutput
 from vivavoce.speech.clauses import ClauseSource
-from vivavoce.speech.request import OWN_LIMITS
 from vivavoce.types import Clause, Samples, Timings, Utterance, WordTiming
 
 LOOK_AHEAD = 2
@@ -82,7 +82,7 @@ class ClausePipeline:
         self._exhausted = False
         self._error: Exception | None = None
         self._index = 0
-        self._plays_until_s = time.monotonic()
+        self._clock = PlaybackClock(time.monotonic())
 
     def start(self) -> None:
         """Open the first clause, if it is there."""
@@ -134,8 +134,7 @@ class ClausePipeline:
         self._check_length(opened)
         self._advance()  # less waits now
         samples = self._joiner.push(produced.samples, produced.words)
-        self._plays_until_s = max(self._plays_until_s, time.monotonic())
-        self._plays_until_s += len(samples) / self._sample_rate_hz
+        self._clock.push(len(samples) / self._sample_rate_hz, time.monotonic())
         return ClauseAudio(samples, self._index, words=self._joiner.take_words())
 
     def _account(self, produced: Produced) -> None:
@@ -147,7 +146,7 @@ class ClausePipeline:
             timings.first_token_ms = (produced.first_token_s - timings.arrived_s) * 1000
 
     def _check_length(self, opened: _Opened) -> None:
-        if opened.stream is None or OWN_LIMITS & opened.stream.utterance.options.keys():
+        if opened.stream is None or opened.stream.utterance.bounds_itself:
             return
         limit_s = opened.stream.utterance.max_audio_s
         made_s = opened.made / self._sample_rate_hz
@@ -202,7 +201,7 @@ class ClausePipeline:
         if not clause.spans:
             self._opened.append(_Opened(clause, None))
             return True
-        stream = self._open_stream(self._to_utterance(clause, self._plays_until_s))
+        stream = self._open_stream(self._to_utterance(clause, self._clock.underrun_at_s))
         stream.on_finished = self._advance
         self._opened.append(_Opened(clause, stream))
         return True

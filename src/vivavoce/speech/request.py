@@ -23,9 +23,6 @@ BATCH_PATIENCE_S = 60.0
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
 
-OWN_LIMITS = frozenset({"max_frames", "max_codes"})
-"""Options of an utterance that say how long it may be: reaching it is no failure."""
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -94,9 +91,14 @@ def group_seconds(request: SpeechRequest, info: EngineInfo) -> float:
     A clause at a time where sound is to leave so, and where the request bounds the length of an
     utterance itself.
     """
-    if request.stream_mode == "sentence" or OWN_LIMITS & request.options.keys():
+    if request.stream_mode == "sentence" or bounds_itself(request, info):
         return 0.0
     return info.text.group_s
+
+
+def bounds_itself(request: SpeechRequest, info: EngineInfo) -> bool:
+    """Whether a request says how long an utterance may be, in the engine's own way."""
+    return info.own_length_option in request.options
 
 
 def utterance_of(
@@ -122,6 +124,7 @@ def utterance_of(
         sampling=sampling if can.seed else replace(sampling, seed=None),
         deadline_s=deadline_s + patience_s,
         max_audio_s=longest_s * style_room(instructions),
+        bounds_itself=bounds_itself(request, engine.info),
         options=request.options,
     )
     return replace(utterance, max_audio_s=engine.longest_audio_s(utterance))

@@ -15,6 +15,7 @@ import numpy as np
 
 from vivavoce.audio.pcm import concatenate, empty, from_int16
 from vivavoce.audio.stretch import TimeStretch
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
@@ -127,7 +128,7 @@ class SpeechStream:
         self._keeping = keeping
         self._began_s = ready.timings.arrived_s
         self._last_chunk_s: float | None = None
-        self._plays_until_s = 0.0
+        self._clock = PlaybackClock()
         self._words: list[WordTiming] = []  # of the sound that is held
         self._held: list[Samples] = []
         self._held_bytes = 0
@@ -227,14 +228,12 @@ class SpeechStream:
         now_s = time.monotonic()
         if self._last_chunk_s is None:
             self.timings.first_audio_ms = (now_s - self._began_s) * 1000
-            self._plays_until_s = now_s
             self._observer.first_audio(self.timings)
         else:
             self._observer.chunk_gap(now_s - self._last_chunk_s)
-            if now_s > self._plays_until_s and len(chunk.samples):
-                self._observer.underrun()
         self._last_chunk_s = now_s
-        self._plays_until_s = max(self._plays_until_s, now_s) + chunk.duration_s
+        if self._clock.push(chunk.duration_s, now_s) > 0.0:
+            self._observer.underrun()
         self.timings.audio_s += chunk.duration_s
         if self._keeping is not None:
             self._keeping.push(chunk.samples)

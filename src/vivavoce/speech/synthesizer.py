@@ -18,7 +18,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
 import numpy as np
 
 from vivavoce.engines.base import EngineInfo
-from vivavoce.engines.registry import create_engine, device_options
+from vivavoce.engines.registry import DEFAULT_ENGINE, create_engine, device_options
 from vivavoce.errors import InputError
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import SpeechStream
@@ -219,7 +219,7 @@ class Synthesizer:
 
 
 def load(
-    engine: str = "piper",
+    engine: str = DEFAULT_ENGINE,
     *,
     model: str | Path | None = None,
     voice: str | None = None,

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vivavoce.engines.base import Engine
+from vivavoce.engines.voices import OPENAI_VOICES
 from vivavoce.errors import (
     Conflict,
     InputError,
@@ -39,12 +40,6 @@ from vivavoce.speech.store import (
 from vivavoce.types import Voice
 
 log = logging.getLogger(__name__)
-
-OPENAI_VOICES = (
-    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable",
-    "marin", "nova", "onyx", "sage", "shimmer", "verse",
-)  # fmt: skip
-"""The names OpenAI's clients know; every one of them speaks."""
 
 SUFFIX = ".voice"
 MAX_DESCRIPTION_CHARS = 500

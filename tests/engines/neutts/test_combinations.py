@@ -15,8 +15,8 @@ import pytest
 from runtime.hub_server import HubServer
 from vivavoce.engines.neutts.backbone import Backbone
 from vivavoce.engines.neutts.engine import NeuTTSEngine
+from vivavoce.engines.neutts.loading import open_backbone, open_codec
 from vivavoce.engines.neutts.options import NeuTTSOptions
-from vivavoce.engines.neutts.parts import open_backbone, open_codec
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
 from vivavoce.errors import EngineError, SettingsError
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice

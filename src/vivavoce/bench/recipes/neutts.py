@@ -322,7 +322,7 @@ def make_speaker(name: str, kind: str, folder: Path) -> Ours | Published:
     if kind == "ours":
         return Ours(name, folder)
     if kind == "quickest":
-        from vivavoce.engines.neutts.ramp import RAMPS
+        from vivavoce.engines.neutts.schedule import RAMPS
 
         return Ours(name, folder, chunks=RAMPS[0], flash_attention=True)
     return Published(name, folder, kind)

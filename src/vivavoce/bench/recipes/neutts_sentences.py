@@ -62,7 +62,7 @@ class Speaker:
     def __init__(self, folder: Path, threads: int) -> None:
         from vivavoce.engines.neutts import engine as room
         from vivavoce.engines.neutts.options import NeuTTSOptions
-        from vivavoce.engines.neutts.ramp import RAMPS
+        from vivavoce.engines.neutts.schedule import RAMPS
         from vivavoce.speech.service import ServiceOptions, SpeechService
         from vivavoce.speech.stream import StreamLimits
         from vivavoce.speech.synthesizer import Synthesizer

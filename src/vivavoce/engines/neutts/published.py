@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from vivavoce.engines.neutts.catalog import (
+from vivavoce.engines.neutts.family import (
     BACKBONES,
     CODECS,
     OWNER,
@@ -13,13 +13,17 @@ from vivavoce.engines.neutts.catalog import (
     published_backbone,
     published_codec,
 )
-from vivavoce.engines.neutts.model_files import (
+from vivavoce.engines.neutts.models import (
     CHECKPOINTS,
+    CODEC,
+    REPO,
     WEIGHTS,
+    Wanted,
     any_backbone_files,
+    backbone_at,
     backbone_files,
+    repository,
 )
-from vivavoce.engines.neutts.models import CODEC, REPO, Wanted, backbone_at, repository
 from vivavoce.errors import MissingExtra, ModelFileError, UnknownModel
 from vivavoce.runtime import hub
 from vivavoce.runtime.hub_record import read_record

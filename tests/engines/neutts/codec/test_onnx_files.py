@@ -92,7 +92,7 @@ def test_with_no_place_at_all_it_works_all_the_same(
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("vivavoce.engines.neutts.codec.onnx_files._fill", refuse)
+    monkeypatch.setattr("vivavoce.runtime.derived_files._keep", refuse)
     sound = open_onnx_codec(own, cache=tmp_path / "cache").decode(CODES)
     assert len(sound) == 480 * len(CODES)
     assert [each.name for each in own.parent.iterdir()] == [own.name]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vivavoce.engines.neutts.codec.network import checked_codes
-from vivavoce.engines.neutts.codec.sessions import OnnxDevice, open_session
 from vivavoce.engines.neutts.codec.stream import HOP, Codes
 from vivavoce.errors import EngineError, MissingExtra, ModelFileError
 from vivavoce.runtime.nvidia import only_gpu
+from vivavoce.runtime.onnx import OnnxDevice, open_session, require_device
 from vivavoce.types import Gpu, Samples, WeightsFormat
 
 if TYPE_CHECKING:
@@ -78,8 +78,12 @@ def open_onnx_codec(
     not needed. Raises ModelFileError, SettingsError for a device that is not there, MissingExtra.
     """
     path = Path(path)
+    try:
+        require_device(device, "codec_device")
+    except ImportError as error:
+        raise MissingExtra("The NeuCodec decoder", "neutts") from error
     with _graph(path, precision, cache) as (graph, told):
-        session = open_session(graph, device, threads)
+        session = open_session(graph, device, threads, "codec_device")
     codec = OnnxCodec(session, "cuda:0" if device == "cuda" else "cpu", told)
     _try_out(codec, session, path)
     return codec

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vivavoce.engines.base import Capabilities, TextLiking
-from vivavoce.engines.qwen3.checks import takes_instructions
 from vivavoce.engines.qwen3.config import Qwen3Config
-from vivavoce.engines.qwen3.options import Qwen3Options, models_root
+from vivavoce.engines.qwen3.options import Qwen3Options, models_root, takes_instructions
 from vivavoce.errors import ModelFileError
 
 if TYPE_CHECKING:

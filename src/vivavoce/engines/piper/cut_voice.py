@@ -1,4 +1,10 @@
-"""The cut graphs of a voice on disk: made once, checked at every load, remade when damaged."""
+"""A voice as it was cut: its three graphs on disk, and the context that each lets go.
+
+A window is computed with context on both sides, as wide as the whole graph looks. What follows
+a tensor in the middle looks less far, so most of the context can be cut off there: in a decoder
+the expensive last stages need a fraction of a frame. The values that stay are the same, up to the
+order of sums. The graphs are made once and checked at every load.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +12,68 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vivavoce.engines.piper.trimming import Trim, trims_from
+import numpy as np
+from numpy.typing import NDArray
+
 from vivavoce.errors import ModelFileError
-from vivavoce.runtime.derived_files import file_sha256
+from vivavoce.runtime.derived_files import derived_folder, file_sha256
 
 log = logging.getLogger(__name__)
+
+TO_THE_END = np.iinfo(np.int64).max
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """A place to cut: ``need`` steps of context stay on each side; a frame has ``factor`` steps."""
+
+    factor: int
+    need: int
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Context on the two sides of what is wanted, in frames."""
+
+    left: int
+    right: int
+
+
+def trim_feed(trims: Sequence[Trim], margins: Margins) -> dict[str, NDArray[np.int64]]:
+    """What a graph with these cuts has to be given for a window with these margins."""
+    feed: dict[str, NDArray[np.int64]] = {}
+    left, right, factor = margins.left, margins.right, 1
+    for number, trim in enumerate(trims):
+        left, right = left * trim.factor // factor, right * trim.factor // factor
+        off_left, off_right = max(0, left - trim.need), max(0, right - trim.need)
+        feed[f"trim_start_{number}"] = np.array([off_left], np.int64)
+        feed[f"trim_end_{number}"] = np.array([-off_right or TO_THE_END], np.int64)
+        left, right, factor = left - off_left, right - off_right, trim.factor
+    return feed
+
+
+def left_over(trims: Sequence[Trim], margins: Margins, factor: int) -> Margins:
+    """The context that is still around the output, in its steps, ``factor`` a frame."""
+    left, right, fine = margins.left, margins.right, 1
+    for trim in trims:
+        left = min(left * trim.factor // fine, trim.need)
+        right = min(right * trim.factor // fine, trim.need)
+        fine = trim.factor
+    return Margins(left * factor // fine, right * factor // fine)
+
+
+def trims_from(facts: Sequence[Mapping[str, int]]) -> tuple[Trim, ...]:
+    """Read what was kept beside the graphs. Raises KeyError, TypeError."""
+    return tuple(Trim(int(fact["factor"]), int(fact["need"])) for fact in facts)
+
 
 CUT_VERSION = 3
 """Raised whenever the cut files change in form."""
@@ -53,17 +106,13 @@ def cut_files(model: Path, sha256: str, root: Path) -> Iterator[CutFiles]:
     Raises ModelFileError where the model is not a Piper voice.
     """
     kept = root / "piper" / f"{sha256}-v{CUT_VERSION}"
-    found = read_cut(kept, sha256)
-    if found is None:
-        try:
-            found = _fill_cache(model, kept, sha256)
-        except OSError as error:
-            log.warning("The cut voice cannot be kept in %s: %s", kept, error)
-    if found is not None:
+    with derived_folder(
+        "The cut voice",
+        [kept],
+        lambda folder: read_cut(folder, sha256),
+        lambda folder: _cut_into(model, folder),
+    ) as found:
         yield found
-        return
-    with tempfile.TemporaryDirectory(prefix="vivavoce-") as temporary:
-        yield _cut_into(model, Path(temporary), sha256)
 
 
 def read_cut(folder: Path, sha256: str) -> CutFiles | None:
@@ -97,20 +146,7 @@ def facts_digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _fill_cache(model: Path, kept: Path, sha256: str) -> CutFiles | None:
-    """Cut beside the final place, then rename. Raises OSError, ModelFileError."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".cutting-") as temporary:
-        made = Path(temporary) / "cut"
-        made.mkdir()
-        _cut_into(model, made, sha256)
-        if read_cut(kept, sha256) is None:
-            shutil.rmtree(kept, ignore_errors=True)
-            made.rename(kept)
-    return read_cut(kept, sha256)
-
-
-def _cut_into(model: Path, folder: Path, sha256: str) -> CutFiles:
+def _cut_into(model: Path, folder: Path) -> None:
     """Cut in another process. Raises OSError where the folder cannot be written."""
     command = [sys.executable, "-m", "vivavoce.engines.piper.cut_worker", str(model), str(folder)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -120,8 +156,8 @@ def _cut_into(model: Path, folder: Path, sha256: str) -> CutFiles:
         )
     except subprocess.TimeoutExpired as error:
         raise ModelFileError(f"Cutting {model} took longer than {TIMEOUT_S:.0f} s.") from error
-    if done.returncode == 0 and (files := read_cut(folder, sha256)) is not None:
-        return files
+    if done.returncode == 0:
+        return
     reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
     if "OSError" in reason[0] or "Error: [Errno" in reason[0]:
         raise OSError(reason[0])

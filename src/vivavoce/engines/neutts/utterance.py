@@ -1,4 +1,7 @@
-"""One utterance: its parts, each a row of the backbone and a stream of the codec. No threads."""
+"""One utterance: its segments, each a row of the backbone and a stream of the codec. No threads.
+
+Whatever a guard ends in the middle ends as "length", not "stop".
+"""
 
 from __future__ import annotations
 
@@ -9,26 +12,67 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.engines.neutts.backbone import Codes, Emitted, Prompt, TokenSampling
-from vivavoce.engines.neutts.codec.stream import SAMPLE_RATE_HZ, CodecStream, Schedule
-from vivavoce.engines.neutts.guards import (
-    MIN_CODES,
-    TRIES,
-    LoopGuard,
-    next_seed,
+from vivavoce.engines.neutts.codec.stream import (
+    CODES_PER_S,
+    SAMPLE_RATE_HZ,
+    CodecStream,
+    Schedule,
 )
-from vivavoce.engines.neutts.schedule import RowState, dry_at
-from vivavoce.engines.neutts.slices import CODE_S, Demand, Place, demands
+from vivavoce.engines.neutts.schedule import (
+    CODE_S,
+    Demand,
+    ListenerState,
+    RowState,
+    demands,
+    underrun_at,
+)
 from vivavoce.engines.neutts.watermark import WatermarkStream
-from vivavoce.engines.silence import SILENCE_PEAK, SilenceGuard
+from vivavoce.engines.utterance import LoopGuard, UtteranceState
 from vivavoce.errors import EngineError, RunawayOutput, VivavoceError
+from vivavoce.text.duration import expected_duration_s, max_duration_s
 from vivavoce.types import FinishReason, Samples, Utterance
 
 SILENCE = np.zeros(0, np.float32)
 
+MIN_CODES = 5
+"""An end before so many codes (0.1 s) is no speech: it is tried again with another seed."""
+
+TRIES = 4
+LOOP_CODES = 150
+LOOP_PERIODS = 50
+LOOP_SHARE = 0.95
+LOOK_EVERY = 25
+ROOM = 1.5
+"""How much slower than an average voice a clause may be read and still fit the context."""
+
+
+def expected_codes(text: str) -> int:
+    """Codes that a slow reading of a normalized ``text`` takes."""
+    return int(expected_duration_s(text) * ROOM * CODES_PER_S) + CODES_PER_S
+
+
+def code_budget(text: str, max_audio_s: float | None = None) -> int:
+    """The most codes that a normalized ``text`` may take, at least one."""
+    allowed_s = max_duration_s(text)
+    if max_audio_s is not None:
+        allowed_s = min(allowed_s, max_audio_s)
+    return max(1, int(allowed_s * CODES_PER_S + 1e-6))
+
+
+def next_seed(seed: int, attempt: int) -> int:
+    """Another seed, the same one for the same ``attempt``."""
+    return (seed + attempt * 0x9E3779B97F4A7C15) % 2**63
+
+
+def loop_guard() -> LoopGuard:
+    """For codes of 3 s that come round again and again, in periods of up to 1 s."""
+    return LoopGuard(LOOP_CODES, LOOP_PERIODS, LOOP_SHARE, LOOK_EVERY)
+
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Segment:
     """What one row speaks: its prompt and the most codes it may take."""
 
     prompt: Prompt
@@ -36,61 +80,53 @@ class Part:
 
 
 @dataclass(slots=True)
-class Take:
-    """One part being spoken. ``row`` is None before it is admitted and after its last code.
+class SegmentState:
+    """One segment being spoken. ``row`` is None before it is admitted and after its last code.
 
     ``opened``: some of it was decoded already.
     """
 
-    part: Part
+    segment: Segment
     stream: CodecStream
     opened: bool = False
     row: int | None = None
     codes: int = 0
     tries: int = 1
     ended: bool = False
-    loop: LoopGuard = field(default_factory=LoopGuard)
+    loop: LoopGuard = field(default_factory=loop_guard)
 
 
 @dataclass(slots=True)
-class Speaking:
+class NeuTTSUtterance(UtteranceState):
     """An admitted utterance. ``takes`` are in order: the first is heard, the last makes codes.
 
-    ``sound`` waits to be handed out, ``unmarked`` for its watermark where there is to be one;
-    ``recorded``, where it is a list, gets every code. ``codes_left`` are for all parts together.
+    ``unmarked`` sound waits for its watermark where there is to be one. ``codes_left`` are for all
+    segments together.
     """
 
     number: int
     utterance: Utterance
     sampling: TokenSampling
-    guarded: bool
-    parts: deque[Part]
+    segments: deque[Segment]
     codes_left: int
     new_stream: Callable[[], CodecStream]
     watermark: WatermarkStream | None = None
-    takes: deque[Take] = field(default_factory=deque)
+    takes: deque[SegmentState] = field(default_factory=deque)
     admitted_s: float = field(default_factory=time.monotonic)
-    plays_until_s: float = 0.0
-    heard: bool = False
-    ended: FinishReason | None = None
-    error: VivavoceError | None = None
-    sound: list[Samples] = field(default_factory=list)
     unmarked: list[Samples] = field(default_factory=list)
     marking: bool = False
-    stages_ms: dict[str, float] = field(default_factory=dict)
-    recorded: list[int] | None = None
-    first_token_s: float | None = None
-    _untold_tokens: int = 0
-    _silence: SilenceGuard = field(default_factory=lambda: SilenceGuard(SAMPLE_RATE_HZ))
+
+    def __post_init__(self) -> None:
+        self.clock = PlaybackClock(self.utterance.deadline_s)
 
     @property
-    def maker(self) -> Take | None:
+    def maker(self) -> SegmentState | None:
         """The take that makes codes or waits for a row."""
         take = self.takes[-1] if self.takes else None
         return None if take is None or take.ended else take
 
     @property
-    def current(self) -> Take | None:
+    def current(self) -> SegmentState | None:
         """The take whose sound comes next."""
         while len(self.takes) > 1 and self.takes[0].stream.done:
             self.takes.popleft()
@@ -101,18 +137,18 @@ class Speaking:
         """All was spoken and decoded; what is left in ``sound`` is the last of it."""
         if self.error is not None:
             return True
-        unfinished = self.parts or self.unmarked or self.marking
+        unfinished = self.segments or self.unmarked or self.marking
         return not unfinished and all(take.stream.done for take in self.takes)
 
     def wants_row(self) -> bool:
         """Whether its next part can be admitted to the backbone; begins that part."""
         if self.error is not None:
             return False
-        if self.parts and self.codes_left <= 0:
-            self.parts.clear()
-            self.ended = self.ended or "length"
-        if self.maker is None and self.parts:
-            self.takes.append(Take(self.parts.popleft(), self.new_stream()))
+        if self.segments and self.codes_left <= 0:
+            self.segments.clear()
+            self.end("length")
+        if self.maker is None and self.segments:
+            self.takes.append(SegmentState(self.segments.popleft(), self.new_stream()))
         maker = self.maker
         return maker is not None and maker.row is None
 
@@ -124,7 +160,7 @@ class Speaking:
     def max_codes(self) -> int:
         """The most codes its next row may make."""
         maker = self.maker
-        return self.codes_left if maker is None else min(maker.part.max_codes, self.codes_left)
+        return self.codes_left if maker is None else min(maker.segment.max_codes, self.codes_left)
 
     def next_sampling(self) -> TokenSampling:
         """How the next row draws: a second try has another seed."""
@@ -134,7 +170,7 @@ class Speaking:
             return self.sampling
         return replace(self.sampling, seed=next_seed(self.sampling.seed, tries - 1))
 
-    def take(self, emitted: Emitted) -> None:
+    def push_codes(self, emitted: Emitted) -> None:
         """Codes of its row, and perhaps the end of them."""
         maker = self.maker
         if maker is None:
@@ -156,31 +192,24 @@ class Speaking:
     def cut(self) -> None:
         """A guard ends it: what was made is spoken, nothing more is made."""
         maker = self.maker
-        self.parts.clear()
-        self.ended = self.ended or "length"
+        self.segments.clear()
+        self.end("length")
         if maker is not None:
             self._close(maker)
 
-    def looping(self, codes: Codes) -> bool:
+    def is_looping(self, codes: Codes) -> bool:
         """Whether its latest codes go in circles."""
         maker = self.maker
-        return self.guarded and maker is not None and maker.loop.said(codes)
+        return self.guarded and maker is not None and maker.loop.push(codes.tolist())
 
-    def listen(self, samples: Samples, now_s: float) -> bool:
+    def push_audio(self, samples: Samples, now_s: float) -> bool:
         """Take decoded sound; True where it has been silent for too long."""
-        if not np.isfinite(samples).all():
-            self.fail(EngineError("The codec gave numbers that are not finite."))
-            return False
-        if not len(samples):
+        if not len(samples) or not self.is_sound(samples):
             return False
         waiting = self.sound if self.watermark is None else self.unmarked
         waiting.append(np.clip(samples, -1.0, 1.0))
-        audible = len(samples) if self.heard else _audible(samples)
-        if audible:
-            start_s = max(self.plays_until_s, now_s, self.utterance.deadline_s)
-            self.plays_until_s = start_s + audible / SAMPLE_RATE_HZ
-            self.heard = True
-        return self.guarded and self._silence.heard(samples)
+        self.clock.push_speech(samples, SAMPLE_RATE_HZ, now_s)
+        return self.guarded and self.silence.push(samples)
 
     def marked(self, samples: Samples) -> None:
         """Take sound with its watermark."""
@@ -189,7 +218,7 @@ class Speaking:
 
     def fail(self, error: VivavoceError) -> None:
         """It ends with an error; what waits is dropped."""
-        self.error, self.ended = self.error or error, "error"
+        UtteranceState.fail(self, error)
         self.sound.clear()
         self.unmarked.clear()
 
@@ -205,64 +234,49 @@ class Speaking:
         if take is None or self.error is not None:
             return None
         behind = 0 if take.ended else lookforward
-        until_s = self.utterance.deadline_s
-        dry_s = self.plays_until_s if self.heard else dry_at(until_s, self.admitted_s)
+        clock = self.clock
+        dry_s = underrun_at(clock.underrun_at_s, self.admitted_s)
         return RowState(
             self.number,
-            dry_s,
+            clock.underrun_at_s if clock.has_audio else dry_s,
             take.stream.pending - behind,
             take.stream.next_chunk,
-            self.heard,
+            clock.has_audio,
             take.ended,
         )
 
     def demands(self, schedule: Schedule, steps: int) -> list[Demand]:
         """What a listener needs of the take that makes codes, until ``steps`` more are made."""
         maker = self.maker
-        if maker is None or not self.heard or maker.row is None or not maker.codes:
+        if maker is None or not self.clock.has_audio or maker.row is None or not maker.codes:
             return []
         before = sum(take.stream.pending for take in self.takes if take is not maker)
-        place = Place(maker.stream.pending, maker.stream.pieces, self.plays_until_s)
-        return demands(replace(place, dry_s=place.dry_s + before * CODE_S), schedule, steps)
+        dry_s = self.clock.underrun_at_s + before * CODE_S
+        listener = ListenerState(maker.stream.pending, maker.stream.pieces, dry_s)
+        return demands(listener, schedule, steps)
 
     def next_sound(self) -> Samples:
         """The sound that waits longest; nothing where none does."""
         return self.sound.pop(0) if self.sound else SILENCE
 
-    def spent(self, stage: str, seconds: float) -> None:
-        """Note time; told with the next sound."""
-        self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + seconds * 1000
-
-    def tell_stages(self) -> dict[str, float]:
-        """The noted times, which begin anew."""
-        told, self.stages_ms = self.stages_ms, {}
-        return told
-
-    def tell_tokens(self) -> int:
-        """How many codes were made since this was last asked."""
-        told, self._untold_tokens = self._untold_tokens, 0
-        return told
-
-    def _speak(self, maker: Take, codes: Codes) -> None:
-        if self.first_token_s is None:
-            self.first_token_s = time.monotonic()
-        self._untold_tokens += len(codes)
+    def _speak(self, maker: SegmentState, codes: Codes) -> None:
+        self.count_tokens(len(codes))
         maker.stream.push(codes)
         maker.codes += len(codes)
         self.codes_left -= len(codes)
         if self.recorded is not None:
             self.recorded.extend(codes.tolist())
 
-    def _row_ended(self, maker: Take, reason: FinishReason) -> None:
+    def _row_ended(self, maker: SegmentState, reason: FinishReason) -> None:
         if reason == "stop" and maker.codes < MIN_CODES and not maker.opened:
             self._again(maker)
             return
         self._close(maker)
         if reason != "stop":
-            self.parts.clear()
-            self.ended = self.ended or reason
+            self.segments.clear()
+            self.end(reason)
 
-    def _again(self, maker: Take) -> None:
+    def _again(self, maker: SegmentState) -> None:
         """It ended before it began; without chance a second try would end the same way."""
         if maker.tries >= TRIES or self.sampling.greedy:
             tried = "" if self.sampling.greedy else f" ({maker.tries} tries)"
@@ -274,16 +288,10 @@ class Speaking:
         maker.tries += 1
         maker.codes = 0
         maker.stream = self.new_stream()
-        maker.loop = LoopGuard()
+        maker.loop = loop_guard()
 
-    def _close(self, maker: Take) -> None:
+    def _close(self, maker: SegmentState) -> None:
         maker.ended = True
         rest = maker.stream.end()
         if len(rest):
-            self.listen(rest, time.monotonic())
-
-
-def _audible(samples: Samples) -> int:
-    """Samples from the first audible one on: silence before the first word is trimmed."""
-    loud = np.flatnonzero(np.abs(samples) >= SILENCE_PEAK)
-    return len(samples) - int(loud[0]) if len(loud) else 0
+            self.push_audio(rest, time.monotonic())

@@ -1,4 +1,4 @@
-"""Loops found code by code are those that comparing whole windows finds."""
+"""Guards of engines with a language model: silence, and loops found code by code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.neutts import guards as of_neutts
-from vivavoce.engines.qwen3 import guards as of_qwen3
-from vivavoce.engines.repetition import RepetitionWindow
+from vivavoce.engines.neutts import utterance as of_neutts
+from vivavoce.engines.qwen3 import row_speech as of_qwen3
+from vivavoce.engines.utterance import RepetitionWindow, SilenceGuard
 
 SHARE = 0.95
 
@@ -60,16 +60,16 @@ TURNS = st.lists(LOOPS, min_size=1, max_size=3).map(lambda parts: [*chain(*parts
 
 @given(TURNS)
 def test_the_verdicts_of_qwen3_are_those_of_comparing(codes: list[int]) -> None:
-    guard = of_qwen3.LoopGuard()
+    guard = of_qwen3.loop_guard()
     window, periods = of_qwen3.LOOP_FRAMES, of_qwen3.LOOP_PERIODS
     for at, code in enumerate(codes, start=1):
-        assert guard.said(code) == compared(codes[:at], window, periods), at
+        assert guard.push([code]) == compared(codes[:at], window, periods), at
 
 
 @given(LOOPS, st.integers(1, 40))
 def test_the_verdicts_of_neutts_are_those_of_comparing(codes: list[int], piece: int) -> None:
     codes = codes * 3
-    guard, unseen = of_neutts.LoopGuard(), 0
+    guard, unseen = of_neutts.loop_guard(), 0
     window, periods = of_neutts.LOOP_CODES, of_neutts.LOOP_PERIODS
     for at in range(0, len(codes), piece):
         given_ = codes[at : at + piece]
@@ -77,7 +77,7 @@ def test_the_verdicts_of_neutts_are_those_of_comparing(codes: list[int], piece: 
         wanted = False
         if unseen >= of_neutts.LOOK_EVERY and at + len(given_) >= window + periods:
             unseen, wanted = 0, compared(codes[: at + len(given_)], window, periods)
-        assert guard.said(np.array(given_, np.int32)) == wanted, at
+        assert guard.push(given_) == wanted, at
 
 
 @given(st.integers(1, 9), st.integers(1, 6), st.lists(st.integers(0, 2), min_size=1, max_size=60))
@@ -109,3 +109,24 @@ def test_it_keeps_no_more_than_its_periods_however_long_it_runs(
     for at in range(5_000):
         counted.add(code_at(at))
     assert counted.length == 5_000 and len(counted._seen) <= 25
+
+
+RATE_HZ = 24_000
+FRAME = 1920
+
+
+def frames(count: int, peak: float) -> list[np.ndarray]:
+    return [np.full(FRAME, peak, np.float32)] * count
+
+
+@pytest.mark.parametrize(("silent", "ends"), [(25, False), (37, False), (38, True)])
+def test_silence_ends_it_after_three_seconds(silent: int, ends: bool) -> None:
+    guard = SilenceGuard(RATE_HZ)
+    assert not any(guard.push(each) for each in frames(3, 0.2))
+    assert any(guard.push(each) for each in frames(silent, 0.0001)) is ends
+
+
+def test_speech_between_pauses_goes_on() -> None:
+    guard = SilenceGuard(RATE_HZ)
+    pattern = [*frames(30, 0.0), *frames(1, 0.1)] * 3
+    assert not any(guard.push(each) for each in pattern)

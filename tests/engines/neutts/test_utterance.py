@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.neutts.guards import (
-    LoopGuard,
+from vivavoce.engines.neutts.utterance import (
     code_budget,
     expected_codes,
+    loop_guard,
     next_seed,
 )
 
@@ -28,9 +28,9 @@ def test_a_slow_reading_fits_what_is_kept_free() -> None:
 
 @pytest.mark.parametrize("period", [1, 7, 50])
 def test_a_loop_is_noticed_soon(period: int) -> None:
-    guard = LoopGuard()
+    guard = loop_guard()
     heard = 0
-    while not guard.said(np.array([heard % period], np.int32)):
+    while not guard.push([heard % period]):
         heard += 1
         assert heard < 260
     assert heard >= 150
@@ -38,8 +38,8 @@ def test_a_loop_is_noticed_soon(period: int) -> None:
 
 def test_speech_is_no_loop() -> None:
     codes = np.random.default_rng(0).integers(0, 65_536, 3_000).astype(np.int32)
-    guard = LoopGuard()
-    assert not any(guard.said(codes[i : i + 3]) for i in range(0, 3_000, 3))
+    guard = loop_guard()
+    assert not any(guard.push(codes[i : i + 3].tolist()) for i in range(0, 3_000, 3))
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(1, 8))

@@ -1,14 +1,24 @@
-"""The engine's parts, made from its options: backbone, codec, encoder."""
+"""The engine's parts, made from its options, and what the engine says of them."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
-from vivavoce.engines.neutts.catalog import Kind
-from vivavoce.engines.neutts.codec.stream import Schedule
+import numpy as np
+
+from vivavoce.engines.base import Capabilities, TextLiking
+from vivavoce.engines.neutts.backbone import Prompt, TokenSampling
+from vivavoce.engines.neutts.codec.stream import CODES_PER_S, Schedule
+from vivavoce.engines.neutts.family import Family, Kind
 from vivavoce.engines.neutts.models import CODEC, expected_kind, locate, locate_backbone
 from vivavoce.engines.neutts.options import (
     DEFAULT_ROWS,
@@ -17,15 +27,26 @@ from vivavoce.engines.neutts.options import (
     chunk_sizes,
     models_root,
 )
-from vivavoce.engines.neutts.ramp import RAMPS, Ramp
-from vivavoce.errors import MissingExtra, SettingsError
+from vivavoce.engines.neutts.schedule import RAMPS, Ramp, Speed, StepCosts, ramp_for
+from vivavoce.errors import EngineError, MissingExtra, SettingsError, SetupError
 from vivavoce.runtime.derived_files import cache_root
 from vivavoce.runtime.hub import is_in_client_cache
 from vivavoce.runtime.machine import usable_cores
+from vivavoce.types import Gpu, WeightsFormat
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
     from vivavoce.engines.neutts.codec.stream import Codec
+
+log = logging.getLogger(__name__)
+
+
+REFERENCE_CODES = 16
+TOKENS = 16
+"""Tokens of each measurement."""
+
+WINDOW = 55
+"""Codes of a window, as in the middle of a ramp."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,3 +216,174 @@ def schedule_of(options: NeuTTSOptions, ramp: Ramp = RAMPS[0]) -> Schedule:
         return Schedule(sizes, options.lookback, options.lookforward)
     except ValueError as error:
         raise SettingsError(f"chunks, lookback or lookforward: {error}", param="chunks") from error
+
+
+GRAPHS = ("graphs_captured", "graphs_failed", "graphs_replayed", "graphs_eager")
+"""What a part that captures counts; the engine tells the sum."""
+
+LIKING = TextLiking(group_s=20.0)
+"""The reference is read again with every prompt. A group that does not fit beside a long one is
+halved again (``prompt.py``)."""
+
+
+def measured_speed(backbone: Backbone, codec: Codec) -> Speed:
+    """Speak a little with loaded parts, and say how long it took.
+
+    Raises SetupError where the model makes nothing that can be spoken.
+    """
+    codes = np.arange(WINDOW, dtype=np.int32)
+    words = backbone.vocabulary
+    start = (*words.header_ids, *words.middle_ids, *words.speech_ids(codes[:REFERENCE_CODES]))
+    codec.decode(codes)
+    most = 4 * TOKENS
+    row = backbone.admit(Prompt(start), TokenSampling(greedy=True, min_tokens=most + 1), most + 1)
+    try:
+        while not (emitted := backbone.step()):
+            pass
+        if emitted[0].last:
+            raise SetupError(f"The model cannot speak ({emitted[0].reason}).")
+        alone = [_timed_step(backbone, codec_runs=False) for _ in range(TOKENS)]
+
+        def timed() -> float:
+            began_s = time.perf_counter()
+            codec.decode(codes)
+            return time.perf_counter() - began_s
+
+        with ThreadPoolExecutor(1) as beside:
+            decoding = beside.submit(timed)
+            together = _while_decoding(backbone, decoding, most - TOKENS)
+            decode_s = decoding.result()
+    except EngineError as error:
+        raise SetupError(f"The model cannot speak: {error}") from error
+    finally:
+        backbone.release(row)
+    token_s = median(alone[len(alone) // 2 :])
+    return Speed(token_s, median(together) if together else token_s, decode_s / WINDOW)
+
+
+def _while_decoding(backbone: Backbone, decoding: Future[float], most: int) -> list[float]:
+    taken: list[float] = []
+    while not decoding.done() and len(taken) < most:
+        taken.append(_timed_step(backbone, codec_runs=True))
+    return taken
+
+
+def _timed_step(backbone: Backbone, *, codec_runs: bool) -> float:
+    began_s = time.perf_counter()
+    backbone.step(codec_runs=codec_runs)
+    return time.perf_counter() - began_s
+
+
+def can_clone(options: NeuTTSOptions, family: Family) -> bool:
+    """Whether recordings can become voices: not of a model with fixed speakers, nor without
+    PyTorch, which the encoder needs."""
+    return bool(options.encoder_repo) and not family.speakers and find_spec("torch") is not None
+
+
+def warmed_up(
+    options: NeuTTSOptions, backbone: Backbone, codec: Codec
+) -> tuple[StepCosts, Schedule]:
+    """What steps cost, and pieces that this machine can go on feeding; CUDA feeds any."""
+    if options.chunks or options.backbone_device == "cuda":
+        return StepCosts(), schedule_of(options)
+    speed = measured_speed(backbone, codec)
+    ramp = ramp_for(speed, options.lookback + options.lookforward, options.lookforward)
+    costs = StepCosts(speed.token_s, speed.decoded_code_s, speed.token_s / 4)
+    return costs, schedule_of(options, ramp)
+
+
+def capabilities(options: NeuTTSOptions, family: Family) -> Capabilities:
+    """What a model of ``family`` can do here."""
+    return Capabilities(
+        cloning=can_clone(options, family),
+        seed=True,
+        sampling=True,
+        phonemes=family.layout == "phonemes",
+    )
+
+
+def gpu(backbone: Backbone | None, codec: Codec | None) -> Gpu | None:
+    """The card of the part that has one, the backbone's first."""
+    for part in (backbone, codec):
+        if part is not None and part.device != "cpu":
+            found = getattr(part, "gpu", None)
+            if isinstance(found, Gpu):
+                return found
+    return None
+
+
+def weights(backbone: Backbone | None, codec: Codec | None) -> Mapping[str, WeightsFormat]:
+    """How those of both parts are stored; empty until they are loaded."""
+    parts = {"backbone": backbone, "codec": codec}
+    told = {name: getattr(part, "weights", None) for name, part in parts.items()}
+    return {name: each for name, each in told.items() if isinstance(each, WeightsFormat)}
+
+
+def details(
+    options: NeuTTSOptions,
+    family: Family,
+    backbone: Backbone | None,
+    codec: Codec | None,
+    chunks: Sequence[int],
+) -> dict[str, Any]:
+    """For ``EngineInfo.details``; without parts that it is not loaded.
+
+    ``devices`` names where backbone, codec and encoder run; the encoder is loaded for each clone
+    alone. ``chunks`` are the sizes of pieces, in codes.
+    """
+    told: dict[str, Any] = {
+        "loaded": backbone is not None,
+        "family": family.name,
+        "frame_rate_hz": CODES_PER_S,
+    }
+    if backbone is None or codec is None:
+        return told
+    devices = {"backbone": backbone.device, "codec": codec.device}
+    if can_clone(options, family):
+        devices["encoder"] = options.encoder_device
+    own = {"backbone": _told_by(backbone), "codec": _told_by(codec)}
+    graphs: Counter[str] = Counter()
+    for each in own.values():
+        graphs.update({name: value for name, value in each.items() if name in GRAPHS})
+    return told | {
+        "devices": devices,
+        **{
+            f"{part}_{name}": value
+            for part, each in own.items()
+            for name, value in each.items()
+            if name not in GRAPHS
+        },
+        **graphs,
+        "watermark": options.watermark,
+        "rows": backbone.capacity,
+        "context": backbone.context_tokens,
+        "chunks": list(chunks),
+        "why": "that is what was asked for",
+    }
+
+
+def _told_by(part: object) -> Mapping[str, Any]:
+    """What a part tells of itself beside its device."""
+    told = getattr(part, "details", {})
+    return dict(told) if isinstance(told, Mapping) else {}
+
+
+def warn_of_unused(options: NeuTTSOptions, backbone: Backbone) -> None:
+    """Say in the log which settings have no effect on a loaded backbone, and why."""
+    for words in unused(options, backbone):
+        log.warning("%s", words)
+
+
+def unused(options: NeuTTSOptions, backbone: Backbone) -> list[str]:
+    """A sentence for each."""
+    gguf = getattr(backbone, "details", {}).get("runtime") == "llama.cpp"
+    found = []
+    if gguf and options.quantize == "int8":
+        found.append(
+            "quantize=int8 has no effect: the weights of a GGUF are as its file has them; other "
+            "files have others (neuphonic's q4 and q8 repositories)."
+        )
+    if options.cuda_graphs and (gguf or backbone.device == "cpu"):
+        why = "llama.cpp has its own" if gguf else "the backbone runs on the CPU"
+        found.append(f"cuda_graphs has no effect: {why}.")
+    return found
