@@ -31,6 +31,7 @@ TORCH = ("torch", "safetensors")
 NEEDED = {
     "bench/engine": TORCH,
     "engines/qwen3": TORCH,
+    "engines/test_utterance.py": TORCH,
     "interop/neucodec": TORCH,
     "interop/qwen_tts": TORCH,
     "interop/qwen_tts_codec": TORCH,
