@@ -178,8 +178,8 @@ def _holds_neutts(folder: Path) -> bool:
 
 
 def _verify_qwen3(folder: Path) -> None:
+    from vivavoce.engines.qwen3.catalog import compare_sums
     from vivavoce.engines.qwen3.checkpoint import open_checkpoint
-    from vivavoce.engines.qwen3.models import compare_sums
     from vivavoce.engines.qwen3.tokenizer import TextTokenizer
 
     checkpoint = open_checkpoint(folder)

@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.config import Qwen3Config
-from vivavoce.engines.qwen3.languages import known_languages, language_codes, model_language
+from vivavoce.engines.qwen3.config import (
+    Qwen3Config,
+    known_languages,
+    language_codes,
+    model_language,
+)
 from vivavoce.engines.qwen3.voices import (
     ALIASES,
     ClonedVoice,

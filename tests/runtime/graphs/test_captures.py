@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
 from vivavoce.runtime.graphs.captures import Captures, Job
 from vivavoce.runtime.graphs.resource_counts import Held
-from vivavoce.runtime.graphs.ring import Arrival, Feed, HostRing
+from vivavoce.runtime.graphs.ring import Feed, HostRing, PendingCopy
 from vivavoce.runtime.graphs.static_tensors import Statics
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 
@@ -168,7 +168,7 @@ def test_no_slot_is_lost_and_no_copy_is_mixed_up(steps: list[int], eager: bool) 
     """0 and 1 send, 2 takes the oldest, 3 drops the newest."""
     api, x = RecordingGraphs(eager=eager), torch.zeros(1)
     ring = HostRing(api, x, 1, 3, "copy")
-    waiting: list[tuple[int, Arrival]] = []
+    waiting: list[tuple[int, PendingCopy]] = []
     for number, step in enumerate(steps, 1):
         if step < 2:
             x.fill_(number)

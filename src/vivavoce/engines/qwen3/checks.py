@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.qwen3.languages import model_language
+from vivavoce.engines.qwen3.config import model_language
 from vivavoce.engines.qwen3.manner import Manner, manner_of
 from vivavoce.engines.qwen3.voices import cloned
 from vivavoce.errors import InputError, UnknownVoice, Unsupported

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, frame_budget
 from vivavoce.engines.qwen3.manner import Manner
 from vivavoce.engines.qwen3.onset import Onset
+from vivavoce.engines.qwen3.pace import ChunkRamp
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
 from vivavoce.engines.silence import SilenceGuard
 from vivavoce.errors import EngineError, VivavoceError

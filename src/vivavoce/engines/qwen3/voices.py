@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.qwen3.languages import known_languages, language_codes
+from vivavoce.engines.qwen3.config import known_languages, language_codes
 from vivavoce.errors import ModelFileError, SettingsError
 from vivavoce.types import Voice
 

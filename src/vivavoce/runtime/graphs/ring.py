@@ -11,7 +11,7 @@ from torch import Tensor
 from vivavoce.runtime.graphs.api import Event, GraphApi, HostBuffer, Stream
 
 
-class Arrival:
+class PendingCopy:
     """One copy on its way, in a slot of the ring; ``release`` frees the slot."""
 
     def __init__(self, values: Tensor, event: Event, free: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class HostRing:
         """Whether the host's memory is pinned."""
         return all(slot.host.pinned for slot in self._slots)
 
-    def send(self, values: Sequence[Tensor], stream: Stream) -> Arrival:
+    def send(self, values: Sequence[Tensor], stream: Stream) -> PendingCopy:
         """Copy ``values`` made on ``stream``; they arrive flattened, one behind the other.
 
         A full ring grows by one slot, which costs a wait, rather than lose a copy.
@@ -83,7 +83,7 @@ class HostRing:
         self._stream.wait(slot.staged)
         self._stream.run(lambda: _copy(host, stage, pinned=slot.host.pinned))
         slot.arrived.record(self._stream)
-        return Arrival(host, slot.arrived, lambda: self._free.append(number))
+        return PendingCopy(host, slot.arrived, lambda: self._free.append(number))
 
     def make_room(self, stream: Stream) -> None:
         """Have a slot for what comes next on ``stream``, so that sending it takes no memory."""

@@ -12,16 +12,19 @@ import pytest
 
 from runtime.hub_server import HubServer
 from vivavoce.engines.qwen3 import catalog, models
-from vivavoce.engines.qwen3.catalog import CODEC_SHA256, CODEC_WEIGHTS, MODELS, published
-from vivavoce.engines.qwen3.checkpoint import WEIGHTS, open_checkpoint
-from vivavoce.engines.qwen3.engine import Qwen3Engine
-from vivavoce.engines.qwen3.models import (
+from vivavoce.engines.qwen3.catalog import (
+    CODEC_SHA256,
+    CODEC_WEIGHTS,
+    MODELS,
     compare_sums,
     download_model,
     find_model,
     local_models,
     model_files,
+    published,
 )
+from vivavoce.engines.qwen3.checkpoint import WEIGHTS, open_checkpoint
+from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.errors import ModelFileError, UnknownModel
 from vivavoce.runtime.hub import names_in, sha256_of

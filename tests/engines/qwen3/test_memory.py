@@ -21,13 +21,19 @@ from hypothesis import strategies as st
 from engines.qwen3.simulated_card import SimulatedCard
 from vivavoce.engines.qwen3 import cloning, device, planned
 from vivavoce.engines.qwen3.batch import Batch
-from vivavoce.engines.qwen3.budget import CLONE_WORK_BYTES, MIB, Footprint, rows_within
 from vivavoce.engines.qwen3.device import card_on, choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.fused import FusedTalker
+from vivavoce.engines.qwen3.memory import (
+    CLONE_WORK_BYTES,
+    MIB,
+    Footprint,
+    footprint,
+    planned_footprint,
+    rows_within,
+)
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
-from vivavoce.engines.qwen3.planned import footprint, planned_footprint
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import CardMemory
