@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.qwen3.simulated_card import SimulatedCard
-from vivavoce.engines.qwen3 import cloning, device, planned
+from vivavoce.engines.qwen3 import cloning, device, memory
 from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.device import card_on, choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
@@ -139,7 +139,7 @@ def test_it_is_known_before_anything_is_read(
     monkeypatch.setattr(int8_cpu, "available", lambda: False)  # as on a GPU
     kernels = chosen(torch.device("cpu"), torch.bfloat16)
     told = replace(kernels, path=KernelPath.TRITON)
-    monkeypatch.setattr(planned, "chosen", lambda *_: told)
+    monkeypatch.setattr(memory, "chosen", lambda *_: told)
     place = choose_place(Qwen3Options(device="cpu", dtype="bfloat16"))
     place = replace(place, precision=Precision(quantize))
     model = Model.load(tiny_checkpoint(name), place)
