@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vivavoce.errors import VivavoceError
-    from vivavoce.speech.synthesizer import Speech, SpeechIterator, Synthesizer, load
+    from vivavoce.speech.synthesizer import (
+        Speech,
+        SpeechIterator,
+        SpeechParameters,
+        Synthesizer,
+        load,
+    )
     from vivavoce.types import AudioChunk, ReferenceAudio, Sampling, SpeechRequest, Timings, Voice
 
 __version__ = "0.1.0"
@@ -25,6 +31,7 @@ __all__ = [
     "Sampling",
     "Speech",
     "SpeechIterator",
+    "SpeechParameters",
     "SpeechRequest",
     "Synthesizer",
     "Timings",
@@ -44,6 +51,7 @@ _HOMES = {
     "VivavoceError": "vivavoce.errors",
     "Speech": "vivavoce.speech.synthesizer",
     "SpeechIterator": "vivavoce.speech.synthesizer",
+    "SpeechParameters": "vivavoce.speech.synthesizer",
     "Synthesizer": "vivavoce.speech.synthesizer",
     "load": "vivavoce.speech.synthesizer",
 }
@@ -54,3 +62,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vivavoce' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What a caller may use."""
+    return __all__

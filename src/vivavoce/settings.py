@@ -10,6 +10,7 @@ keys, in the file or with the prefix in the environment, are errors.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,6 +23,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -34,6 +36,13 @@ from pydantic_settings import (
     SettingsError as PydanticSettingsError,
 )
 
+from vivavoce.engine_tables import (
+    asked_of_any,
+    gathered,
+    table_name,
+    table_names,
+    tables_in_environment,
+)
 from vivavoce.errors import SettingsError
 from vivavoce.key_table import (
     MAX_KEYS,
@@ -50,23 +59,9 @@ PREFIX = "VIVAVOCE_"
 CONFIG_VARIABLE = "VIVAVOCE_CONFIG"
 NOT_SETTINGS = ("config", "cache_dir", "api_key")
 """What the prefix names besides: the configuration file, the cache, another spelling of keys."""
-
 MEANINGFUL_EMPTY = ("QUANTIZE", "VIVAVOCE_QUANTIZE", "VIVAVOCE_API_KEY", "VIVAVOCE_API_KEYS")
-"""Variables whose empty value is not the same as none: it switches quantizing off, as with the
-server the name comes from; and a key that was not filled in must not open a server."""
-
-SHARED = (
-    "quantize",
-    "torch_compile",
-    "torch_compile_mode",
-    "cuda_graphs",
-    "gpu_memory_budget_mb",
-)
-"""Settings that are offered to whichever engine speaks; one that has no such option is not stopped
-by them (``engines/registry.py``)."""
-
-UNSET = {"quantize": "auto", "gpu_memory_budget_mb": 0}
-"""Values of theirs that leave the choice to the engine."""
+"""Variables whose empty value means something: it switches quantizing off, as with the server the
+name comes from; and a key that was not filled in must not open a server."""
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_names)]
 PlainKeys = Annotated[
@@ -80,8 +75,7 @@ def _also(name: str, *others: str) -> AliasChoices:
 
 
 def _xdg(variable: str, fallback: str) -> Path:
-    base = os.environ.get(variable)
-    return (Path(base) if base else Path.home() / fallback) / "vivavoce"
+    return Path(os.environ.get(variable) or Path.home() / fallback) / "vivavoce"
 
 
 class Settings(BaseSettings):
@@ -150,10 +144,9 @@ class Settings(BaseSettings):
         validation_alias=_also("idle_timeout_s", "IDLE_TIMEOUT"),
         description="Unload the model after so long without a request; 0 keeps it.",
     )
-    fake: dict[str, Any] = Field({}, description="Options of the engine 'fake'.")
-    piper: dict[str, Any] = Field({}, description="Options of the engine 'piper'.")
-    qwen3: dict[str, Any] = Field({}, description="Options of the engine 'qwen3'.")
-    neutts: dict[str, Any] = Field({}, description="Options of the engine 'neutts'.")
+    engines: dict[str, dict[str, Any]] = Field(
+        {}, description="Options of engines: a table for each under its own name, as `[piper]`."
+    )
     quantize: str = Field(
         "auto",
         validation_alias=_also("quantize", "QUANTIZE"),
@@ -313,6 +306,12 @@ class Settings(BaseSettings):
 
     _source: tuple[Path | None, dict[str, Any]] | None = PrivateAttr(None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _engine_tables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Gather the tables that stand under engines' names."""
+        return gathered(values, cls.model_fields)
+
     @field_validator("keys")
     @classmethod
     def _distinct_keys(cls, value: tuple[KeyTable, ...], info: ValidationInfo) -> Any:
@@ -342,27 +341,26 @@ class Settings(BaseSettings):
         return load_settings(path, **overrides)
 
     @property
+    def engine_table(self) -> Mapping[str, Any]:
+        """What was set for the engine in use alone."""
+        return self.engines.get(table_name(self.engine), {})
+
+    @property
     def engine_options(self) -> dict[str, Any]:
-        """Options for the engine in use."""
-        options = dict(getattr(self, self.engine, None) or {})
-        if self.model_id:
-            options.setdefault("model", self.model_id)
-        if self.default_voice:
-            options.setdefault("voice", self.default_voice)
-        if self.engine in ("qwen3", "neutts"):
-            options.setdefault("models_dir", self.data_dir / "models")
-        return options
+        """Options for the engine in use, which refuses those that it does not have."""
+        named = {"model": self.model_id, "voice": self.default_voice}
+        return {name: value for name, value in named.items() if value} | dict(self.engine_table)
 
     @property
     def shared_options(self) -> dict[str, Any]:
-        """What was set for whichever engine has such an option, but for what its own table says."""
-        own = getattr(self, self.engine, None) or {}
-        values = {name: getattr(self, name) for name in SHARED if name not in own}
-        return {
-            name: value
-            for name, value in values.items()
-            if value is not None and value != UNSET.get(name)
-        }
+        """What is offered to whichever engine has such an option, but for what its table says."""
+        offered = asked_of_any(self) | {"models_dir": self.data_dir / "models"}
+        return {name: value for name, value in offered.items() if name not in self.engine_table}
+
+    def with_engine_options(self, options: Mapping[str, Any]) -> Settings:
+        """The same with more options for the engine in use."""
+        table = {table_name(self.engine): {**self.engine_table, **options}}
+        return self.model_copy(update={"engines": self.engines | table})
 
     @classmethod
     def settings_customise_sources(
@@ -374,13 +372,16 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, then environment, then the file."""
-        leave_out_empty(env_settings, MEANINGFUL_EMPTY)
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls))
+        engines = tables_in_environment(settings_cls)
+        for source in (env_settings, engines):
+            leave_out_empty(source, MEANINGFUL_EMPTY)
+        return (init_settings, env_settings, engines, TomlConfigSettingsSource(settings_cls))
 
 
 def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     """Read the settings from everywhere. Raises SettingsError that names the key at fault."""
-    check_environment(PREFIX, (*Settings.model_fields, *NOT_SETTINGS))
+    names = (*Settings.model_fields, *table_names(Settings.model_fields))
+    check_environment(PREFIX, (*names, *NOT_SETTINGS))
     named = os.environ.get(CONFIG_VARIABLE)
     path = config or (Path(named) if named else None)
     if path is not None and not path.is_file():
@@ -392,7 +393,7 @@ def load_settings(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         settings = Configured(**overrides)
     except (ValidationError, PydanticSettingsError) as error:
-        raise SettingsError(explain(error, Settings.model_fields)) from error
+        raise SettingsError(explain(error, names)) from error
     except (OSError, ValueError, RecursionError) as error:
         raise unreadable(path, error) from error
     settings._source = (path, overrides)

@@ -1,10 +1,12 @@
-"""What is wrong with settings, in words: unknown names with the nearest known one, wrong values."""
+"""What is wrong with settings, in words: unknown names with the nearest known one, wrong values,
+and the variables of other servers that have no setting here.
+"""
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -12,6 +14,25 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource, PydanticBaseSettingsSource
 
 from vivavoce.errors import SettingsError
+
+ANSWERS = {
+    "VAD_TRIM": "silence around each clause is always trimmed, and natural pauses take its place",
+    "STREAM_TYPE": "each request chooses: stream_mode 'token' (the default) or 'sentence'",
+    "STREAM_EMIT_FRAMES": "the sizes of chunks follow from the measured speed of the machine",
+    "STREAM_FIRST_EMIT": "the first chunk is one frame where the machine is fast enough",
+    "MAX_BATCH_SIZE": "requests join the batch at any frame; VIVAVOCE_CAPACITY says how many speak "
+    "at once, and the engine's own capacity how many rows there are",
+    "INFERENCE_CPU_CORES": "the engine's option threads (VIVAVOCE_QWEN3__THREADS), with taskset or "
+    "Docker's cpuset to bind it to cores",
+    "GATEWAY_MODE": "IDLE_TIMEOUT gives the model's memory back, and --supervise holds the port",
+    "WORKER_HOST": "there is no second process to reach; see GATEWAY_MODE",
+    "WORKER_PORT": "there is no second process to reach; see GATEWAY_MODE",
+    "UNIX_SOCKET_PATH": "the server listens on an address; a proxy can offer a socket",
+}
+
+"""Variables of the servers people move over from, and what does instead of them. Their names are so
+general that they may be meant for somebody else, so none of them is an error; but nothing that was
+set is passed over without a word."""
 
 
 def check_environment(prefix: str, names: Iterable[str]) -> None:
@@ -61,13 +82,23 @@ def explain(error: Exception, names: Iterable[str]) -> str:
         return str(error)
     lines = []
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "settings"
-        lines.append(f"{where}: {_fault_text(where, fault['type'], fault['msg'], names)}")
+        at = fault["loc"][1:] if fault["loc"][:1] == ("engines",) else fault["loc"]
+        where = ".".join(str(part) for part in at) or "settings"
+        said = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            near = get_close_matches(where, list(names), n=1)
+            said = "unknown setting"
+            if isinstance(fault["input"], dict):
+                said += ", and no engine of that name is installed"
+            said += f", did you mean {near[0]}?" if near else ""
+        lines.append(f"{where}: {said}")
     return "; ".join(lines)
 
 
-def _fault_text(where: str, kind: str, message: str, names: Iterable[str]) -> str:
-    if kind != "extra_forbidden":
-        return message
-    near = get_close_matches(where, list(names), n=1)
-    return "unknown setting" + (f", did you mean {near[0]}?" if near else "")
+def moved_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each such variable that has a value."""
+    return [
+        f"{name}={environment[name]} has no effect: {answer}."
+        for name, answer in ANSWERS.items()
+        if environment.get(name)
+    ]

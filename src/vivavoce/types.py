@@ -123,7 +123,8 @@ class Utterance:
 
     ``deadline_s`` (monotonic clock) is when the caller's playback runs dry if nothing of this
     utterance has arrived; an engine that advances one slot a step takes the earliest first and
-    adds what it has produced since.
+    adds what it has produced since. ``bounds_itself``: its ``options`` say how long it may be, so
+    that reaching that is no failure.
     """
 
     spans: tuple[Span, ...]
@@ -135,6 +136,7 @@ class Utterance:
     deadline_s: float = 0.0
     max_audio_s: float | None = None
     text_open: bool = False
+    bounds_itself: bool = False
     options: Mapping[str, Any] = field(default_factory=lambda: NO_OPTIONS)
 
     @property
@@ -168,13 +170,31 @@ class SpeechRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class WordTiming:
+    """A word and where it sounds: samples of its sound from ``start_sample`` to ``end_sample``."""
+
+    text: str
+    start_sample: int
+    end_sample: int
+
+    def mapped(self, place: Callable[[int], int]) -> WordTiming:
+        """The same word in another sound, which has at ``place(n)`` what this one has at ``n``."""
+        return WordTiming(self.text, place(self.start_sample), place(self.end_sample))
+
+
+@dataclass(frozen=True, slots=True)
 class AudioChunk:
-    """A piece of speech, in order. ``clause`` counts from 0; ``last`` marks the final piece."""
+    """A piece of speech, in order. ``clause`` counts from 0; ``last`` marks the final piece.
+
+    ``words`` are those whose sound has come, at their places in the whole stream, where the engine
+    tells them.
+    """
 
     samples: Samples
     sample_rate_hz: int
     clause: int = 0
     last: bool = False
+    words: tuple[WordTiming, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -207,7 +227,7 @@ class WeightsFormat:
 
 @dataclass(frozen=True, slots=True)
 class AudioFormat:
-    """How sound is written: an encoding name of ``audio.containers`` and a sample rate."""
+    """How sound is written: an encoding name of ``audio.formats`` and a sample rate."""
 
     encoding: str
     sample_rate_hz: int

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from audio import recordings
 from audio.sounds import snr_db, tone
-from vivavoce.audio.containers import make_encoder, wav_file
 from vivavoce.audio.decode import MAX_RATE_HZ, decode_audio, read_audio_file
+from vivavoce.audio.encode import make_encoder, wav_file
 from vivavoce.errors import InvalidAudio
 
 HZ = 24_000

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vivavoce.audio import play_queue
-from vivavoce.audio.play import Sink
 from vivavoce.audio.play_queue import PlaybackQueue, Turn
+from vivavoce.audio.playback import Playback
 from vivavoce.errors import Busy, PlaybackError
 from vivavoce.types import AudioChunk
 
@@ -18,7 +18,7 @@ HZ = 8_000
 PATIENCE_S = 60.0
 
 
-class Heard(Sink):
+class Heard(Playback):
     """Plays nothing until it is told to; remembers what it was given."""
 
     def __init__(self, sample_rate_hz: int, max_queued_s: float) -> None:
@@ -53,7 +53,7 @@ class Room:
         self.changed = threading.Condition()
         self.queue = PlaybackQueue(self._open, max_turns=3)
 
-    def _open(self, sample_rate_hz: int, max_queued_s: float) -> Sink:
+    def _open(self, sample_rate_hz: int, max_queued_s: float) -> Playback:
         if self.faults:
             raise self.faults.pop()
         sink = Heard(sample_rate_hz, max_queued_s)

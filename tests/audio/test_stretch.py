@@ -95,3 +95,13 @@ def test_memory_stays_bounded() -> None:
     for _ in range(50):
         stretch.push(noise(1.0, 8_000))
     assert len(stretch._buffer) < 8_000
+
+
+@pytest.mark.parametrize("speed", SPEEDS)
+def test_a_place_moves_with_what_sounds_there(speed: float) -> None:
+    """Where a tone begins in the input it begins in the output, within its latency."""
+    before, sound = np.zeros(12_000, np.float32), tone(0.5, 24_000)
+    stretch = TimeStretch(speed, 24_000)
+    got = np.concatenate([stretch.push(np.concatenate([before, sound])), stretch.finish()])
+    begun = int(np.argmax(np.abs(got) > 0.05))
+    assert abs(begun - stretch.place(len(before))) * speed <= stretch.latency_s * 24_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audio.sounds import noise, tone, voice_like
-from vivavoce.audio.voice_check import MIN_SOUND_S, check_voice_recording
+from vivavoce.audio.decode import MIN_SOUND_S, check_voice_recording
 from vivavoce.errors import InvalidAudio
 from vivavoce.types import Samples
 

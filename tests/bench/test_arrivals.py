@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from vivavoce.bench.arrivals import poisson_times_s, schedule_s
+from vivavoce.bench.load import poisson_times_s, schedule_s
 
 
 def test_the_seed_fixes_the_times() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vivavoce.bench.breakdown import Breakdown, ServerTimes, break_down, server_times
+from vivavoce.bench.heard import Breakdown, ServerTimes, break_down, server_times
 
 
 @pytest.mark.parametrize(

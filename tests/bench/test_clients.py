@@ -9,7 +9,7 @@ import pytest
 
 from vivavoce.bench.clients import Target, open_speaker
 from vivavoce.bench.clients.base import failure_from, now_s
-from vivavoce.bench.measures import Failure, Listening, Measure, Recorder
+from vivavoce.bench.heard import Failure, Listening, Measure, Recorder
 
 LISTENING = Listening(buffers_ms=(0.0, 1000.0))
 

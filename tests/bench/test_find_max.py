@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from vivavoce.bench.find_max import find_max
+from vivavoce.bench.session import find_max
 
 
 class Server:

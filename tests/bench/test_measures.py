@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vivavoce.bench.breakdown import ServerTimes
-from vivavoce.bench.measures import Failure, Listening, Measure, Playback, Recorder
-from vivavoce.bench.summary import summarize
+from vivavoce.bench.heard import Failure, Listening, Measure, Playback, Recorder, ServerTimes
+from vivavoce.bench.load import summarize
 
 RATE_HZ = 1000
 LISTENING = Listening(buffers_ms=(0.0, 100.0))

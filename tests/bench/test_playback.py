@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector, PlaybackClock
+from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector, PlaybackClock
 
 RATE_HZ = 1000
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from vivavoce.bench.clients import Target
-from vivavoce.bench.measures import Listening
-from vivavoce.bench.report import Setup
-from vivavoce.bench.runner import ClosedLoop
+from vivavoce.bench.heard import Listening
+from vivavoce.bench.load import ClosedLoop
+from vivavoce.bench.results import Setup
 from vivavoce.bench.session import Outcome, Session
 from vivavoce.bench.texts import TextSource
 from vivavoce.testing.server import ServerProcess, vivavoce_server

@@ -9,19 +9,20 @@ import pytest
 from rich.console import Console
 
 from vivavoce.bench.clients import Target
-from vivavoce.bench.measures import Failure, Listening, Measure, Playback
-from vivavoce.bench.report import (
+from vivavoce.bench.heard import Failure, Listening, Measure, Playback
+from vivavoce.bench.load import ClosedLoop, Summary, summarize
+from vivavoce.bench.results import (
     Search,
     Setup,
     bench_report,
     changes,
+    changes_view,
     differences,
+    number,
     read_json,
+    summary_view,
     write_json,
 )
-from vivavoce.bench.runner import ClosedLoop
-from vivavoce.bench.summary import Summary, summarize
-from vivavoce.bench.tables import changes_view, number, summary_view
 from vivavoce.errors import SettingsError
 
 SETUP = Setup(Target(api_key="secret-key"), ClosedLoop(requests=2), Listening((0.0, 40.0)))

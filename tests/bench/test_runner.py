@@ -7,10 +7,9 @@ import pytest
 
 from vivavoce.bench.clients import Target, open_speaker
 from vivavoce.bench.clients.base import now_s
-from vivavoce.bench.find_max import find_max
-from vivavoce.bench.measures import Listening, Measure, Recorder
-from vivavoce.bench.runner import ClosedLoop, OpenLoop, Run, call_probe
-from vivavoce.bench.summary import Summary
+from vivavoce.bench.heard import Listening, Measure, Recorder
+from vivavoce.bench.load import ClosedLoop, OpenLoop, Run, Summary, call_probe
+from vivavoce.bench.session import find_max
 from vivavoce.bench.texts import TextSource
 
 

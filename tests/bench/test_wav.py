@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vivavoce.bench.clients.sound import BodyReader
-from vivavoce.bench.measures import Listening, Recorder
+from vivavoce.bench.heard import Listening, Recorder
 from vivavoce.bench.wav import WavFormat, WavReader
 from vivavoce.errors import InvalidAudio
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vivavoce.cli import diagnosis
+from vivavoce.cli import doctor
 from vivavoce.runtime.nvidia import Driver
 from vivavoce.types import Gpu
 
@@ -41,14 +41,14 @@ def test_a_folder_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch, tmp_pa
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    finding = diagnosis.writable("cache folder", tmp_path / "not" / "there")
+    finding = doctor.writable("cache folder", tmp_path / "not" / "there")
     assert finding.state == "note"
     assert "Read-only" in finding.summary
 
 
 def test_missing_extras_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "extras", lambda: {"odd": ["surely-not-installed"]})
-    (finding,) = diagnosis.installed_extras()
+    monkeypatch.setattr(doctor, "extras", lambda: {"odd": ["surely-not-installed"]})
+    (finding,) = doctor.installed_extras()
     assert (finding.name, finding.state) == ("extra odd", "note")
     assert "surely-not-installed" in finding.summary
 
@@ -59,7 +59,7 @@ def test_a_broken_torch_is_said_and_no_more(
     (tmp_path / "torch.py").write_text("raise OSError('libtorch is missing')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "torch", raising=False)
-    findings = {finding.name: finding for finding in diagnosis.accelerators()}
+    findings = {finding.name: finding for finding in doctor.accelerators()}
     assert findings["torch"].state == "note"
     assert "libtorch is missing" in findings["torch"].summary
 
@@ -72,16 +72,16 @@ def test_a_piper_without_its_phonemes_is_a_fault(
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "piper", raising=False)
-    (finding,) = diagnosis.espeak()
+    (finding,) = doctor.espeak()
     assert finding.state == "fault"
     (package / "espeak-ng-data").mkdir()
-    (finding,) = diagnosis.espeak()
+    (finding,) = doctor.espeak()
     assert finding.state == "ok"
 
 
 def test_developers_extras_are_no_news(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "extras", lambda: {"dev": ["surely-not-installed"], "odd": []})
-    assert [finding.name for finding in diagnosis.installed_extras()] == ["extra odd"]
+    monkeypatch.setattr(doctor, "extras", lambda: {"dev": ["surely-not-installed"], "odd": []})
+    assert [finding.name for finding in doctor.installed_extras()] == ["extra odd"]
 
 
 def test_the_card_and_the_weights_are_told_as_a_person_reads_them(
@@ -99,14 +99,14 @@ def test_without_a_card_none_is_told(vivavoce: Callable[..., Any]) -> None:
 
 def test_a_driver_is_told_with_its_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     card = Gpu("RTX 4060", 5_000 * 2**20, 8_188 * 2**20)
-    monkeypatch.setattr(diagnosis, "find_driver", lambda: Driver("550.54", (12, 4), (card,)))
-    found = {finding.name: finding for finding in diagnosis.accelerators()}["GPU"]
+    monkeypatch.setattr(doctor, "find_driver", lambda: Driver("550.54", (12, 4), (card,)))
+    found = {finding.name: finding for finding in doctor.accelerators()}["GPU"]
     assert found.state == "ok"
     assert found.summary == (
         "RTX 4060 (5,000 of 8,188 MB free); driver 550.54, for CUDA up to 12.4"
     )
-    monkeypatch.setattr(diagnosis, "find_driver", lambda: None)
-    found = {finding.name: finding for finding in diagnosis.accelerators()}["GPU"]
+    monkeypatch.setattr(doctor, "find_driver", lambda: None)
+    found = {finding.name: finding for finding in doctor.accelerators()}["GPU"]
     assert (found.state, found.summary) == ("note", "no NVIDIA driver was found")
 
 

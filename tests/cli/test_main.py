@@ -69,7 +69,7 @@ def test_what_a_command_raises_becomes_one_line(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("vivavoce.cli.source.read_text", fail)
+    monkeypatch.setattr("vivavoce.cli.options.read_text", fail)
     ran = vivavoce("text", "Hello.")
     assert ran.status == status
     assert said in ran.err
@@ -82,7 +82,7 @@ def test_a_bug_keeps_its_traceback(
     def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("vivavoce.cli.source.read_text", fail)
+    monkeypatch.setattr("vivavoce.cli.options.read_text", fail)
     with pytest.raises(ZeroDivisionError):
         program.app(["text", "Hello."], standalone_mode=False)
 

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import pytest
 
-from vivavoce.audio import play
+from vivavoce.audio import playback
 
 
 def frames(path: Path) -> int:
@@ -119,13 +119,13 @@ def test_texts_longer_than_the_server_takes(
 def test_play_hands_over_every_sample(
     vivavoce: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    players: list[play.NullSink] = []
+    players: list[playback.NullPlayer] = []
 
-    def player(sample_rate_hz: int) -> play.NullSink:
-        players.append(play.NullSink(sample_rate_hz, real_time=False))
+    def player(sample_rate_hz: int) -> playback.NullPlayer:
+        players.append(playback.NullPlayer(sample_rate_hz, real_time=False))
         return players[-1]
 
-    monkeypatch.setattr(play, "Player", player)
+    monkeypatch.setattr(playback, "Player", player)
     assert vivavoce("say", "Hello there.").status == 0
     vivavoce("say", "Hello there.", "-o", str(tmp_path / "x.wav"))
     assert players[0].played_samples == frames(tmp_path / "x.wav")
@@ -135,9 +135,9 @@ def test_no_loudspeaker_suggests_a_file(
     vivavoce: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def player(_: int) -> None:
-        raise play.PlaybackError("No usable audio device.")
+        raise playback.PlaybackError("No usable audio device.")
 
-    monkeypatch.setattr(play, "Player", player)
+    monkeypatch.setattr(playback, "Player", player)
     ran = vivavoce("say", "Hello there.", "--play")
     assert ran.status == 3
     assert "-o FILE" in ran.err

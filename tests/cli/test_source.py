@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vivavoce.cli.source import read_text
+from vivavoce.cli.options import read_text
 from vivavoce.errors import InputError
 
 

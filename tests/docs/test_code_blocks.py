@@ -18,11 +18,13 @@ from pathlib import Path
 import pytest
 
 from vivavoce import errors
+from vivavoce.bench.recipes.book import recipes
 from vivavoce.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
-    ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md",
+    ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]  # fmt: skip
 RUNNABLE = ("python", "bash", "console", "toml")
@@ -150,21 +152,40 @@ def test_console_comparison(printed: list[str], expected: list[str], same: bool)
     assert matches(printed, expected) is same
 
 
+LINK = re.compile(r"\]\((?!https?://)([^)#]*)(?:#([^)]+))?\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
 def test_links_between_documents_lead_somewhere() -> None:
-    link = re.compile(r"\]\((?!https?://|#)([^)#]+)")
-    missing = [
-        f"{document.name}: {target}"
-        for document in DOCUMENTS
-        for target in link.findall(document.read_text(encoding="utf-8"))
-        if not (document.parent / target).exists() and target != "benchmarks/results"
-    ]
+    missing = []
+    for document in DOCUMENTS:
+        for target, anchor in LINK.findall(document.read_text(encoding="utf-8")):
+            file = document.parent / target if target else document
+            if not file.exists() or (anchor and anchor not in anchors(file)):
+                missing.append(f"{document.name}: {target}#{anchor}")
     assert missing == []
 
 
-def test_every_script_of_the_benchmarks_is_documented() -> None:
+def anchors(document: Path) -> set[str]:
+    """What can stand behind ``#`` for a document: its headings, as sites write them."""
+    text = FENCE.sub("", document.read_text(encoding="utf-8"))
+    plain = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in HEADING.findall(text)]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+def test_what_the_reference_of_python_names_is_there() -> None:
+    from pkgutil import resolve_name
+
+    text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    names = re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)
+    assert len(names) > 10
+    assert all(resolve_name(re.sub(r"\.(?=[A-Z]|load$)", ":", name, count=1)) for name in names)
+
+
+def test_every_recipe_is_documented_and_every_documented_one_is_there() -> None:
     text = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    scripts = [path.name for path in (ROOT / "benchmarks").glob("*.py")]
-    assert [name for name in scripts if f"benchmarks/{name}" not in text] == []
+    named = set(re.findall(r"vivavoce bench recipe (\w+)", text))
+    assert named == set(recipes())
 
 
 def test_every_endpoint_is_documented() -> None:

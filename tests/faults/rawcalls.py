@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.audio.containers import wav_file
+from vivavoce.audio.encode import wav_file
 
 READ_LIMIT_S = 90.0
 CALLERS = 12

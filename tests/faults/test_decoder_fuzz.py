@@ -1,6 +1,6 @@
 """Two hundred damaged recordings, and a server that answers each.
 
-``benchmarks/decoder_fuzz.py`` sends twenty thousand.
+``vivavoce bench recipe decoder_fuzz`` sends twenty thousand.
 """
 
 from __future__ import annotations

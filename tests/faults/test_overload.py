@@ -17,7 +17,7 @@ import pytest
 from faults.inprocess import InnerServer, serving_here
 from faults.rawcalls import Transport, http_request
 from quality.live import metric, settled
-from vivavoce.speech import wording as wording_room
+from vivavoce.speech import clauses as wording_room
 from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.types import Utterance
 

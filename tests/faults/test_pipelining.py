@@ -12,7 +12,7 @@ import pytest
 from faults.inprocess import InnerServer, serving_here
 from faults.wire import Answer, ask, dialled, hang_up, head, post, read_all, read_head
 from quality.live import settled
-from vivavoce.serving import speaking
+from vivavoce.serving import responses
 
 SPEECH = "/v1/audio/speech/stream/pcm"
 WHOLE = "/v1/audio/speech"
@@ -94,14 +94,14 @@ def test_a_request_may_come_while_the_application_still_ends_the_last_answer(
     server: InnerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its bytes were sent; only that these were the last is not said yet."""
-    ends = speaking._Body.end
+    ends = responses._Body.end
 
-    async def end_later(self: speaking._Body, data: bytes) -> None:
+    async def end_later(self: responses._Body, data: bytes) -> None:
         await self.send(data)
         await asyncio.sleep(0.05)
         await ends(self, b"")
 
-    monkeypatch.setattr(speaking._Body, "end", end_later)
+    monkeypatch.setattr(responses._Body, "end", end_later)
     body = json.dumps({"input": "Hi.", "response_format": "wav", "stream": False}).encode()
     with dialled(server.port) as raw:
         for _ in range(5):

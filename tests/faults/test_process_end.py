@@ -16,7 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 from faults.processes import PATIENCE_S, ServerProcess, raw_connection, server_process
-from vivavoce.audio.containers import wav_file
+from vivavoce.audio.encode import wav_file
 
 LONG = "On and on this goes and does not end so soon. " * 40
 SHORT = "one two three"

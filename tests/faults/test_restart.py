@@ -15,7 +15,7 @@ import pytest
 
 from faults.processes import PATIENCE_S, ServerProcess, server_process
 from quality.live import settled
-from vivavoce.audio.containers import wav_file
+from vivavoce.audio.encode import wav_file
 
 
 def recording(seed: int) -> bytes:

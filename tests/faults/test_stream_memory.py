@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from vivavoce.speech.delivery import delivered_format, encoded
-from vivavoce.speech.encoding import start_threads
+from vivavoce.audio.encode import delivered_format
+from vivavoce.speech.encoding import encoded, start_threads
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import SpeechRequest

@@ -19,8 +19,7 @@ from faults.inprocess import InnerServer, serving_here
 from faults.uploads import CLONE, VOICES, upload
 from faults.wire import dialled, read_all, resident_bytes
 from quality.live import LiveServer, serving, settled
-from vivavoce.serving.bodies import UPLOAD_BYTES, UPLOADS_AT_ONCE
-from vivavoce.serving.limits import BodyLimits
+from vivavoce.serving.middleware import UPLOAD_BYTES, UPLOADS_AT_ONCE, BodyLimits
 
 MB = 1_000_000
 MANY = 40

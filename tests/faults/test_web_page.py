@@ -16,7 +16,7 @@ import pytest
 from faults import chromium
 from faults.chromium import Page, browser
 from faults.inprocess import InnerServer, serving_here
-from vivavoce.audio.containers import wav_file
+from vivavoce.audio.encode import wav_file
 
 pytestmark = [
     pytest.mark.skipif(

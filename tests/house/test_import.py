@@ -31,7 +31,7 @@ def test_the_speech_service_needs_no_engine_library() -> None:
 
 
 def test_all_is_sorted_and_complete() -> None:
-    assert vivavoce.__all__ == sorted(vivavoce.__all__)
+    assert vivavoce.__all__ == sorted(vivavoce.__all__) == dir(vivavoce)
     assert set(vivavoce.__all__) == {*vivavoce._HOMES, "__version__"}
 
 

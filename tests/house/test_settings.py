@@ -12,7 +12,7 @@ from pydantic import AliasChoices
 
 from vivavoce.errors import SettingsError
 from vivavoce.settings import PREFIX, Settings, load_settings
-from vivavoce.settings_moved import ANSWERS, moved_variables
+from vivavoce.settings_faults import ANSWERS, moved_variables
 
 SEED_NAMES = {
     "PRELOAD_MODEL": ("preload_model", "false", False),
@@ -65,7 +65,7 @@ def test_arguments_beat_environment_beats_file(
     monkeypatch.setenv("VIVAVOCE_PIPER__NOISE_SCALE", "0.2")
     settings = load_settings(max_queue_depth=3)
     assert (settings.port, settings.capacity, settings.max_queue_depth) == (1, 2, 3)
-    assert settings.piper == {"threads": 1, "noise_scale": "0.2"}
+    assert settings.engines["piper"] == {"threads": 1, "noise_scale": "0.2"}
 
 
 def test_lists_are_parted_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_variable_without_a_value_is_not_set(monkeypatch: pytest.MonkeyPatch, 
 def test_an_option_without_a_value_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VIVAVOCE_PIPER__THREADS", "")
     monkeypatch.setenv("VIVAVOCE_PIPER__WORKERS", "2")
-    assert load_settings().piper == {"workers": "2"}
+    assert load_settings().engines["piper"] == {"workers": "2"}
 
 
 @pytest.mark.parametrize("name", ["VIVAVOCE_API_KEYS", "VIVAVOCE_API_KEY"])
@@ -162,7 +162,9 @@ def test_what_every_engine_is_offered(
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert load_settings(engine="qwen3").shared_options == options
+    shared = load_settings(engine="qwen3").shared_options
+    assert shared.pop("models_dir")
+    assert shared == options
 
 
 def test_variables_of_other_servers_are_answered_in_words() -> None:

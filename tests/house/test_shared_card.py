@@ -55,7 +55,7 @@ def test_it_serves_the_old_clients_with_a_key_and_the_budget(settings: Settings)
     assert settings.api_keys == ("a-long-secret",)
     assert settings.port == 8000, "the image asks that port how it is"
     assert settings.gpu_memory_budget_mb == 3072
-    assert settings.qwen3 == {"device": "cuda", "capacity": "0"}
+    assert settings.engines["qwen3"] == {"device": "cuda", "capacity": "0"}
     assert service()["ports"] == ["127.0.0.1:8101:8000"]
 
 

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[2]
 PATHS = re.compile(r"(?<![\w.])/(?:root|home/\w+)/")
 
 
-KINDS = {".py", ".md", ".toml", ".txt", ".json", ".yaml", ".yml", ""}
-SKIPPED = {".git", ".venv", "build", "dist", "__pycache__"}
+KINDS = {".py", ".md", ".toml", ".txt", ".json", ".yaml", ".yml", ".sh", ".mjs", ".lock", ""}
+SKIPPED = {".git", ".venv", ".venv-docs", "build", "dist", "site", "__pycache__"}
 
 
 def files() -> list[Path]:

@@ -1,7 +1,7 @@
 """What is spoken can be understood: word error rates of a speech recognizer.
 
 The default run hears every fourth sentence, through one route. All of them, through every route
-and in both renditions, are marked slow; ``benchmarks/quality.py`` keeps their figures.
+and in both renditions, are marked slow; ``vivavoce bench recipe quality`` keeps their figures.
 """
 
 from __future__ import annotations

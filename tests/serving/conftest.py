@@ -156,7 +156,7 @@ def wav_recording() -> bytes:
     """Half a second of a tone."""
     import numpy as np
 
-    from vivavoce.audio.containers import wav_file
+    from vivavoce.audio.encode import wav_file
 
     tone = 0.4 * np.sin(np.arange(12_000) * 2 * np.pi * 220 / 24_000)
     return wav_file(tone.astype(np.float32), 24_000)

@@ -376,8 +376,8 @@ def test_no_ending_of_a_path_goes_around_its_rules(server: LiveServer, ending: s
     """A pattern that ends in ``$`` matches before a last line feed."""
     asked = {
         (method, re.sub(r"\{[^}]*\}", "x", route.path))
-        for module in ROUTERS
-        for route in module.router.routes
+        for router in ROUTERS
+        for route in router.routes
         if isinstance(route, Route)
         for method in route.methods or ()
     }

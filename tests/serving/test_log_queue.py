@@ -11,9 +11,8 @@ from typing import TextIO
 
 import pytest
 
-from vivavoce.serving import log_queue
-from vivavoce.serving.log_queue import BackgroundHandler
-from vivavoce.serving.logs import JsonFormatter
+from vivavoce.serving import logs as log_queue
+from vivavoce.serving.logs import BackgroundHandler, JsonFormatter
 
 
 class Sink(io.StringIO):

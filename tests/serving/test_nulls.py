@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 
 from vivavoce.errors import InputError
+from vivavoce.serving.body import SpeechBody, checked
 from vivavoce.serving.dialects.openai import OpenAISpeechBody
 from vivavoce.serving.dialects.play import PlayBody, TextBody
 from vivavoce.serving.dialects.websocket import SocketSpeechBody
 from vivavoce.serving.minting import TokenBody
 from vivavoce.serving.openapi import BODIES, FORMS
-from vivavoce.serving.reading import checked
-from vivavoce.serving.speech_body import SpeechBody
 
 NEEDED: dict[Any, dict[str, Any]] = {
     OpenAISpeechBody: {"input": "Hi."},

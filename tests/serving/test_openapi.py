@@ -10,10 +10,10 @@ from typing import get_args
 
 import pytest
 
-from vivavoce.audio.containers import ENCODINGS
-from vivavoce.audio.play import NullSink
-from vivavoce.serving import playing
-from vivavoce.serving.speech_body import ResponseFormat
+from vivavoce.audio.formats import ENCODINGS
+from vivavoce.audio.playback import NullPlayer
+from vivavoce.serving import loudspeaker
+from vivavoce.serving.body import ResponseFormat
 
 CONFIGURATION = """
 [checks.positive_data_acceptance]
@@ -64,7 +64,7 @@ def test_keys_are_described_where_they_are_needed(serve) -> None:
 def test_schemathesis_finds_nothing(
     serve, tmp_path: Path, playback: str, paths: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(playing, "NullSink", partial(NullSink, real_time=False))
+    monkeypatch.setattr(loudspeaker, "NullPlayer", partial(NullPlayer, real_time=False))
     server = serve(max_input_chars=200, playback=playback, output_dir=tmp_path / "out")
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
     found = subprocess.run(

@@ -12,8 +12,8 @@ import pytest
 from tests.serving.conftest import LiveServer, hear
 
 from vivavoce.errors import InputError, VivavoceError
+from vivavoce.serving.body import checked, parse_object
 from vivavoce.serving.dialects.openai import OpenAISpeechBody
-from vivavoce.serving.reading import checked, parse_object
 
 SIZE = 256 * 1024
 MOST = 6

@@ -13,7 +13,7 @@ import pytest
 from tests.serving.conftest import settle
 
 from vivavoce.errors import SpoolFull
-from vivavoce.serving.spool import PIECE_BYTES, SpooledFile, SpoolSpace
+from vivavoce.serving.waiting import PIECE_BYTES, SpooledFile, SpoolSpace
 
 KIB = 1024
 

@@ -10,9 +10,9 @@ from tests.serving.conftest import Serve, hear, settle
 
 from vivavoce.errors import Busy
 from vivavoce.serving import waiting as waiting_module
+from vivavoce.serving.body import checked
 from vivavoce.serving.dialects.openai import OpenAISpeechBody
 from vivavoce.serving.dialects.websocket import SocketSpeechBody
-from vivavoce.serving.reading import checked
 from vivavoce.serving.waiting import OWN_BYTES, Share, WaitingTexts, size_of
 from vivavoce.types import SpeechRequest
 

@@ -13,7 +13,7 @@ import av
 import pytest
 from tests.serving.conftest import settle
 
-from vivavoce.serving.spool import SpoolSpace
+from vivavoce.serving.waiting import SpoolSpace
 
 TEXT = "Some words are spoken. And a few more of them."
 LONG = "This goes on for quite a while. " * 30

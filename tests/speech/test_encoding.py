@@ -13,18 +13,20 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from vivavoce.audio.containers import ENCODINGS, Encoder
-from vivavoce.audio.containers import compressed as compressed_room
+from vivavoce.audio import compressed as compressed_room
+from vivavoce.audio.encode import delivered_format
+from vivavoce.audio.formats import ENCODINGS, Encoder
 from vivavoce.speech import encoding as encoding_room
-from vivavoce.speech.delivery import PIECE_S, delivered_format, encoded
-from vivavoce.speech.encoding import ThreadedEncoder, start_threads, threads_for
-from vivavoce.types import AudioChunk, Samples
+from vivavoce.speech.encoding import PIECE_S, ThreadedEncoder, encoded, start_threads, threads_for
+from vivavoce.types import AudioChunk, AudioFormat, Samples, WordTiming
 
 RATE_HZ = 24_000
 COMPRESSED = [name for name, each in ENCODINGS.items() if each.compressed]
 PLAIN = [name for name, each in ENCODINGS.items() if not each.compressed]
 TONE = (0.3 * np.sin(np.arange(RATE_HZ) * 0.1)).astype(np.float32)
 SOME = np.zeros(10, np.float32)
+ENGINE_HZ = 22_050
+SPOKEN = (0.3 * np.sin(np.arange(ENGINE_HZ) * 0.1)).astype(np.float32)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -219,7 +221,7 @@ async def test_every_compressed_format_is_encoded_off_the_event_loop(
     noted: Noted, name: str
 ) -> None:
     target = delivered_format(name, None, RATE_HZ)
-    data = [piece async for piece in encoded(chunks(2_000, 2_000, 40_000), RATE_HZ, target)]
+    data = [piece.data async for piece in encoded(chunks(2_000, 2_000, 40_000), RATE_HZ, target)]
     assert len(b"".join(data)) > 500
     assert noted.threads
     assert threading.get_ident() not in noted.threads
@@ -266,7 +268,7 @@ async def test_plain_samples_stay_on_the_event_loop_while_they_are_short(
 @pytest.mark.parametrize("name", list(ENCODINGS))
 async def test_a_chunk_of_any_length_leaves_in_small_pieces_and_whole(name: str) -> None:
     target = delivered_format(name, 48_000, RATE_HZ)
-    pieces = [piece async for piece in encoded(chunks(4 * RATE_HZ), RATE_HZ, target)]
+    pieces = [piece.data async for piece in encoded(chunks(4 * RATE_HZ), RATE_HZ, target)]
     assert max(map(len, pieces)) <= 65_536
     if name == "pcm":
         assert sum(map(len, pieces)) == 4 * 48_000 * 2
@@ -276,7 +278,7 @@ async def test_many_streams_at_once_keep_their_order() -> None:
     target = delivered_format("flac", None, RATE_HZ)
 
     async def heard(*lengths: int) -> bytes:
-        return b"".join([each async for each in encoded(chunks(*lengths), RATE_HZ, target)])
+        return b"".join([each.data async for each in encoded(chunks(*lengths), RATE_HZ, target)])
 
     alone = await heard(*[960] * 50)
     assert set(await asyncio.gather(*(heard(*[960] * 50) for _ in range(16)))) == {alone}
@@ -294,7 +296,69 @@ async def test_the_event_loop_goes_on_while_much_is_encoded() -> None:
 
     counting = asyncio.create_task(count())
     began_s = time.monotonic()
-    pieces = [each async for each in encoded(chunks(10 * RATE_HZ), RATE_HZ, target)]
+    pieces = [each.data async for each in encoded(chunks(10 * RATE_HZ), RATE_HZ, target)]
     counting.cancel()
     assert len(pieces) >= 40
     assert turns > 10 * len(pieces), f"{turns} turns in {time.monotonic() - began_s:.1f} s"
+
+
+async def spoken(*cuts: int) -> AsyncIterator[AudioChunk]:
+    for part in np.split(SPOKEN, cuts):
+        yield AudioChunk(part, ENGINE_HZ)
+
+
+async def gathered(target: AudioFormat, *cuts: int) -> bytes:
+    return b"".join([piece.data async for piece in encoded(spoken(*cuts), ENGINE_HZ, target)])
+
+
+@pytest.mark.parametrize("encoding", ["pcm", "wav", "flac", "ulaw", "alaw", "mp3", "aac"])
+async def test_chunking_does_not_alter_the_bytes(encoding: str) -> None:
+    target = delivered_format(encoding, None, ENGINE_HZ)
+    whole = await gathered(target)
+    assert len(whole) > 1_000
+    assert await gathered(target, 1, 100, 5_000, 5_001, 20_000) == whole
+
+
+async def test_chunking_does_not_alter_converted_sound() -> None:
+    target = AudioFormat("pcm", 8_000)
+    whole = np.frombuffer(await gathered(target), np.int16)
+    in_pieces = np.frombuffer(await gathered(target, 1, 100, 5_000, 5_001, 20_000), np.int16)
+    assert len(in_pieces) == len(whole)
+    assert np.abs(in_pieces.astype(int) - whole).max() <= 1
+
+
+async def test_sound_leaves_as_it_is_made() -> None:
+    target = AudioFormat("pcm", 8_000)
+    counts = [
+        len(piece.data) async for piece in encoded(spoken(5_000, 10_000, 15_000), ENGINE_HZ, target)
+    ]
+    assert len(counts) >= 4
+    assert sum(counts) == pytest.approx(16_000, abs=4)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 24_000, 44_100, 48_000])
+async def test_any_rate_keeps_the_duration(rate_hz: int) -> None:
+    data = await gathered(AudioFormat("pcm", rate_hz), 3_000)
+    assert len(data) / 2 == pytest.approx(rate_hz, abs=2)
+
+
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+async def test_words_leave_with_the_bytes_that_they_sound_in(encoding: str) -> None:
+    """Their places and what has left count at the delivered rate; nobody's word comes early."""
+    target = delivered_format(encoding, 16_000, ENGINE_HZ)
+    words = [WordTiming(f"{n}", n * 2_000, n * 2_000 + 1_500) for n in range(10)]
+
+    async def told() -> AsyncIterator[AudioChunk]:
+        for n, word in enumerate(words):
+            yield AudioChunk(SPOKEN[n * 2_000 : (n + 1) * 2_000], ENGINE_HZ, words=(word,))
+
+    got = [piece async for piece in encoded(told(), ENGINE_HZ, target)]
+    placed = [word for piece in got for word in piece.words]
+    ratio = target.sample_rate_hz / ENGINE_HZ
+    assert placed == [word.mapped(lambda at: round(at * ratio)) for word in words]
+    for piece in got[:-1]:
+        assert all(word.end_sample <= piece.emitted_samples for word in piece.words)
+    emitted = [piece.emitted_samples for piece in got]
+    assert emitted == sorted(emitted)
+    assert emitted[-1] == pytest.approx(20_000 * ratio, abs=1)
+    assert len([piece for piece in got if piece.words]) > 1, "they leave as they are spoken"

@@ -16,10 +16,9 @@ from audio import recordings
 from audio.sounds import tone
 from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import EngineFailed
-from vivavoce.speech import wording
+from vivavoce.speech import clauses as wording
 from vivavoce.speech.cloning import CLONES_AT_ONCE
-from vivavoce.speech.delivery import encoded
-from vivavoce.speech.encoding import threads_for
+from vivavoce.speech.encoding import encoded, threads_for
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.types import AudioFormat, Recording, ReferenceAudio, SpeechRequest

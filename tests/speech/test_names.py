@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vivavoce.errors import InputError
-from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, file_stem, folded
+from vivavoce.speech.store import MAX_NAME_CHARS, checked_name, file_stem, folded
 
 
 @pytest.mark.parametrize(

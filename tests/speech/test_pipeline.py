@@ -12,8 +12,18 @@ from vivavoce.audio.join import Joiner
 from vivavoce.engines.base import Produced
 from vivavoce.errors import EngineError, InputTooLong, RunawayOutput, VivavoceError
 from vivavoce.speech import pipeline as pipeline_room
-from vivavoce.speech.pipeline import LOOK_AHEAD_BYTES, ClausePipeline, Piece
-from vivavoce.types import Clause, FinishReason, Samples, Span, Timings, Utterance, Voice
+from vivavoce.speech.clauses import ClauseSource, WholeText
+from vivavoce.speech.pipeline import LOOK_AHEAD_BYTES, ClauseAudio, ClausePipeline
+from vivavoce.types import (
+    Clause,
+    FinishReason,
+    Samples,
+    Span,
+    Timings,
+    Utterance,
+    Voice,
+    WordTiming,
+)
 
 RATE_HZ = 1_000
 VOICE = Voice(id="v", engine="fake")
@@ -65,16 +75,17 @@ class Bench:
 
     def __init__(
         self,
-        clauses: list[Clause] | Iterator[Clause],
+        clauses: list[Clause] | Iterator[Clause] | ClauseSource,
         max_audio_s: float | None = None,
-        options: dict[str, int] | None = None,
+        *,
+        bounds_itself: bool = False,
     ) -> None:
         self.opened: list[Stream] = []
         self.timings = Timings()
         self._max_audio_s = max_audio_s
-        self._options = options or {}
+        self._bounds_itself = bounds_itself
         self.pipeline = ClausePipeline(
-            iter(clauses),
+            clauses if isinstance(clauses, ClauseSource) else WholeText(iter(clauses)),
             self._utterance,
             self._open,  # type: ignore[arg-type]
             Joiner(RATE_HZ),
@@ -88,18 +99,18 @@ class Bench:
             VOICE,
             deadline_s=deadline_s,
             max_audio_s=self._max_audio_s,
-            options=self._options,
+            bounds_itself=self._bounds_itself,
         )
 
     def _open(self, utterance: Utterance) -> Stream:
         self.opened.append(Stream(utterance))
         return self.opened[-1]
 
-    async def next(self, count: int = 1) -> list[Piece]:
+    async def next(self, count: int = 1) -> list[ClauseAudio]:
         return [await anext(self.pipeline) for _ in range(count)]
 
-    async def rest(self) -> list[Piece]:
-        return [each async for each in self.pipeline]
+    async def rest(self) -> list[ClauseAudio]:
+        return [each async for each in self.pipeline if not each.last]
 
 
 def clause(text: str, **more: object) -> Clause:
@@ -110,7 +121,7 @@ def texts(bench: Bench) -> list[str]:
     return [stream.utterance.text for stream in bench.opened]
 
 
-def sounding(pieces: list[Piece]) -> list[int]:
+def sounding(pieces: list[ClauseAudio]) -> list[int]:
     """The clause of each piece with sound in it."""
     return [each.clause for each in pieces if np.any(each.samples)]
 
@@ -222,14 +233,13 @@ async def test_an_engine_that_broke_off_at_its_length_is_said() -> None:
         await bench.rest()
 
 
-@pytest.mark.parametrize("name", ["max_frames", "max_codes"])
-async def test_a_length_that_was_asked_for_is_no_failure(name: str) -> None:
-    bench = Bench([clause("one")], max_audio_s=0.1, options={name: 5})
+async def test_a_length_that_was_asked_for_is_no_failure() -> None:
+    bench = Bench([clause("one")], max_audio_s=0.1, bounds_itself=True)
     bench.pipeline.start()
     bench.opened[0].make(9_000)
     bench.opened[0].end("length")
     assert await bench.rest()
-    other = Bench([clause("one")], max_audio_s=0.1, options={"other": 5})
+    other = Bench([clause("one")], max_audio_s=0.1)
     other.pipeline.start()
     other.opened[0].make(9_000)
     with pytest.raises(RunawayOutput):
@@ -392,3 +402,31 @@ async def test_clauses_are_joined_with_their_natural_pause() -> None:
     gap = np.flatnonzero(np.diff(np.flatnonzero(whole)) > 50)
     assert len(gap) == 1, "one pause"
     assert 500 < len(whole) < 560, "the leading silence is trimmed to a natural pause"
+
+
+async def test_the_last_piece_is_what_the_joiner_has_kept() -> None:
+    bench = Bench([clause("one"), clause("two")])
+    bench.pipeline.start()
+    for index in range(2):
+        bench.opened[index].make(200)
+        bench.opened[index].end()
+    found = [each async for each in bench.pipeline]
+    assert [each.last for each in found] == [False] * (len(found) - 1) + [True]
+    assert found[-1].clause == 1 and not np.any(found[-1].samples) and len(found[-1].samples)
+
+
+async def test_words_are_placed_in_the_whole_sound() -> None:
+    bench = Bench([clause("one"), clause("two")])
+    bench.pipeline.start()
+    for index in range(2):
+        told = (WordTiming(bench.opened[index].utterance.text, 100, 200),)
+        bench.opened[index].make(300, words=told)
+        bench.opened[index].end()
+    found = await bench.rest()
+    whole, words = (
+        np.concatenate([each.samples for each in found]),
+        [w for p in found for w in p.words],
+    )
+    second = len(whole) - 300
+    assert words == [WordTiming("one", 100, 200), WordTiming("two", second + 100, second + 200)]
+    assert np.all(whole[words[1].start_sample : words[1].end_sample] == 0.5)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from vivavoce.speech.request import prepared, utterance_of
+from vivavoce.speech.request import prepare, utterance_of
 from vivavoce.testing.fake_engine import FakeEngine, FakeOptions
 from vivavoce.text.duration import max_duration_s
 from vivavoce.types import Clause, Span, SpeechRequest
@@ -19,7 +19,9 @@ def longest_s(instructions: str | None, speed: float = 1.0, *, expressive: bool 
     engine = FakeEngine(FakeOptions(expressive=expressive))
     request = SpeechRequest(TEXT, instructions=instructions, speed=speed)
     voice = engine.voices()[0]
-    ready = prepared(request, voice, engine, time.monotonic())
+    ready = prepare(
+        request, engine, lambda _: voice, max_input_chars=100, arrived_s=time.monotonic()
+    )
     limit_s = utterance_of(ready, voice, CLAUSE, 0.0, engine).max_audio_s
     assert limit_s is not None
     return limit_s

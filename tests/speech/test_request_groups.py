@@ -10,7 +10,9 @@ from vivavoce.engines.base import EngineInfo, TextLiking
 from vivavoce.speech.request import group_seconds
 from vivavoce.types import SpeechRequest
 
-LIKES_GROUPS = EngineInfo("patient", "some", 24_000, text=TextLiking(20.0))
+LIKES_GROUPS = EngineInfo(
+    "patient", "some", 24_000, text=TextLiking(20.0), own_length_option="longest"
+)
 LIKES_CLAUSES = EngineInfo("hasty", "some", 24_000)
 
 
@@ -19,8 +21,8 @@ LIKES_CLAUSES = EngineInfo("hasty", "some", 24_000)
     [
         ({}, 20.0),
         ({"stream_mode": "sentence"}, 0.0),
-        ({"options": {"max_codes": 250}}, 0.0),
-        ({"options": {"max_frames": 250}}, 0.0),
+        ({"options": {"longest": 250}}, 0.0),
+        ({"options": {"longest": None}}, 0.0),
         ({"options": {"greedy": True}}, 20.0),
     ],
 )

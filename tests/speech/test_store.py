@@ -23,8 +23,7 @@ from vivavoce.errors import StorageError, StorageFull, TooManyVoices
 from vivavoce.speech import folder_files, folder_index
 from vivavoce.speech import folder_store as folder_store_module
 from vivavoce.speech.folder_store import FolderStore
-from vivavoce.speech.names import file_stem, folded
-from vivavoce.speech.store import MemoryStore, Store
+from vivavoce.speech.store import MemoryStore, Store, file_stem, folded
 
 ABOUT = {"description": "somebody", "created_at_s": 7}
 STORES = ("folder", "memory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import subprocess
 import sys
@@ -17,7 +18,9 @@ import pytest
 
 import vivavoce
 from vivavoce.errors import EmptyInput, InputError, SettingsError
+from vivavoce.speech.synthesizer import SpeechParameters
 from vivavoce.testing.fake_engine import FakeEngine
+from vivavoce.types import Sampling, SpeechRequest
 
 
 @pytest.fixture(scope="module")
@@ -179,3 +182,18 @@ def test_no_thread_outlives_close() -> None:
 def test_a_failed_start_leaves_no_thread() -> None:
     with pytest.raises(SettingsError):
         vivavoce.load("fake", journal=3.5j)
+
+
+def test_every_field_of_a_request_is_a_parameter() -> None:
+    fields = {
+        field.name for kind in (SpeechRequest, Sampling) for field in dataclasses.fields(kind)
+    }
+    named = fields - {"text", "sampling", "reference"} | {"clone_from"}
+    assert set(SpeechParameters.__annotations__) == named
+
+
+def test_a_request_that_is_made_already_is_spoken(synthesizer: vivavoce.Synthesizer) -> None:
+    with synthesizer.open(SpeechRequest("Hello there.", voice="bass")) as chunks:
+        samples = np.concatenate([chunk.samples for chunk in chunks])
+    whole = synthesizer.synthesize("Hello there.", voice="bass").samples
+    np.testing.assert_array_equal(samples, whole)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from vivavoce.errors import Busy, EmptyInput, InputError, InputTooLong
-from vivavoce.speech import wording as wording_room
+from vivavoce.speech import clauses as wording_room
+from vivavoce.speech.clauses import MAX_GROWTH
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.service import ServiceOptions, SpeechService
-from vivavoce.speech.wording import MAX_GROWTH
 from vivavoce.testing.fake_engine import FakeEngine
 from vivavoce.text import Lexicon
 from vivavoce.types import Clause, SpeechRequest, Timings

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vivavoce.engines.neutts.torch_lm.config import read_config
-from vivavoce.engines.neutts.torch_lm.tensor_names import tensor_shapes
+from vivavoce.engines.neutts.torch_checkpoint import tensor_shapes
+from vivavoce.engines.neutts.torch_config import read_config
 from vivavoce.errors import ModelFileError, UnknownModel
 from vivavoce.runtime.json_config import JsonObject
 from vivavoce.testing.random_lm import RandomLm, config_json, make_random_lm

@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vivavoce.runtime.graphs.api import CaptureFailed, Work
-from vivavoce.runtime.graphs.resource_counts import Held
-from vivavoce.runtime.graphs.static_tensors import Statics
+from vivavoce.runtime.graphs.api import CaptureFailed, Held, StaticTensors, Work
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 
@@ -18,7 +16,7 @@ def captured(
     work: Work, *buffers: Tensor, constants: tuple[Tensor, ...] = ()
 ) -> Callable[[], None]:
     api = RecordingGraphs()
-    statics = Statics().buffers(buffers).constants(constants)
+    statics = StaticTensors().buffers(buffers).constants(constants)
     return api.capture("work", work, statics, api.pool())
 
 
@@ -103,7 +101,7 @@ def test_a_weight_that_moved_is_found() -> None:
     layer = nn.Linear(2, 2, bias=False).requires_grad_(False)
     x, out = torch.ones(1, 2), torch.zeros(1, 2)
     api = RecordingGraphs()
-    statics = Statics().buffers((x, out)).module(layer)
+    statics = StaticTensors().buffers((x, out)).module(layer)
     replay = api.capture("layer", lambda: out.copy_(layer(x)), statics, api.pool())
     replay()
     assert torch.equal(out, layer(x))
@@ -114,7 +112,7 @@ def test_a_weight_that_moved_is_found() -> None:
 
 def test_a_pool_belongs_to_one_stream() -> None:
     api, x = RecordingGraphs(eager=True), torch.zeros(1)
-    pool, statics = api.pool(), Statics().buffers((x,))
+    pool, statics = api.pool(), StaticTensors().buffers((x,))
     first, second = (api.capture(name, lambda: x.add_(1), statics, pool) for name in ("a", "b"))
     first()
     with pytest.raises(CaptureFailed, match="two streams"):
@@ -124,7 +122,7 @@ def test_a_pool_belongs_to_one_stream() -> None:
 def test_memory_that_a_failed_capture_left_is_of_no_use() -> None:
     """As PyTorch leaves it; the pool has fresh memory then."""
     api, x = RecordingGraphs(refuses=lambda name: name == "bad"), torch.zeros(1)
-    pool, statics = api.pool(), Statics().buffers((x,))
+    pool, statics = api.pool(), StaticTensors().buffers((x,))
     good = api.capture("good", lambda: x.add_(1), statics, pool)
     spoiled = pool.memory
     with pytest.raises(CaptureFailed, match="refused"):
@@ -146,13 +144,13 @@ def test_a_warm_up_that_fails_spoils_nothing() -> None:
         raise CaptureFailed("no such kernel")
 
     with pytest.raises(CaptureFailed, match="kernel"):
-        api.capture("bad", refused, Statics(), pool)
+        api.capture("bad", refused, StaticTensors(), pool)
     assert pool.memory is not memory and not memory.recording
 
 
 def test_a_released_graph_is_gone_and_accounted_for() -> None:
     api, x = RecordingGraphs(), torch.zeros(8)
-    replay = api.capture("a", lambda: x.copy_(x + 1), Statics().buffers((x,)), api.pool())
+    replay = api.capture("a", lambda: x.copy_(x + 1), StaticTensors().buffers((x,)), api.pool())
     assert api.account.held == Held(graphs=1, graph_bytes=32)
     replay.release()
     replay.release()

@@ -11,14 +11,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from vivavoce.audio.play import Sink
+from vivavoce.audio.playback import Playback
 from vivavoce.errors import Busy, MissingExtra, PlaybackError
 from vivavoce.types import AudioChunk
 
 log = logging.getLogger(__name__)
 
-OpenSink: TypeAlias = Callable[[int, float], Sink]
-"""Makes a sink from a sample rate in Hz and the seconds it may hold."""
+OpenPlayback: TypeAlias = Callable[[int, float], Playback]
+"""Makes a player from a sample rate in Hz and the seconds it may hold."""
 
 TurnEnd: TypeAlias = Literal["played", "dropped", "failed"]
 
@@ -48,18 +48,18 @@ class Turn:
         self._chunks: deque[AudioChunk] = deque()
         self._waiting_s = 0.0
         self._finished = False
-        self._sink: Sink | None = None
+        self._player: Playback | None = None
 
     @property
     def playing(self) -> bool:
         """Whether its sound goes out now."""
-        return self._sink is not None and not self.dropped
+        return self._player is not None and not self.dropped
 
     @property
     def queued_s(self) -> float:
         """Seconds of its sound that were not heard yet."""
         with self._changed:
-            return self._waiting_s + (self._sink.queued_s if self._sink is not None else 0.0)
+            return self._waiting_s + (self._player.queued_s if self._player is not None else 0.0)
 
     def push(self, chunk: AudioChunk) -> None:
         """Queue sound; returns at once. Nothing happens once it is over or was dropped.
@@ -90,27 +90,27 @@ class Turn:
         with self._changed:
             self.dropped = True
             self._forget()
-            if self._sink is not None:
-                self._sink.drop()
+            if self._player is not None:
+                self._player.drop()
             self._changed.notify_all()
 
-    def play(self, open_sink: OpenSink) -> None:
+    def play(self, open_playback: OpenPlayback) -> None:
         """For the queue's thread: play it to its end. Raises PlaybackError, MissingExtra."""
         chunk = self._take()
         if chunk is None:
             return
-        with self._playing_on(open_sink(chunk.sample_rate_hz, math.inf)) as sink:
+        with self._playing_on(open_playback(chunk.sample_rate_hz, math.inf)) as player:
             while chunk is not None:
-                sink.push(chunk)
+                player.push(chunk)
                 chunk = self._take()
             if self.dropped:
-                sink.stop()
+                player.stop()
 
     def leave(self, end: TurnEnd) -> None:
         """For the queue's thread: it is over."""
         with self._changed:
             self._forget()
-            self._sink = None
+            self._player = None
         self.over.set_result(end)
 
     def _take(self) -> AudioChunk | None:
@@ -127,12 +127,12 @@ class Turn:
         self._chunks.clear()
         self._waiting_s = 0.0
 
-    def _playing_on(self, sink: Sink) -> Sink:
+    def _playing_on(self, player: Playback) -> Playback:
         with self._changed:
-            self._sink = sink
+            self._player = player
             if self.dropped:
-                sink.drop()
-        return sink
+                player.drop()
+        return player
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +149,11 @@ class PlaybackQueue:
     """Plays turns in the order in which they entered, in a thread of its own.
 
     A producer pushes at any speed and never waits for playback. A turn that fails, or that its
-    producer gives up, ends alone. ``open_sink`` is called in the thread, for each turn.
+    producer gives up, ends alone. ``open_playback`` is called in the thread, for each turn.
     """
 
-    def __init__(self, open_sink: OpenSink, max_turns: int = 16) -> None:
-        self._open_sink = open_sink
+    def __init__(self, open_playback: OpenPlayback, max_turns: int = 16) -> None:
+        self._open_playback = open_playback
         self._max_turns = max_turns
         self._turns: deque[Turn] = deque()
         self._changed = threading.Condition()
@@ -251,7 +251,7 @@ class PlaybackQueue:
     def _give(self, turn: Turn) -> None:
         end: TurnEnd = "failed"
         try:
-            turn.play(self._open_sink)
+            turn.play(self._open_playback)
             end = "dropped" if turn.dropped else "played"
         except (PlaybackError, MissingExtra) as error:
             log.error("an utterance could not be played: %s", error.message)

@@ -68,6 +68,10 @@ class TimeStretch:
         self._buffer = np.concatenate([self._buffer, samples])
         return concatenate(self._ready_hops())
 
+    def place(self, position: int) -> int:
+        """Where the output has what the input has ``latency_s`` or less from ``position``."""
+        return round(position / self._speed)
+
     def finish(self) -> Samples:
         """Return the rest; the stretch is spent."""
         if self._speed == 1.0:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from vivavoce.bench.arrivals import schedule_s
-from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector, PlaybackClock
+from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector, PlaybackClock
+from vivavoce.bench.load import schedule_s
 from vivavoce.bench.stats import spread_ms
 from vivavoce.engines.base import Engine
 from vivavoce.types import Samples, Utterance

@@ -7,16 +7,19 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Unpack
 
 from vivavoce.bench.device import provenance
-from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
-from vivavoce.bench.report import SCHEMA
+from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector
+from vivavoce.bench.results import SCHEMA
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import TextSource
 from vivavoce.engines.base import EngineInfo
 from vivavoce.runtime.machine import peak_resident_bytes
 from vivavoce.types import AudioChunk, Timings
+
+if TYPE_CHECKING:
+    from vivavoce.speech.synthesizer import SpeechParameters
 
 
 class Chunks(Protocol):
@@ -41,7 +44,7 @@ class Speaks(Protocol):
         """The engine, as it is loaded."""
         ...
 
-    def stream(self, text: str, **how: Any) -> Chunks:
+    def stream(self, text: str, **how: Unpack[SpeechParameters]) -> Chunks:
         """Start to speak a text."""
         ...
 
@@ -121,7 +124,7 @@ class EngineProfile:
         }
 
 
-def take_sample(speaks: Speaks, text: str, how: Mapping[str, Any]) -> Sample:
+def take_sample(speaks: Speaks, text: str, how: SpeechParameters) -> Sample:
     """Speak one text and time it. Raises what the engine raises."""
     started_s = time.perf_counter()
     chunks = speaks.stream(text, **how)
@@ -184,7 +187,7 @@ class Profiler:
 
     texts: Mapping[str, TextSource]
     runs: int
-    how: Mapping[str, Any]
+    how: SpeechParameters
     on_run: Callable[[], None] = lambda: None
 
     def profile(self, load: Callable[[], Speaks]) -> EngineProfile:

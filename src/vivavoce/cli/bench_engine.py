@@ -1,13 +1,27 @@
-"""``vivavoce bench engine``: how fast the Qwen3-TTS engine itself is on this device."""
+"""``vivavoce bench engine``, ``quality`` and ``recipe``: measured without your server."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from vivavoce.cli.options import (
+    ConfigOption,
+    LanguageOption,
+    ModelOption,
+    SetOption,
+    VoiceOption,
+    grouped,
+    settings_from,
+)
+
+if TYPE_CHECKING:
+    from vivavoce.speech.synthesizer import SpeechParameters
 
 Option = typer.Option
 
@@ -50,9 +64,9 @@ def bench_engine(
     from dataclasses import replace
     from functools import partial
 
-    from vivavoce.bench.engine.lines import lines
-    from vivavoce.bench.engine.parts import NO_CUDA, PARTS, failures, merge, run_part
+    from vivavoce.bench.engine.printing import lines
     from vivavoce.bench.engine.setting import Setting, default_rows, make_checkpoint
+    from vivavoce.bench.engine.suites import NO_CUDA, PARTS, failures, merge, run_part
 
     parts = _known(part or [*PARTS], PARTS)
     found = _device(device)
@@ -81,6 +95,83 @@ def bench_engine(
             failed = failed or bool(failures(told))
     if failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenOptions:
+    """What both weights say."""
+
+    voice: VoiceOption = None
+    language: LanguageOption = None
+    text: Annotated[
+        list[str] | None, Option("--text", help="Say this; may be given many times.")
+    ] = None
+    texts: Annotated[Path | None, Option("--texts", help="A file, one text a line.")] = None
+    seed: Annotated[int, Option(min=0, help="The same for both of a pair.")] = 0
+    max_frames: Annotated[
+        int | None, Option("--max-frames", min=1, help="The longest utterance, in frames.")
+    ] = None
+
+
+@grouped
+def bench_quality(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to write: a new or empty folder.")
+    ],
+    *,
+    engine: Annotated[str, Option("--engine", "-e", help="Which engine.")] = "qwen3",
+    model: ModelOption = None,
+    quantize: Annotated[str, Option(help="Compared with whole weights: int8 or fp8.")] = "int8",
+    spoken: SpokenOptions,
+    config: ConfigOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Write pairs of sound files, from whole and from quantized weights, to be compared blind.
+
+    Both have the same words and seed. Which is which is told by key.json alone.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from vivavoce.bench.blind_pairs import KEY, TEXTS, Order, write_pairs
+    from vivavoce.bench.texts import read_texts
+    from vivavoce.engines.registry import known_options
+
+    settings = settings_from(
+        config, sets, engine=engine, model_id=model, default_voice=spoken.voice
+    )
+    given = (*(spoken.text or ()), *(read_texts(spoken.texts) if spoken.texts else ())) or TEXTS
+    how: SpeechParameters = {"language": spoken.language}
+    if spoken.max_frames:
+        how["options"] = {"max_frames": spoken.max_frames}
+    own = known_options(engine, settings.shared_options) | settings.engine_options
+    order = Order(engine, own, quantize, given, spoken.seed, how)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("speaking", total=2 * len(given))
+        key = write_pairs(order, folder, on_spoken=lambda: progress.advance(task))
+    print(f"{len(key['pairs'])} pairs in {folder}. Listen before you open {KEY}.")
+
+
+def bench_recipe(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Which; without it, all are listed.")] = None,
+) -> None:
+    """Measure again what the documents tell: a recipe with its own options, or the list of them.
+
+    `vivavoce bench recipe NAME -- --help` shows a recipe's options.
+    """
+    from vivavoce.bench.recipes.book import recipes, run
+
+    known = recipes()
+    if name is None:
+        width = max(map(len, known))
+        for each, summary in known.items():
+            print(f"{each:{width}}  {summary}")
+        return
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}.")
+    if status := run(name, context.args):
+        raise typer.Exit(status)
 
 
 def _known(parts: list[str], known: Mapping[str, str]) -> list[str]:

@@ -17,25 +17,29 @@ from typer.core import TyperGroup
 from vivavoce import __version__
 from vivavoce.errors import VivavoceError
 
-COMMANDS = (
-    "serve",
-    "say",
-    "voices",
-    "voices add",
-    "voices import",
-    "voices remove",
-    "voices export",
-    "models",
-    "text",
-    "doctor",
-    "keys",
-    "profile",
-    "bench",
-    "bench engine",
-    "bench quality",
-)
-"""Each is the function (or the group of commands) of that name, with ``_`` for a space, in the
-module of that name."""
+COMMANDS = {
+    "serve": "serve",
+    "say": "say",
+    "voices": "voices",
+    "voices add": "voices",
+    "voices import": "voices",
+    "voices remove": "voices",
+    "voices export": "voices",
+    "models": "models",
+    "text": "text",
+    "doctor": "doctor",
+    "keys": "keys",
+    "profile": "profile",
+    "bench": "bench",
+    "bench engine": "bench_engine",
+    "bench quality": "bench_engine",
+    "bench recipe": "bench_engine",
+}
+"""The module of each: the function (or the group of commands) there is the command's name, with
+``_`` for a space."""
+
+CONTEXT = {"bench recipe": {"ignore_unknown_options": True, "allow_extra_args": True}}
+"""Commands that hand options on to what they run."""
 
 FAILED, WRONG_SETUP, INTERRUPTED, UNREAD = 1, 3, 130, 141
 
@@ -51,12 +55,12 @@ class LazyCommands(TyperGroup):
         """The command of that name, or None."""
         if cmd_name not in COMMANDS:
             return None
-        name = cmd_name.replace(" ", "_")
-        function = getattr(import_module(f"vivavoce.cli.{name}"), name)
+        module = import_module(f"vivavoce.cli.{COMMANDS[cmd_name]}")
+        function = getattr(module, cmd_name.replace(" ", "_"))
         if isinstance(function, typer.Typer):
             return typer.main.get_command(function)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name)(function)
+        single.command(cmd_name, context_settings=CONTEXT.get(cmd_name))(function)
         return typer.main.get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

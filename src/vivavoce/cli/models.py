@@ -56,7 +56,7 @@ def download(
 ) -> None:
     """Download a published model or voice; what was broken off is finished."""
     from vivavoce.engines.neutts import published as neutts
-    from vivavoce.engines.piper.collection import is_voice_name
+    from vivavoce.engines.piper.voice_files import is_voice_name
     from vivavoce.engines.qwen3 import catalog as qwen3
 
     root = _root(context.obj)
@@ -130,7 +130,7 @@ def _root(settings: Settings) -> Path:
 
 
 def _unknown(name: str) -> UnknownModel:
-    from vivavoce.engines.neutts.catalog import REPOS
+    from vivavoce.engines.neutts.family import REPOS
     from vivavoce.engines.qwen3.catalog import MODELS
 
     return UnknownModel(name, [*(each.name for each in MODELS), *REPOS])
@@ -139,11 +139,11 @@ def _unknown(name: str) -> UnknownModel:
 def _download_voice(settings: Settings, name: str) -> Path:
     """A Piper voice, to where ``--voice NAME`` finds it."""
     from vivavoce.engines.options import parse_options
-    from vivavoce.engines.piper.collection import download_voice
     from vivavoce.engines.piper.options import PiperOptions
-    from vivavoce.engines.piper.voice_files import download_folder
+    from vivavoce.engines.piper.voice_files import download_voice
+    from vivavoce.engines.piper.voices import download_folder
 
-    options = parse_options(PiperOptions, "piper", settings.piper)
+    options = parse_options(PiperOptions, "piper", settings.engines.get("piper", {}))
     return download_voice(name, download_folder(options), options.download_repo).model
 
 
@@ -168,7 +168,7 @@ def _path_of(model: str, root: Path) -> Path:
 
 def _holds_neutts(folder: Path) -> bool:
     """Whether a folder looks like a backbone or a codec of NeuTTS."""
-    from vivavoce.engines.neutts.model_files import any_backbone_files, codec_files
+    from vivavoce.engines.neutts.models import any_backbone_files, codec_files
 
     if (folder / "speech_tokenizer").exists():
         return False

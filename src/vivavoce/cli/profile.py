@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vivavoce.bench.stats import Distribution
     from vivavoce.bench.texts import TextSource
     from vivavoce.settings import Settings
+    from vivavoce.speech.synthesizer import SpeechParameters
 
 _COLUMNS = ("p50", "p95", "max")
 
@@ -53,12 +54,13 @@ def profile(
 
     Each length of text is spoken many times, with new words each time.
     """
-    from vivavoce.bench.report import write_json
+    from vivavoce.bench.results import write_json
 
     settings = settings_from(config, sets, engine=engine, model_id=model)
-    said = typed_pairs(option or (), "--option") or None
-    asked = {"voice": voice, "seed": seed, "options": said}
-    how = {name: value for name, value in asked.items() if value is not None}
+    said = typed_pairs(option or (), "--option")
+    how: SpeechParameters = {"voice": voice, "options": said}
+    if seed is not None:
+        how["seed"] = seed
     found = _run(settings, _sources(text), runs=runs, how=how)
     _print(found)
     if json:
@@ -84,7 +86,7 @@ def _print(found: EngineProfile) -> None:
 
 def length_table(length: LengthProfile) -> Table:
     """One length of text: its stages, then what a caller sees."""
-    from vivavoce.bench.tables import figure_table
+    from vivavoce.bench.results import figure_table
 
     characters, audio_s = length.characters, length.audio_s
     named = [
@@ -112,7 +114,7 @@ def _of_tokens(length: LengthProfile) -> list[tuple[str, Distribution | None]]:
 
 
 def _run(
-    settings: Settings, sources: dict[str, TextSource], *, runs: int, how: dict[str, Any]
+    settings: Settings, sources: dict[str, TextSource], *, runs: int, how: SpeechParameters
 ) -> EngineProfile:
     from rich.console import Console
     from rich.progress import Progress

@@ -6,35 +6,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vivavoce.cli.options import (
-    ConfigOption,
-    FileOption,
-    LanguageOption,
-    LexiconOption,
-    NormalizeOption,
-    SsmlOption,
-    TextArgument,
-    settings_from,
-)
+from vivavoce.cli.options import ConfigOption, TextInput, grouped, settings_from
 
 if TYPE_CHECKING:
     from vivavoce.types import Clause
 
 
+@grouped
 def text(
-    text: TextArgument = None,
-    file: FileOption = None,
-    language: LanguageOption = None,
-    normalize: NormalizeOption = True,
-    ssml: SsmlOption = False,
-    lexicon: LexiconOption = None,
+    wanted: TextInput,
     pauses: Annotated[
         bool, typer.Option("--pauses", help="Also show how each clause ends.")
     ] = False,
     config: ConfigOption = None,
 ) -> None:
     """Print the clauses of a text as they will be spoken, one a line."""
-    from vivavoce.cli.source import read_text
     from vivavoce.cli.speaking import lexicon_of
     from vivavoce.errors import EmptyInput
     from vivavoce.text import TextOptions, clauses
@@ -42,13 +28,13 @@ def text(
 
     settings = settings_from(config)
     options = TextOptions(
-        None if language is None else language_code(language),
-        normalize and settings.text_normalize,
-        ssml,
-        lexicon_of(settings, lexicon),
+        None if wanted.language is None else language_code(wanted.language),
+        wanted.normalize and settings.text_normalize,
+        wanted.ssml,
+        lexicon_of(settings, wanted.lexicon),
     )
     spoken = False
-    for clause in clauses(read_text(text, file), options):
+    for clause in clauses(wanted.read(), options):
         spoken = spoken or bool(clause.spans)
         if clause.spans or pauses:
             print(_line(clause) + (f"\t{_ending(clause)}" if pauses else ""))

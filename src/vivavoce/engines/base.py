@@ -26,6 +26,7 @@ from vivavoce.types import (
     Utterance,
     Voice,
     WeightsFormat,
+    WordTiming,
 )
 
 
@@ -60,7 +61,8 @@ class EngineInfo:
     ``languages`` (ISO 639-1) empty means any; ``device`` is where it really runs;
     ``voice_aliases`` maps other servers' voice names to this engine's; ``weights`` tells how those
     of each loaded part are stored, the model that speaks first; ``text`` is how it likes what it is
-    to speak.
+    to speak. ``own_length_option`` names the option by which an utterance says itself how long it
+    may be, so that reaching that is no failure; empty: there is none.
     """
 
     name: str
@@ -74,6 +76,7 @@ class EngineInfo:
     details: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     weights: Mapping[str, WeightsFormat] = field(default_factory=lambda: MappingProxyType({}))
     text: TextLiking = TextLiking()
+    own_length_option: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,8 @@ class Produced:
     ``samples`` may be empty (work without sound yet). With ``last`` the slot is free.
     ``error`` means that this slot alone failed; it implies ``last``. ``stages_ms`` names the work
     done for this slot in this step. Models that make one token at a time tell how many were made
-    since the last piece, and when (monotonic clock) the utterance's first one was there.
+    since the last piece, and when (monotonic clock) the utterance's first one was there. ``words``
+    are placed in the utterance's own sound, by engines that know where.
     """
 
     slot: int
@@ -94,6 +98,7 @@ class Produced:
     stages_ms: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     tokens: int = 0
     first_token_s: float | None = None
+    words: tuple[WordTiming, ...] = ()
 
 
 class Engine(ABC):
@@ -176,6 +181,14 @@ class Engine(ABC):
     @abstractmethod
     def release(self, slot: int) -> None:
         """Free a slot at once, whatever it is doing. Unknown slots are ignored."""
+
+    def record(self, slot: int) -> Sequence[Any]:
+        """A list that gets every code of a slot from now on, for checking the model.
+
+        A code is what the model draws and the codec decodes: the number of a token, or the numbers
+        of a frame (int64 [codebooks]). Raises Unsupported.
+        """
+        raise Unsupported(f"The engine {self.info.name!r} records no codes.")
 
     @abstractmethod
     def step(self) -> Sequence[Produced]:

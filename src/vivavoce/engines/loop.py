@@ -18,7 +18,6 @@ from concurrent.futures import Future
 from typing import Protocol, TypeAlias
 
 from vivavoce.engines.base import Engine, Produced
-from vivavoce.engines.calls import Call
 from vivavoce.engines.guarded import FAULT, GuardedEngine, is_sound, report_fault
 from vivavoce.engines.stream import (
     Extend,
@@ -31,7 +30,7 @@ from vivavoce.engines.stream import (
     hand_off,
 )
 from vivavoce.engines.verdict import Verdict
-from vivavoce.engines.watch import Activity, TimeLimits, starting_now
+from vivavoce.engines.watch import Activity, Call, TimeLimits, starting_now
 from vivavoce.errors import Cancelled, EngineError, EngineFailed, VivavoceError
 from vivavoce.runtime.device_errors import LOST
 from vivavoce.types import Utterance

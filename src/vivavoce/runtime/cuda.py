@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from vivavoce.errors import SettingsError
 from vivavoce.runtime.nvidia import Driver, find_driver
 from vivavoce.types import Gpu
 
@@ -106,6 +107,27 @@ def empty_cache(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def choose_device(asked: str, param: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "cuda:1". Raises SettingsError, for ``param``."""
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        return torch.device("cuda", 0) if there else torch.device("cpu")
+    kind, _, number = asked.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdecimal()):
+        raise SettingsError(
+            f"{param} is {asked!r}; known are auto, cpu, cuda, cuda:N.", param=param
+        )
+    if kind == "cpu":
+        return torch.device("cpu")
+    index = int(number or 0)
+    if index >= there:
+        sees = f"sees {there} of them" if there else f"sees no CUDA device: {why_no_cuda()}"
+        raise SettingsError(f"{param}={asked!r}, but PyTorch {sees}.", param=param)
+    return torch.device("cuda", index)
 
 
 def why_no_cuda() -> str:

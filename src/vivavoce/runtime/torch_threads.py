@@ -3,7 +3,7 @@
 A product of a frame takes microseconds, and between two of them PyTorch's threads (OpenMP's) spin:
 whoever waits for a thread that another process keeps from running burns a core meanwhile. With as
 many threads as cores, a frame of Qwen3-TTS takes ten times the processor time on a busy machine
-(``benchmarks/qwen3_threads.py``).
+(``vivavoce bench recipe qwen3_threads``).
 """
 
 from __future__ import annotations

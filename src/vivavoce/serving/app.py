@@ -5,34 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 import numpy as np
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 import vivavoce
-from vivavoce.serving import docs_page, health, metrics, minting, models, usage
+from vivavoce.audio.encode import Delivery, delivered_format
+from vivavoce.serving import docs_page, health, metrics, minting, usage
 from vivavoce.serving.auth import Doors
 from vivavoce.serving.client_tokens import derive_signing_keys
 from vivavoce.serving.compat.layers import SERVERS, OldAnswers, OldRequests
 from vivavoce.serving.context import ServerContext
-from vivavoce.serving.dialects import clone, play, voices
-from vivavoce.serving.dialects import native as streams
-from vivavoce.serving.dialects import openai as openai_speech
-from vivavoce.serving.dialects import websocket as ws
-from vivavoce.serving.drain import InFlight
-from vivavoce.serving.head_requests import HeadRequests
+from vivavoce.serving.dialects import clone, native, openai, play, voices, websocket
 from vivavoce.serving.keys import KeyRing
-from vivavoce.serving.limits import BodyLimits
+from vivavoce.serving.loudspeaker import make_loudspeaker
+from vivavoce.serving.middleware import BodyLimits, HeadRequests, InFlight, RejectTimes, RequestIds
 from vivavoce.serving.openapi import install_openapi
 from vivavoce.serving.origins import HostRule, OriginRule
-from vivavoce.serving.playing import make_playing
 from vivavoce.serving.problems import install_problem_handlers
-from vivavoce.serving.rejects import RejectTimes
-from vivavoce.serving.request_ids import RequestIds
 from vivavoce.settings import Settings
-from vivavoce.speech.delivery import delivered_format, delivering
 from vivavoce.speech.encoding import start_threads
 from vivavoce.speech.service import SpeechService
 
@@ -44,8 +37,9 @@ EXPOSED_HEADERS = (
 )  # fmt: skip
 WARM_UP_HZ = 48_000
 ROUTERS = (
-    openai_speech, streams, clone, ws, play, voices, models, health, metrics, usage, minting,
-    docs_page,
+    openai.router, native.router, clone.router, websocket.router, play.router, voices.router,
+    openai.models_router, health.router, metrics.router, usage.router, minting.router,
+    docs_page.router,
 )  # fmt: skip
 
 
@@ -55,7 +49,7 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     Raises SettingsError for ``allowed_hosts`` and ``cors_origins`` that are none.
     """
     in_flight = InFlight()
-    playing = make_playing(service, settings, in_flight)
+    playing = make_loudspeaker(service, settings, in_flight)
     derive_signing_keys(settings)
     context = ServerContext(service, settings, in_flight, playing, KeyRing.of(settings))
     app = FastAPI(
@@ -72,9 +66,9 @@ def create_app(service: SpeechService, settings: Settings) -> FastAPI:
     old = SERVERS.get(settings.compat)
     if old is not None and old.router is not None:
         app.include_router(old.router)
-    for module in ROUTERS:
-        app.include_router(module.router)
-    install_problem_handlers(app, [route for each in ROUTERS for route in each.router.routes])
+    for router in ROUTERS:
+        app.include_router(router)
+    install_problem_handlers(app, [route for each in ROUTERS for route in each.routes])
     install_openapi(app, context)
     _add_middleware(app, context)
     return app
@@ -144,6 +138,6 @@ def _warm_up() -> None:
     sound = np.zeros(WARM_UP_HZ // 10, np.float32)
     for encoding in ("mp3", "opus", "pcm"):
         target = delivered_format(encoding, WARM_UP_HZ // 2, WARM_UP_HZ)
-        with delivering(WARM_UP_HZ, target) as delivery:
+        with closing(Delivery(WARM_UP_HZ, target)) as delivery:
             delivery.push(sound)
             delivery.finish()

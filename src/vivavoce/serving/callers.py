@@ -6,8 +6,8 @@ that there are keys.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,6 @@ from vivavoce.errors import (
 from vivavoce.serving.client_tokens import ClientToken
 from vivavoce.serving.keys import ApiKey, KeyRing, too_many_at_once
 from vivavoce.speech.service import SpeechService
-from vivavoce.speech.stream import SpeechStream
 from vivavoce.types import SpeechRequest, Timings, Voice
 
 ANONYMOUS = "(anonymous)"
@@ -104,25 +103,9 @@ def counted(service: SpeechService, transport: str) -> Iterator[None]:
     who = caller.get()
     with ExitStack() as stack:
         if who is not None:
-            with _reported(service, transport):
+            with refusals_reported(service, transport):
                 stack.enter_context(who.one())
         yield
-
-
-@asynccontextmanager
-async def opened(
-    service: SpeechService, request: SpeechRequest, transport: str
-) -> AsyncIterator[SpeechStream]:
-    """``SpeechService.open`` within what whoever calls may: the way in for every protocol.
-
-    Where their voices are listed and the request names none, it is the first of the list. Raises
-    also Unauthorized, RateLimited, Forbidden and VoiceNotAllowed; no slot is asked for then.
-    """
-    with _reported(service, transport):
-        voiced = _voiced(service, request)
-    with counted(service, transport):
-        async with service.open(voiced, transport) as stream:
-            yield stream
 
 
 def may_speak_as(service: SpeechService, who: Caller, voice: str) -> bool:
@@ -143,12 +126,16 @@ def check_within_limits(service: SpeechService, transport: str) -> None:
     """Raise what ``counted`` would raise now, before an upload is read."""
     who = caller.get()
     if who is not None:
-        with _reported(service, transport):
+        with refusals_reported(service, transport):
             key = who.key()
             who.ring.allowance(key).check(key, who.ring.clock.monotonic_s())
 
 
-def _voiced(service: SpeechService, request: SpeechRequest) -> SpeechRequest:
+def voiced(service: SpeechService, request: SpeechRequest) -> SpeechRequest:
+    """The request, with the first of whoever calls' voices where it names none.
+
+    Raises Unauthorized, Forbidden and VoiceNotAllowed.
+    """
     who = caller.get()
     if who is None:
         return request
@@ -175,7 +162,7 @@ def _is_in(service: SpeechService, wanted: str, names: tuple[str, ...]) -> bool:
 
 
 @contextmanager
-def _reported(service: SpeechService, transport: str) -> Iterator[None]:
+def refusals_reported(service: SpeechService, transport: str) -> Iterator[None]:
     """Count as rejected what is refused here: it never reaches the speech service."""
     try:
         yield

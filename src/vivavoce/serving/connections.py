@@ -22,6 +22,9 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
+BODY_ENDED = "vivavoce.body_ended_s"
+"""ASGI extension of our server: when the whole request was there, on the monotonic clock."""
+
 ABORT = "vivavoce.abort"
 """ASGI extension of our server: a function that drops the connection without flushing it."""
 

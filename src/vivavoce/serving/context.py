@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from vivavoce.serving.drain import InFlight
 from vivavoce.serving.keys import KeyRing
-from vivavoce.serving.playing import Playing
-from vivavoce.serving.spool import SpoolSpace
-from vivavoce.serving.waiting import WaitingTexts
+from vivavoce.serving.loudspeaker import Loudspeaker
+from vivavoce.serving.middleware import InFlight
+from vivavoce.serving.waiting import SpoolSpace, WaitingTexts
 from vivavoce.settings import Settings
 from vivavoce.speech.service import SpeechService
 
@@ -25,7 +24,7 @@ class ServerContext:
     service: SpeechService
     settings: Settings
     in_flight: InFlight = field(default_factory=InFlight)
-    playing: Playing | None = None
+    playing: Loudspeaker | None = None
     ring: KeyRing = field(default_factory=lambda: KeyRing(()))
     spool: SpoolSpace = field(default_factory=SpoolSpace)
     waiting: WaitingTexts = field(default_factory=WaitingTexts)

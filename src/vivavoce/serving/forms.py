@@ -4,22 +4,30 @@ Starlette's own parser lets each of a thousand text fields have a mebibyte, in m
 much of each file there. Here all the text of a form together is what a JSON body may be, and of a
 file no more than ``FILE_MEMORY_BYTES`` stays in memory. Starlette also takes what is not UTF-8 for
 Latin-1, which turns any bytes into letters; names and text are UTF-8 here (RFC 7578, 5.1.2).
+
+A recording that is uploaded stays where the form has it, which for a large one is a file, until it
+has a slot of the engine: decoding waits for one, as everything does that costs something.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any
 
+from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, Headers
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from vivavoce.errors import InputError
-from vivavoce.serving.context import context_of
-from vivavoce.serving.reading import Model, checked
+from vivavoce.errors import ConsentRequired, InputError, Unsupported
+from vivavoce.serving.body import Model, checked
+from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.speech.folder_files import storage_errors
+from vivavoce.text import is_speakable
+from vivavoce.types import Recording
 
 MAX_FORM_FIELDS = 50
 MAX_FORM_FILES = 4
@@ -125,3 +133,46 @@ def _check_utf8(data: bytes | bytearray, message: str) -> None:
         data.decode()
     except UnicodeDecodeError as error:
         raise MultiPartException(message) from error
+
+
+def form_body(model: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` for a multipart body that the route reads itself."""
+    reference = {"$ref": f"#/components/schemas/{model.__name__}"}
+    content = {"multipart/form-data": {"schema": reference}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def check_cloning(context: ServerContext) -> None:
+    """Raise Unsupported where the engine cannot clone, before an upload is read."""
+    info = context.service.engine.info
+    if not info.capabilities.cloning:
+        raise Unsupported(f"The engine {info.name!r} cannot clone voices.", param="file")
+
+
+def check_consent(context: ServerContext, consent: str | None) -> None:
+    """Raise ConsentRequired where the settings ask for a consent and none was sent."""
+    if context.settings.require_consent and not (consent or "").strip():
+        raise ConsentRequired(
+            "This server clones nobody without consent: send the field consent, which says how the"
+            " speaker agreed.",
+            param="consent",
+        )
+
+
+def uploaded_recording(form: FormData, transcript: str | None, *names: str) -> Recording:
+    """The file sent under the first of ``names`` that is there, for as long as the form is open.
+
+    Raises InputError where there is none, and for a transcript without words.
+    """
+    if transcript is not None and not is_speakable(transcript):
+        raise InputError("ref_text is empty; leave it out if it is not known.", param="ref_text")
+    for name in names:
+        file = form.get(name)
+        if isinstance(file, UploadFile):
+            return Recording(partial(_read, file), transcript, name)
+    raise InputError(f"{names[0]}: a file is required.", param=names[0])
+
+
+async def _read(file: UploadFile) -> bytes:
+    await file.seek(0)
+    return await file.read()

@@ -33,6 +33,7 @@ from vivavoce.errors import (
 )
 from vivavoce.serving.connections import (
     ABORT,
+    BODY_ENDED,
     Connection,
     Connections,
     Rank,
@@ -41,7 +42,6 @@ from vivavoce.serving.connections import (
     reset,
 )
 from vivavoce.serving.problems import problem_bytes
-from vivavoce.serving.rejects import BODY_ENDED
 
 log = logging.getLogger(__name__)
 

@@ -10,14 +10,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
 from vivavoce.errors import InputError, NotFound, VoiceNotAllowed, shown
+from vivavoce.serving.body import json_body, read_json, whole_number
 from vivavoce.serving.callers import Caller, caller, may_speak_as
 from vivavoce.serving.client_tokens import ClientToken, sign
 from vivavoce.serving.context import ServerContext, context_of
 from vivavoce.serving.origins import Origin
 from vivavoce.serving.problems import documented
-from vivavoce.serving.reading import read_json
-from vivavoce.serving.speech_answers import json_body
-from vivavoce.serving.speech_body import whole_number
 
 DEFAULT_TTL_S = 300
 MAX_TTL_S = 3_600

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from vivavoce.serving.access import is_open
+from vivavoce.serving.body import SpeechBody
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.dialects.clone import CloneForm
 from vivavoce.serving.dialects.openai import OpenAISpeechBody
@@ -18,7 +19,6 @@ from vivavoce.serving.dialects.voices import VoiceForm
 from vivavoce.serving.minting import TokenBody
 from vivavoce.serving.origins import SAFE_METHODS
 from vivavoce.serving.problems import documented
-from vivavoce.serving.speech_body import SpeechBody
 from vivavoce.settings import Settings
 
 REFERENCE = "#/components/schemas/{model}"

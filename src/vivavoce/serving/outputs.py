@@ -13,10 +13,9 @@ from tempfile import SpooledTemporaryFile
 from typing import IO
 from unicodedata import category
 
-from vivavoce.audio.containers import ENCODINGS, Encoder
+from vivavoce.audio.encode import SoundFile, delivered_format
+from vivavoce.audio.formats import ENCODINGS, Encoder
 from vivavoce.errors import InputError, SettingsError, SetupError
-from vivavoce.speech.delivery import delivered_format
-from vivavoce.speech.sound_file import SoundFile
 from vivavoce.types import Samples
 
 MAX_NAME_BYTES = 255

@@ -22,20 +22,19 @@ from vivavoce.engines.registry import create_engine
 from vivavoce.engines.watch import TimeLimits
 from vivavoce.errors import EngineFailed, SetupError, VivavoceError
 from vivavoce.serving.app import create_app
-from vivavoce.serving.binding import backlog, check_bind, listen
 from vivavoce.serving.connections import ConnectionLimits, Connections, connections_that_fit
 from vivavoce.serving.context import ServerContext
 from vivavoce.serving.http_connection import HttpConnection
 from vivavoce.serving.logs import configure_logging, flush_logs
+from vivavoce.serving.loudspeaker import check_playback
 from vivavoce.serving.metrics import PrometheusObserver
-from vivavoce.serving.playing import check_playback
 from vivavoce.serving.rereading import reread_keys_on_hangup
-from vivavoce.serving.supervisor import SupervisorLink
+from vivavoce.serving.supervisor import SupervisorLink, backlog, check_bind, listen
 from vivavoce.serving.tls import Handshake, TlsListener, tls_context
 from vivavoce.serving.watchdog import SOFTWARE_FAILURE, WELL, Watchdog
 from vivavoce.serving.websocket_connection import WebSocketConnection
 from vivavoce.settings import Settings
-from vivavoce.settings_moved import moved_variables
+from vivavoce.settings_faults import moved_variables
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import StreamLimits
 from vivavoce.speech.voice_folder import recordings_folders

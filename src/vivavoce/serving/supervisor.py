@@ -22,8 +22,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vivavoce.errors import SettingsError, SetupError
-from vivavoce.serving.binding import check_bind, listen
+from vivavoce.serving.connections import connections_that_fit
 from vivavoce.serving.logs import configure_logging
+from vivavoce.serving.origins import is_loopback
 from vivavoce.serving.stand_in import StandIn
 from vivavoce.settings import Settings
 
@@ -277,3 +278,40 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
 def _shell(status: int) -> int:
     """An exit status as a shell tells it: 128 and the signal's number for a process it killed."""
     return status if status >= 0 else 128 - status
+
+
+MAX_BACKLOG = 2_048
+
+
+def check_bind(settings: Settings) -> None:
+    """Raise SettingsError for a public address that anybody could use without a key."""
+    if settings.has_keys or settings.allow_public_without_key or is_loopback(settings.host):
+        return
+    raise SettingsError(
+        f"Binding {settings.host} lets everybody in: set VIVAVOCE_API_KEYS, or"
+        " VIVAVOCE_ALLOW_PUBLIC_WITHOUT_KEY=true if that is meant.",
+        param="host",
+    )
+
+
+def backlog(settings: Settings) -> int:
+    """Connections that may wait to be accepted.
+
+    All of them are accepted in one go, before any is counted, so together with those that are
+    counted already they must not take every file that the process may open.
+    """
+    return min(MAX_BACKLOG, connections_that_fit(settings.max_connections))
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The bound socket. Raises SettingsError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server(
+            (settings.host, settings.port), family=family, backlog=backlog(settings)
+        )
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise SettingsError(
+            f"Cannot listen on {where}: {error.strerror or error}.", param="port"
+        ) from error

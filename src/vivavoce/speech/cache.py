@@ -11,7 +11,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from vivavoce.types import SpeechRequest, Voice
+import numpy as np
+
+from vivavoce.audio.pcm import to_int16
+from vivavoce.types import Samples, SpeechRequest, Voice
 
 if TYPE_CHECKING:
     from vivavoce.audio.pcm import Int16Samples
@@ -23,6 +26,9 @@ ENTRY_BYTES = 512
 
 LARGEST_SHARE = 4
 """One entry takes at most this part of the cache: it may not push out all the others."""
+
+MAX_KEPT_BYTES = 4 * 1024 * 1024
+"""Speech that is longer as int16 is not kept: what one stream holds is bounded."""
 
 
 def cache_key(
@@ -119,3 +125,30 @@ class AudioCache:
         pcm = self._entries.pop(key, None)
         if pcm is not None:
             self._size_bytes -= pcm.nbytes + ENTRY_BYTES
+
+
+class Keeping:
+    """One stream's sound on its way into the cache: nothing is there before ``keep``.
+
+    What grows beyond the longest entry or ``MAX_KEPT_BYTES`` is let go at once.
+    """
+
+    def __init__(self, cache: AudioCache, key: Key) -> None:
+        self._cache = cache
+        self._key = key
+        self._pieces: list[Int16Samples] | None = []
+        self._left_bytes = min(cache.max_sound_bytes, MAX_KEPT_BYTES)
+
+    def push(self, samples: Samples) -> None:
+        """Some of the sound, float32 (n,)."""
+        if self._pieces is None:
+            return
+        self._pieces.append(to_int16(samples))
+        self._left_bytes -= self._pieces[-1].nbytes
+        if self._left_bytes < 0:
+            self._pieces = None
+
+    def keep(self) -> None:
+        """It was spoken whole."""
+        if self._pieces is not None:
+            self._cache.put(self._key, np.concatenate(self._pieces))

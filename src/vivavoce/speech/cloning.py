@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeVar
 
-from vivavoce.audio.voice_check import check_voice_recording
+from vivavoce.audio.decode import check_voice_recording
 from vivavoce.engines.base import Engine
 from vivavoce.errors import DeadlineExceeded, EngineError, InvalidAudio, VivavoceError
 from vivavoce.runtime.decoding import RecordingDecoder, samples_of

@@ -17,8 +17,7 @@ from typing import TypeAlias
 
 from vivavoce.errors import InputError
 from vivavoce.speech.folder_files import NO_FILE, read_description
-from vivavoce.speech.names import MARK, checked_name, file_stem, folded
-from vivavoce.speech.store import Description
+from vivavoce.speech.store import MARK, Description, checked_name, file_stem, folded
 
 log = logging.getLogger(__name__)
 

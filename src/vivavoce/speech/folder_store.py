@@ -28,8 +28,7 @@ from vivavoce.speech.folder_files import (
     to_json,
 )
 from vivavoce.speech.folder_index import DATA, JSON, NAME, TRIES, FolderIndex
-from vivavoce.speech.names import MARK, checked_name, file_stem, folded
-from vivavoce.speech.store import Blob, Description, Store
+from vivavoce.speech.store import MARK, Blob, Description, Store, checked_name, file_stem, folded
 
 
 class FolderStore(Store):

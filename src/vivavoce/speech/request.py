@@ -6,6 +6,7 @@ text holds is found out once the request has a slot or a place in the queue.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vivavoce.engines.base import Engine, EngineInfo
@@ -21,9 +22,6 @@ BATCH_PATIENCE_S = 60.0
 """How much later than real-time requests a batch request may be served inside the engine."""
 
 MIN_SPEED, MAX_SPEED = 0.25, 4.0
-
-OWN_LIMITS = frozenset({"max_frames", "max_codes"})
-"""Options of an utterance that say how long it may be: reaching it is no failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,18 @@ class Prepared:
     group_s: float = 0.0
 
 
-def check_request(request: SpeechRequest, engine: Engine, max_input_chars: int) -> None:
-    """Raise InputError for what no voice could speak."""
+def prepare(
+    request: SpeechRequest,
+    engine: Engine,
+    voice_of: Callable[[str | None], Voice],
+    *,
+    max_input_chars: int,
+    arrived_s: float,
+) -> Prepared:
+    """A request that ``engine`` can speak, as the voice it names or as its recording.
+
+    ``arrived_s`` is a time of the monotonic clock. Raises InputError, also by ``voice_of``.
+    """
     if len(request.text) > max_input_chars:
         raise InputTooLong(len(request.text), max_input_chars)
     if not request.text or request.text.isspace():
@@ -53,17 +61,9 @@ def check_request(request: SpeechRequest, engine: Engine, max_input_chars: int) 
     check_count(request.lexicon)
     if request.reference is not None and not engine.info.capabilities.cloning:
         raise Unsupported(f"The engine {engine.info.name!r} cannot clone voices.", param="voice")
-
-
-def prepared(
-    request: SpeechRequest, voice: Voice | None, engine: Engine, began_s: float
-) -> Prepared:
-    """A request that was checked, as ``voice`` (None: as its recording). Raises InputError.
-
-    ``began_s`` (monotonic) is when the request arrived.
-    """
+    voice = None if request.reference is not None else voice_of(request.voice)
     language = _language(request, voice, engine.info)
-    timings = Timings(characters=len(request.text), arrived_s=began_s)
+    timings = Timings(characters=len(request.text), arrived_s=arrived_s)
     ignored, group_s = _ignored(request, engine.info), group_seconds(request, engine.info)
     ready = Prepared(request, voice, language, ignored, timings, group_s)
     if voice is not None:
@@ -91,9 +91,14 @@ def group_seconds(request: SpeechRequest, info: EngineInfo) -> float:
     A clause at a time where sound is to leave so, and where the request bounds the length of an
     utterance itself.
     """
-    if request.stream_mode == "sentence" or OWN_LIMITS & request.options.keys():
+    if request.stream_mode == "sentence" or bounds_itself(request, info):
         return 0.0
     return info.text.group_s
+
+
+def bounds_itself(request: SpeechRequest, info: EngineInfo) -> bool:
+    """Whether a request says how long an utterance may be, in the engine's own way."""
+    return info.own_length_option in request.options
 
 
 def utterance_of(
@@ -119,6 +124,7 @@ def utterance_of(
         sampling=sampling if can.seed else replace(sampling, seed=None),
         deadline_s=deadline_s + patience_s,
         max_audio_s=longest_s * style_room(instructions),
+        bounds_itself=bounds_itself(request, engine.info),
         options=request.options,
     )
     return replace(utterance, max_audio_s=engine.longest_audio_s(utterance))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,26 +22,18 @@ from vivavoce.engines.guarded import GuardedEngine
 from vivavoce.engines.watch import Activity, TimeLimits
 from vivavoce.errors import DeadlineExceeded, EngineFailed, Unsupported, VivavoceError
 from vivavoce.speech.admission import Admission
-from vivavoce.speech.cache import AudioCache, Key
+from vivavoce.speech.cache import AudioCache, Keeping
+from vivavoce.speech.clauses import ClauseSource, WholeText, Wording, warm_text_up
 from vivavoce.speech.cloning import Cloning
 from vivavoce.speech.lifecycle import Lifecycle
 from vivavoce.speech.observer import Outcome, SpeechObserver
 from vivavoce.speech.pipeline import ClausePipeline
-from vivavoce.speech.request import Prepared, check_request, key_of, prepared, utterance_of
-from vivavoce.speech.stream import (
-    Source,
-    SpeechStream,
-    StreamLimits,
-    cached_source,
-    outcome_of,
-    pipeline_source,
-)
+from vivavoce.speech.request import Prepared, key_of, prepare, utterance_of
+from vivavoce.speech.stream import RememberedSound, SpeechStream, StreamLimits, outcome_of
 from vivavoce.speech.voice_folder import warn_of_recordings
 from vivavoce.speech.voices import MAX_SAVED_VOICES, VoiceLibrary
-from vivavoce.speech.wording import Wording, warm_text_up
 from vivavoce.text import Lexicon
 from vivavoce.types import (
-    Clause,
     Priority,
     Recording,
     ReferenceAudio,
@@ -130,7 +122,8 @@ class SpeechService:
         await asyncio.to_thread(warm_text_up)
         await asyncio.to_thread(self.voices.saved)  # no request shall be the first to read them
         await self.lifecycle.start(preload=preload)
-        await asyncio.to_thread(self._warn_of_recordings)
+        folders = self.options.recordings_folders
+        await asyncio.to_thread(warn_of_recordings, self.voices, self.engine.info, folders)
 
     async def close(self) -> None:
         """Stop the engine's thread, and what clones."""
@@ -139,11 +132,15 @@ class SpeechService:
 
     def prepare(self, request: SpeechRequest) -> Prepared:
         """Validate a request but for its text. Raises InputError and Unavailable."""
-        began_s = time.monotonic()
+        arrived_s = time.monotonic()
         self.lifecycle.check_open()
-        check_request(request, self.guarded, self.options.max_input_chars)
-        voice = None if request.reference is not None else self.voices.resolve(request.voice)
-        return prepared(request, voice, self.guarded, began_s)
+        return prepare(
+            request,
+            self.guarded,
+            self.voices.resolve,
+            max_input_chars=self.options.max_input_chars,
+            arrived_s=arrived_s,
+        )
 
     @asynccontextmanager
     async def open(
@@ -200,9 +197,6 @@ class SpeechService:
             voice = replace(await self.clone(reference), description=description, consent=consent)
             return await self.cloning.save(name, voice, replacing=replacing)
 
-    def _warn_of_recordings(self) -> None:
-        warn_of_recordings(self.voices, self.engine.info, self.options.recordings_folders)
-
     def _abandoned(self, ended: asyncio.Future[None]) -> None:
         """Work on the engine goes on without its caller: so long nobody else gets its slot."""
         self.admission.withhold(ended)
@@ -216,11 +210,13 @@ class SpeechService:
         async with AsyncExitStack() as held:
             if kept is not None:
                 await held.enter_async_context(self._remembered_slot(ready))
-                source = cached_source(kept, self.engine.info.sample_rate_hz)
-                stream = self._speech_stream(ready, source, None)
+                rate_hz, limits = self.engine.info.sample_rate_hz, self.options.limits
+                sound = RememberedSound(kept, piece_samples=rate_hz)
+                stream = SpeechStream(ready, sound, rate_hz, limits, self.observer)
             else:
                 clauses = await held.enter_async_context(self._engine_slot(ready))
-                stream = await self._made(ready, clauses, key)
+                keeping = None if key is None else Keeping(self.cache, key)
+                stream = await self._made(ready, clauses, keeping)
             try:
                 yield stream
             finally:
@@ -236,13 +232,13 @@ class SpeechService:
             yield
 
     @asynccontextmanager
-    async def _engine_slot(self, ready: Prepared) -> AsyncIterator[Iterator[Clause]]:
+    async def _engine_slot(self, ready: Prepared) -> AsyncIterator[ClauseSource]:
         """A slot of a loaded engine, and the clauses that are to be spoken in it."""
-        clauses: Iterator[Clause] = iter(())
+        clauses: ClauseSource = WholeText(iter(()))
 
         async def read_text() -> None:
             nonlocal clauses
-            clauses = await self._wording.clauses(ready)
+            clauses = WholeText(await self._wording.clauses(ready))
 
         limit_s = self.options.limits.request_timeout_s
         slot = self.admission.slot(ready.request.priority, limit_s, read_text)
@@ -251,15 +247,6 @@ class SpeechService:
             async with self._in_use():
                 ready.timings.queue_ms = (waited_s + time.monotonic() - began_s) * 1000
                 yield clauses
-
-    async def _made(
-        self, ready: Prepared, clauses: Iterator[Clause], key: Key | None
-    ) -> SpeechStream:
-        """Speech that is made now; the slot is taken."""
-        stream = self._speech_stream(ready, *await self._source(ready, clauses))
-        if key is not None:
-            stream.remember(lambda pcm: self.cache.put(key, pcm), self.cache.max_sound_bytes)
-        return stream
 
     @asynccontextmanager
     async def _in_use(self) -> AsyncIterator[None]:
@@ -278,9 +265,10 @@ class SpeechService:
         finally:
             self.lifecycle.leave()
 
-    async def _source(
-        self, ready: Prepared, clauses: Iterator[Clause]
-    ) -> tuple[Source, TimeStretch | None]:
+    async def _made(
+        self, ready: Prepared, clauses: ClauseSource, keeping: Keeping | None
+    ) -> SpeechStream:
+        """Speech that is made now; the slot is taken."""
         voice, info = ready.voice, self.engine.info
         if voice is None:
             assert ready.request.reference is not None
@@ -297,18 +285,15 @@ class SpeechService:
         )
         pipeline.start()
         stretch = None if native or speed == 1.0 else TimeStretch(speed, rate_hz)
-        return pipeline_source(pipeline, joiner.finish, rate_hz), stretch
-
-    def _speech_stream(
-        self, ready: Prepared, source: Source, stretch: TimeStretch | None
-    ) -> SpeechStream:
-        stream = SpeechStream(source, ready.timings, self.options.limits, self.observer, stretch)
-        stream.began_s = ready.timings.arrived_s
-        stream.ignored = ready.ignored
-        stream.voice = ready.voice
-        # Where a clause ends is not remembered, and nothing of it has to be waited for.
-        stream.by_clause = ready.request.stream_mode == "sentence" and not ready.timings.cached
-        return stream
+        return SpeechStream(
+            ready,
+            pipeline,
+            rate_hz,
+            self.options.limits,
+            self.observer,
+            stretch=stretch,
+            keeping=keeping,
+        )
 
     def _clone_in_progress(self) -> Activity | None:
         """The clone that has taken longest, for the watch; its own executor knows."""

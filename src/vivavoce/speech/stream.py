@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vivavoce.audio.pcm import concatenate, empty, from_int16, to_int16
+from vivavoce.audio.pcm import concatenate, empty, from_int16
 from vivavoce.audio.stretch import TimeStretch
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.errors import (
     Busy,
     DeadlineExceeded,
@@ -24,15 +24,14 @@ from vivavoce.errors import (
     Unavailable,
     VivavoceError,
 )
+from vivavoce.speech.cache import Keeping
 from vivavoce.speech.observer import Outcome, SpeechObserver
-from vivavoce.speech.pipeline import ClausePipeline, Piece
-from vivavoce.types import AudioChunk, Samples, Timings, Voice
+from vivavoce.speech.pipeline import ClauseAudio
+from vivavoce.speech.request import Prepared
+from vivavoce.types import AudioChunk, Samples, WordTiming
 
 if TYPE_CHECKING:
     from vivavoce.audio.pcm import Int16Samples
-
-MAX_KEPT_BYTES = 4 * 1024 * 1024
-"""Speech that is longer as int16 is not kept for the cache: what one stream holds is bounded."""
 
 MAX_HELD_BYTES = 4 * 1024 * 1024
 """A clause that is longer as float32 does not wait until it is whole, but leaves in parts."""
@@ -46,45 +45,39 @@ class StreamLimits:
     stall_timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a stream's sound comes from: pieces of the pipeline, or one remembered sound."""
+class Sound(Protocol):
+    """Where a stream's sound comes from: a ``ClausePipeline``, or ``RememberedSound``.
 
-    pieces: AsyncIterator[Piece]
-    finish: Callable[[], Samples]
-    close: Callable[[], None]
-    sample_rate_hz: int
+    An async iterator whose final piece has ``last``; ``close`` gives back what it holds.
+    """
 
+    def __aiter__(self) -> Sound: ...
 
-def pipeline_source(
-    pipeline: ClausePipeline, finish: Callable[[], Samples], sample_rate_hz: int
-) -> Source:
-    """Sound that is being made."""
-    return Source(pipeline, finish, pipeline.close, sample_rate_hz)
+    async def __anext__(self) -> ClauseAudio: ...
+
+    def close(self) -> None:
+        """Stop it. Idempotent."""
 
 
-def cached_source(pcm: Int16Samples, sample_rate_hz: int) -> Source:
-    """Sound that was made before, int16 (n,), in pieces of a second."""
-    return Source(_Slices(pcm, sample_rate_hz), empty, _nothing, sample_rate_hz)
+class RememberedSound:
+    """Sound that was made before, int16 (n,), in pieces of ``piece_samples``."""
 
+    def __init__(self, pcm: Int16Samples, piece_samples: int) -> None:
+        self._pcm, self._piece_samples = pcm, piece_samples
+        self._starts = iter(range(0, len(pcm), piece_samples))
 
-class _Slices:
-    def __init__(self, pcm: Int16Samples, length: int) -> None:
-        self._starts = iter(range(0, len(pcm), length))
-        self._pcm, self._length = pcm, length
-
-    def __aiter__(self) -> _Slices:
+    def __aiter__(self) -> RememberedSound:
         return self
 
-    async def __anext__(self) -> Piece:
+    async def __anext__(self) -> ClauseAudio:
+        """The next piece; the last one is empty."""
         for start in self._starts:
-            samples = from_int16(self._pcm[start : start + self._length])
-            return Piece(samples, 0, clause_ended=False)
-        raise StopAsyncIteration
+            piece = self._pcm[start : start + self._piece_samples]
+            return ClauseAudio(from_int16(piece), 0)
+        return ClauseAudio(empty(), 0, clause_ended=True, last=True)
 
-
-def _nothing() -> None:
-    pass
+    def close(self) -> None:
+        """It holds nothing."""
 
 
 def outcome_of(error: VivavoceError) -> Outcome:
@@ -104,36 +97,39 @@ def outcome_of(error: VivavoceError) -> Outcome:
 class SpeechStream:
     """Yields ``AudioChunk``; the final one has ``last`` set (it may be empty).
 
-    ``began_s`` (monotonic) is when the request arrived; its deadline counts from there. ``voice``
-    is None for a recording that is cloned for this request. ``ignored`` names the request's fields
-    that the engine has no use for. ``outcome`` is set when it ends. Open it through
-    ``SpeechService.open``, which closes it.
+    ``ready`` is the request: its deadline counts from when it arrived. ``voice`` is None for a
+    recording that is cloned for this request. ``ignored`` names the request's fields that the
+    engine has no use for. ``outcome`` is set when it ends. What is spoken is given to ``keeping``,
+    for the cache. Open it through ``SpeechService.open``, which closes it.
     """
 
     def __init__(
         self,
-        source: Source,
-        timings: Timings,
+        ready: Prepared,
+        sound: Sound,
+        sample_rate_hz: int,
         limits: StreamLimits,
         observer: SpeechObserver,
+        *,
         stretch: TimeStretch | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
-        self.timings = timings
-        self.sample_rate_hz = source.sample_rate_hz
-        self.ignored: tuple[str, ...] = ()
+        self.timings = ready.timings
+        self.sample_rate_hz = sample_rate_hz
+        self.ignored = ready.ignored
         self.outcome: Outcome | None = None
-        self.voice: Voice | None = None
-        self.by_clause = False
-        self._source = source
+        self.voice = ready.voice
+        # Where a clause ends is not remembered, and nothing of it has to be waited for.
+        self._by_clause = ready.request.stream_mode == "sentence" and not ready.timings.cached
+        self._sound = sound
         self._limits = limits
         self._observer = observer
         self._stretch = stretch
-        self.began_s = time.monotonic()
+        self._keeping = keeping
+        self._began_s = ready.timings.arrived_s
         self._last_chunk_s: float | None = None
-        self._plays_until_s = 0.0
-        self._remember: Callable[[Int16Samples], None] | None = None
-        self._kept: list[Int16Samples] = []
-        self._kept_bytes = self._max_kept_bytes = 0
+        self._clock = PlaybackClock()
+        self._words: list[WordTiming] = []  # of the sound that is held
         self._held: list[Samples] = []
         self._held_bytes = 0
         self._error: VivavoceError | None = None
@@ -162,14 +158,6 @@ class SpeechStream:
         self._watch()
         return chunk
 
-    def remember(self, put: Callable[[Int16Samples], None], max_bytes: int) -> None:
-        """Give all of the sound to ``put``, int16 (n,), once it was spoken whole.
-
-        Not where it has more than ``max_bytes`` or ``MAX_KEPT_BYTES``.
-        """
-        self._remember = put
-        self._max_kept_bytes = min(max_bytes, MAX_KEPT_BYTES)
-
     def taken(self) -> None:
         """The consumer has taken some of the chunk it got: its time to stall begins anew."""
         if self._stall is not None:
@@ -190,33 +178,39 @@ class SpeechStream:
     def close(self) -> None:
         """End it; frees the engine's slot. Idempotent."""
         self._unwatch()
-        self._source.close()
+        self._sound.close()
         if self.outcome is None:
             self._end("cancelled")
 
     def _deadline(self) -> float:
-        elapsed_s = time.monotonic() - self.began_s
+        elapsed_s = time.monotonic() - self._began_s
         return asyncio.get_running_loop().time() + self._limits.request_timeout_s - elapsed_s
 
     async def _next_chunk(self) -> AudioChunk:
-        async for piece in self._source.pieces:
-            samples = self._stretched(piece.samples)
-            if self.by_clause:
+        while True:
+            piece = await anext(self._sound)
+            samples = piece.samples if self._stretch is None else self._stretch.push(piece.samples)
+            if piece.words:
+                place = None if self._stretch is None else self._stretch.place
+                self._words += [each.mapped(place) if place else each for each in piece.words]
+            if piece.last:
+                return self._last_chunk(samples, piece.clause)
+            if self._by_clause:
                 self._held.append(samples)
                 self._held_bytes += samples.nbytes
                 if not piece.clause_ended and self._held_bytes <= MAX_HELD_BYTES:
                     continue
                 samples = self._take_held()
             if len(samples):
-                return AudioChunk(samples, self.sample_rate_hz, piece.clause)
-        return self._last_chunk()
+                words = self._take_words()
+                return AudioChunk(samples, self.sample_rate_hz, piece.clause, words=words)
 
-    def _last_chunk(self) -> AudioChunk:
-        tail = [self._take_held(), self._stretched(self._source.finish())]
+    def _last_chunk(self, samples: Samples, clause: int) -> AudioChunk:
+        tail = [self._take_held(), samples]
         if self._stretch is not None:
             tail.append(self._stretch.finish())
-        samples = np.concatenate(tail)
-        return AudioChunk(samples, self.sample_rate_hz, max(self.timings.clauses - 1, 0), last=True)
+        whole, words = np.concatenate(tail), self._take_words()
+        return AudioChunk(whole, self.sample_rate_hz, clause, last=True, words=words)
 
     def _take_held(self) -> Samples:
         held = concatenate(self._held)
@@ -224,55 +218,41 @@ class SpeechStream:
         self._held_bytes = 0
         return held
 
-    def _stretched(self, samples: Samples) -> Samples:
-        return samples if self._stretch is None else self._stretch.push(samples)
+    def _take_words(self) -> tuple[WordTiming, ...]:
+        if not self._words:
+            return ()
+        words, self._words = tuple(self._words), []
+        return words
 
     def _account(self, chunk: AudioChunk) -> None:
         now_s = time.monotonic()
         if self._last_chunk_s is None:
-            self.timings.first_audio_ms = (now_s - self.began_s) * 1000
-            self._plays_until_s = now_s
+            self.timings.first_audio_ms = (now_s - self._began_s) * 1000
             self._observer.first_audio(self.timings)
         else:
             self._observer.chunk_gap(now_s - self._last_chunk_s)
-            if now_s > self._plays_until_s and len(chunk.samples):
-                self._observer.underrun()
         self._last_chunk_s = now_s
-        self._plays_until_s = max(self._plays_until_s, now_s) + chunk.duration_s
+        if self._clock.push(chunk.duration_s, now_s) > 0.0:
+            self._observer.underrun()
         self.timings.audio_s += chunk.duration_s
-        self._keep(chunk.samples)
+        if self._keeping is not None:
+            self._keeping.push(chunk.samples)
         if chunk.last:
-            self._complete()
-
-    def _keep(self, samples: Samples) -> None:
-        """Collect what was spoken, unless it is not wanted or grows too long."""
-        if self._remember is None:
-            return
-        self._kept.append(to_int16(samples))
-        self._kept_bytes += self._kept[-1].nbytes
-        if self._kept_bytes > self._max_kept_bytes:
-            self._forget()
-
-    def _forget(self) -> None:
-        self._remember = None
-        self._kept = []
-
-    def _complete(self) -> None:
-        self._source.close()
-        if self._remember is not None:
-            self._remember(np.concatenate(self._kept))
-        self._end("ok")
+            self._sound.close()
+            if self._keeping is not None:
+                self._keeping.keep()
+            self._end("ok")
 
     def _fail(self, error: VivavoceError, outcome: Outcome) -> VivavoceError:
         self._error = error
-        self._source.close()
+        self._sound.close()
         self._end(outcome)
         return error
 
     def _end(self, outcome: Outcome) -> None:
         self.outcome = outcome
-        self.timings.total_ms = (time.monotonic() - self.began_s) * 1000
-        self._forget()
+        self.timings.total_ms = (time.monotonic() - self._began_s) * 1000
+        self._keeping = None
         self._held = []
 
     def _watch(self) -> None:

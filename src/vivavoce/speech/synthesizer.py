@@ -9,16 +9,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast
 
 import numpy as np
 
 from vivavoce.engines.base import EngineInfo
-from vivavoce.engines.registry import create_engine
+from vivavoce.engines.registry import DEFAULT_ENGINE, create_engine, device_options
 from vivavoce.errors import InputError
 from vivavoce.speech.service import ServiceOptions, SpeechService
 from vivavoce.speech.stream import SpeechStream
@@ -33,12 +33,34 @@ from vivavoce.types import (
     Voice,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
 T = TypeVar("T")
 
 SAMPLING_FIELDS = ("temperature", "top_p", "seed")
+
+
+class SpeechParameters(TypedDict, total=False):
+    """How to speak: the keyword arguments of ``synthesize`` and its kin, all of them optional.
+
+    ``speed`` is 0.25 to 4, 1 is the voice's own. ``language`` is ISO 639-1; without it, the
+    voice's. ``instructions`` say how to speak, where the model can. ``seed``, ``temperature`` and
+    ``top_p`` are how an engine draws that draws. ``clone_from`` is a recording to speak like,
+    instead of ``voice``. The others are fields of ``SpeechRequest``.
+    """
+
+    voice: str | None
+    language: str | None
+    speed: float
+    instructions: str | None
+    temperature: float | None
+    top_p: float | None
+    seed: int | None
+    normalize: bool
+    ssml: bool
+    lexicon: Mapping[str, str]
+    stream_mode: Literal["token", "sentence"]
+    priority: Priority
+    clone_from: ReferenceAudio | None
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +78,7 @@ class Speech:
 
     def save(self, path: str | Path, encoding: str | None = None) -> Path:
         """Write a sound file; the format follows the file's ending. Raises InputError."""
-        from vivavoce.speech.delivery import encode_whole
+        from vivavoce.audio.encode import encode_whole
 
         target = Path(path)
         name = encoding or target.suffix.lstrip(".").lower()
@@ -109,9 +131,8 @@ class SpeechIterator:
 class Synthesizer:
     """A loaded engine. Use it as a context manager, or call ``close``.
 
-    Keyword arguments of ``synthesize`` and its kin are the fields of ``SpeechRequest`` (voice,
-    language, speed, instructions, normalize, ssml, lexicon, …) and of ``Sampling`` (temperature,
-    top_p, seed); ``clone_from`` names a recording to speak like.
+    It may be used from several threads at once. Keyword arguments of ``synthesize`` and its kin are
+    those of ``SpeechParameters``: voice, language, speed, seed, …
     """
 
     def __init__(self, service: SpeechService) -> None:
@@ -141,21 +162,27 @@ class Synthesizer:
         """Built-in and saved voices."""
         return [*self.service.voices.builtin(), *self.service.voices.saved()]
 
-    def synthesize(self, text: str, **how: Any) -> Speech:
+    def synthesize(self, text: str, **how: Unpack[SpeechParameters]) -> Speech:
         """Speak a text whole. Raises VivavoceError."""
         with self.stream(text, **how) as chunks:
             samples = [chunk.samples for chunk in chunks]
         return Speech(np.concatenate(samples), chunks.sample_rate_hz, chunks.timings)
 
-    def stream(self, text: str, **how: Any) -> SpeechIterator:
+    def stream(self, text: str, **how: Unpack[SpeechParameters]) -> SpeechIterator:
         """Speak a text chunk by chunk. Raises VivavoceError."""
-        return SpeechIterator(self, make_request(text, **how))
+        return self.open(make_request(text, **how))
 
-    async def asynthesize(self, text: str, **how: Any) -> Speech:
+    def open(self, request: SpeechRequest) -> SpeechIterator:
+        """``stream`` for a request that is made already. Raises VivavoceError."""
+        return SpeechIterator(self, request)
+
+    async def asynthesize(self, text: str, **how: Unpack[SpeechParameters]) -> Speech:
         """``synthesize`` for coroutines of any event loop."""
         return await asyncio.to_thread(self.synthesize, text, **how)
 
-    async def astream(self, text: str, **how: Any) -> AsyncIterator[AudioChunk]:
+    async def astream(
+        self, text: str, **how: Unpack[SpeechParameters]
+    ) -> AsyncIterator[AudioChunk]:
         """``stream`` for coroutines; ``aclose`` cancels."""
         chunks = await asyncio.to_thread(self.stream, text, **how)
         try:
@@ -191,25 +218,37 @@ class Synthesizer:
         self.close()
 
 
-def load(engine: str = "piper", **options: Any) -> Synthesizer:
-    """Load an engine by name with its options. Raises SetupError."""
-    return Synthesizer(
-        SpeechService(create_engine(engine, options), ServiceOptions(cache_entries=0))
-    )
+def load(
+    engine: str = DEFAULT_ENGINE,
+    *,
+    model: str | Path | None = None,
+    voice: str | None = None,
+    device: str | None = None,
+    **options: Any,
+) -> Synthesizer:
+    """Load an engine by name, and be ready to speak.
+
+    ``model`` is a name or a path, ``voice`` the default voice, ``device`` "cpu" or "cuda";
+    ``options`` are the engine's others, as in its table of settings.
+
+    Raises SetupError, and SettingsError for an option that this engine does not have.
+    """
+    named = {"model": None if model is None else str(model), "voice": voice}
+    own = {name: value for name, value in named.items() if value is not None} | options
+    if device is not None:
+        own |= dict.fromkeys(device_options(engine), device)
+    return Synthesizer(SpeechService(create_engine(engine, own), ServiceOptions(cache_entries=0)))
 
 
-def make_request(
-    text: str, *, clone_from: ReferenceAudio | None = None, **how: Any
-) -> SpeechRequest:
+def make_request(text: str, **how: Unpack[SpeechParameters]) -> SpeechRequest:
     """A request from keyword arguments. Raises InputError for an unknown one."""
-    sampling = Sampling(**{name: how.pop(name) for name in SAMPLING_FIELDS if name in how})
-    how.setdefault("priority", Priority.REALTIME)
-    try:
-        return SpeechRequest(text, sampling=sampling, reference=clone_from, **how)
-    except TypeError as error:
-        known: Mapping[str, Any] = SpeechRequest.__dataclass_fields__
-        unknown = next((name for name in how if name not in known), None)
-        raise InputError(f"Unknown argument {unknown!r}.", param=unknown) from error
+    for name in how:
+        if name not in SpeechParameters.__annotations__:
+            raise InputError(f"Unknown argument {name!r}.", param=name)
+    given = cast("dict[str, Any]", how)
+    sampling = Sampling(**{name: given.pop(name) for name in SAMPLING_FIELDS if name in given})
+    reference = given.pop("clone_from", None)
+    return SpeechRequest(text, sampling=sampling, reference=reference, **given)
 
 
 async def _next_or_none(stream: SpeechStream) -> AudioChunk | None:

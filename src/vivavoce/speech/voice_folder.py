@@ -17,8 +17,7 @@ from vivavoce.engines.base import EngineInfo
 from vivavoce.errors import Conflict, InputError
 from vivavoce.speech.folder_index import FolderIndex
 from vivavoce.speech.folder_store import FolderStore
-from vivavoce.speech.names import normal_name
-from vivavoce.speech.store import Blob
+from vivavoce.speech.store import Blob, normal_name
 from vivavoce.speech.voices import SUFFIX, VoiceLibrary, check_description
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vivavoce.engines.base import Engine
+from vivavoce.engines.voices import OPENAI_VOICES
 from vivavoce.errors import (
     Conflict,
     InputError,
@@ -26,17 +27,19 @@ from vivavoce.errors import (
     shown,
 )
 from vivavoce.speech.folder_store import FolderStore
-from vivavoce.speech.names import MAX_NAME_CHARS, checked_name, folded, normal_name
-from vivavoce.speech.store import Blob, Description, MemoryStore, Store
+from vivavoce.speech.store import (
+    MAX_NAME_CHARS,
+    Blob,
+    Description,
+    MemoryStore,
+    Store,
+    checked_name,
+    folded,
+    normal_name,
+)
 from vivavoce.types import Voice
 
 log = logging.getLogger(__name__)
-
-OPENAI_VOICES = (
-    "alloy", "ash", "ballad", "cedar", "coral", "echo", "fable",
-    "marin", "nova", "onyx", "sage", "shimmer", "verse",
-)  # fmt: skip
-"""The names OpenAI's clients know; every one of them speaks."""
 
 SUFFIX = ".voice"
 MAX_DESCRIPTION_CHARS = 500

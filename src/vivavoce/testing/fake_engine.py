@@ -72,7 +72,12 @@ class FakeOptions:
 
 def create(options: Mapping[str, Any]) -> Engine:
     """Make the fake engine (entry point). Raises SettingsError for a wrong option."""
-    return FakeEngine(parse_options(FakeOptions, "fake", options))
+    return FakeEngine(parse_options(options_class(), "fake", options))
+
+
+def options_class() -> type[FakeOptions]:
+    """The class of this engine's options."""
+    return FakeOptions
 
 
 @dataclass(slots=True)

@@ -19,17 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.neutts.backbone import SPEECH_CODES
-from vivavoce.engines.neutts.torch_lm.config import ARCHITECTURES, CONFIG, read_config
-from vivavoce.engines.neutts.torch_lm.tensor_names import EMBEDDING, HEAD, Shape, tensor_shapes
-from vivavoce.engines.neutts.torch_lm.vocabulary import TOKENIZER
-from vivavoce.engines.neutts.torch_lm.weights import WEIGHTS
+from vivavoce.engines.neutts.torch_checkpoint import EMBEDDING, HEAD, WEIGHTS, tensor_shapes
+from vivavoce.engines.neutts.torch_config import ARCHITECTURES, CONFIG, TOKENIZER, read_config
 from vivavoce.errors import ModelFileError, UnknownModel
 from vivavoce.runtime.bfloat16 import to_bfloat16
+from vivavoce.runtime.checkpoint import Shape
 from vivavoce.runtime.json_config import JsonObject
 from vivavoce.runtime.safetensors_file import writing
 from vivavoce.testing.random_gguf import PUBLISHED, ModelShape, tiny
-from vivavoce.testing.random_tokenizer import tokenizer_json
-from vivavoce.testing.random_vocabulary import TokenList, token_list
+from vivavoce.testing.random_vocabulary import TokenList, token_list, tokenizer_json
 
 Floats: TypeAlias = NDArray[np.float32]
 Stored: TypeAlias = Literal["F32", "F16", "BF16"]

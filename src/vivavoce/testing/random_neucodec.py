@@ -14,8 +14,8 @@ from zlib import crc32
 
 import numpy as np
 
-from vivavoce.engines.neutts.codec.istft import BINS
 from vivavoce.engines.neutts.codec.network import (
+    BINS,
     HEAD,
     TINY,
     DecoderShape,

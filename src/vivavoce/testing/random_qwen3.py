@@ -38,8 +38,8 @@ from vivavoce.testing.published_config import (
     codec_config,
     model_config,
     small_file,
+    write_tokenizer,
 )
-from vivavoce.testing.published_tokenizer import write_tokenizer
 
 Floats: TypeAlias = NDArray[np.float32]
 

@@ -15,11 +15,16 @@ from typing import TypeAlias
 import torch
 
 from vivavoce.runtime.device_errors import is_lost
-from vivavoce.runtime.graphs.api import CaptureFailed, Event, HostBuffer, Stream, Work
-from vivavoce.runtime.graphs.failures import FAILURES
-from vivavoce.runtime.graphs.pool import Pool
-from vivavoce.runtime.graphs.resource_counts import Account
-from vivavoce.runtime.graphs.static_tensors import Statics
+from vivavoce.runtime.graphs.api import (
+    CaptureFailed,
+    Event,
+    HostBuffer,
+    ResourceCounts,
+    StaticTensors,
+    Stream,
+    Work,
+)
+from vivavoce.runtime.graphs.captures import FAILURES, Pool
 from vivavoce.testing.tape import Tape, record
 
 POLLS = 2
@@ -113,7 +118,7 @@ class RecordedReplay:
         owner: RecordingGraphs,
         name: str,
         tape: Tape,
-        statics: Statics,
+        statics: StaticTensors,
         memory: RecordedMemory,
     ) -> None:
         self.name, self.size_bytes, self.operations = name, tape.size_bytes, len(tape.calls)
@@ -155,7 +160,7 @@ class RecordingGraphs:
         pins: bool = True,
         refuses: Callable[[str], bool] = lambda name: False,
     ) -> None:
-        self.account = Account()
+        self.account = ResourceCounts()
         self.captured: list[str] = []
         self.rooms = 0
         self.replays: deque[str] = deque(maxlen=10_000)
@@ -176,11 +181,11 @@ class RecordingGraphs:
         return RecordedEvent()
 
     def pool(self, *, urgent: bool = False) -> RecordedPool:
-        """A pool."""
+        """Memory for captures, freed with the last of them; both kinds are the same here."""
         return Pool(RecordedMemory)
 
     def capture(
-        self, name: str, work: Work, statics: Statics, pool: RecordedPool
+        self, name: str, work: Work, statics: StaticTensors, pool: RecordedPool
     ) -> RecordedReplay:
         """Run once to warm up, then record. Raises CaptureFailed, or that the device is lost."""
         try:
@@ -195,7 +200,9 @@ class RecordingGraphs:
         self.captured.append(name)
         return RecordedReplay(self, name, tape, statics, memory)
 
-    def _record(self, name: str, work: Work, statics: Statics, memory: RecordedMemory) -> Tape:
+    def _record(
+        self, name: str, work: Work, statics: StaticTensors, memory: RecordedMemory
+    ) -> Tape:
         """Where this fails, the memory stays of no use, as it may on a device."""
         if memory.recording:
             raise CaptureFailed(f"{name}: already recording to its pool's memory.")

@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vivavoce.runtime.graphs.api import CaptureFailed, Work
-from vivavoce.runtime.graphs.static_tensors import Statics, address
+from vivavoce.runtime.graphs.api import CaptureFailed, StaticTensors, Work, address
 
 _HOST_READS = frozenset(
     {
@@ -74,7 +73,7 @@ class Tape:
                     made[number] = result
 
 
-def record(name: str, work: Work, statics: Statics) -> Tape:
+def record(name: str, work: Work, statics: StaticTensors) -> Tape:
     """Run ``work`` and put everything it changed back. Raises CaptureFailed."""
     recorder = _Recorder(name, statics)
     try:
@@ -97,7 +96,7 @@ class _NoHost(TorchFunctionMode):
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, name: str, statics: Statics) -> None:
+    def __init__(self, name: str, statics: StaticTensors) -> None:
         super().__init__()
         self.calls: list[_Call] = []
         self.slots = 0

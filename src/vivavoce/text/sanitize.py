@@ -72,12 +72,10 @@ def _gap(token: re.Match[str]) -> str:
 
 def _drop_invisible(text: str) -> str:
     text = _NEWLINES.sub("\n", text).replace("\u2029", "\n\n")
-    text = _SURROGATE_PAIR.sub(_join_surrogates, text)
+    text = _SURROGATE_PAIR.sub(
+        lambda pair: pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"), text
+    )
     return _INVISIBLE.sub("", text)
-
-
-def _join_surrogates(pair: re.Match[str]) -> str:
-    return pair[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
 def _bound_marks(text: str) -> str:

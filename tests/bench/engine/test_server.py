@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from vivavoce.bench.engine import server
-from vivavoce.bench.engine.parts import run_part
 from vivavoce.bench.engine.setting import Setting, make_checkpoint
+from vivavoce.bench.engine.suites import run_part
 from vivavoce.types import Gpu
 
 MIB = 1024 * 1024

@@ -10,10 +10,9 @@ import pytest
 pytest.importorskip("piper", reason="the extra 'neutts' is not installed")
 
 from engines.neutts.stubs import StubBackbone
-from vivavoce.engines.neutts import cloning
-from vivavoce.engines.neutts.checks import Speakable
+from vivavoce.engines.neutts import cloning, loading
 from vivavoce.engines.neutts.family import NANO, TWO_E
-from vivavoce.engines.neutts.options import NeuTTSOptions
+from vivavoce.engines.neutts.options import NeuTTSOptions, Speakable
 from vivavoce.engines.neutts.voices import ReferenceVoice, reference_of
 from vivavoce.errors import InputError, InvalidAudio, Unsupported
 from vivavoce.types import ReferenceAudio, Voice
@@ -36,7 +35,7 @@ def _encoder(monkeypatch: pytest.MonkeyPatch) -> None:
         return np.arange(count, dtype=np.int32)
 
     monkeypatch.setattr(cloning, "_encode", encode)
-    monkeypatch.setattr(cloning, "find_spec", lambda name: object())
+    monkeypatch.setattr(loading, "find_spec", lambda name: object())
 
 
 def clone(recording: ReferenceAudio, context: int = 2048) -> Voice:
@@ -77,7 +76,7 @@ def test_fixed_speakers_and_a_missing_encoder_are_refused(monkeypatch: pytest.Mo
     fixed = Speakable(TWO_E, "en", ())
     with pytest.raises(Unsupported, match="fixed speakers"):
         cloning.clone_voice(OPTIONS, StubBackbone(TWO_E), fixed, RECORDING)
-    monkeypatch.setattr(cloning, "find_spec", lambda name: None)
+    monkeypatch.setattr(loading, "find_spec", lambda name: None)
     assert not cloning.can_clone(OPTIONS, NANO)
     with pytest.raises(Unsupported, match="neutts-torch"):
         clone(RECORDING)

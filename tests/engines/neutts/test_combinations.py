@@ -15,8 +15,8 @@ import pytest
 from runtime.hub_server import HubServer
 from vivavoce.engines.neutts.backbone import Backbone
 from vivavoce.engines.neutts.engine import NeuTTSEngine
+from vivavoce.engines.neutts.loading import open_backbone, open_codec
 from vivavoce.engines.neutts.options import NeuTTSOptions
-from vivavoce.engines.neutts.parts import open_backbone, open_codec
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
 from vivavoce.errors import EngineError, SettingsError
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
@@ -188,7 +188,7 @@ def test_the_same_codes_sound_the_same_from_both_codecs(models: Models, backbone
 
 @pytest.mark.parametrize("pair", [("gguf", "torch"), ("torch", "torch")], ids="-".join)
 def test_doctor_tells_the_devices(models: Models, pair: tuple[str, str], tmp_path: Path) -> None:
-    from vivavoce.cli.diagnosis import engine as diagnose
+    from vivavoce.cli.doctor import engine_findings as diagnose
     from vivavoce.settings import Settings
 
     options = models.options(*pair)

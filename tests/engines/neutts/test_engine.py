@@ -19,12 +19,11 @@ from engines.neutts.stubs import StubBackbone, StubCodec, codes_of, sound_of
 from vivavoce.engines.base import Produced
 from vivavoce.engines.neutts.engine import NeuTTSEngine
 from vivavoce.engines.neutts.family import TWO_E
-from vivavoce.engines.neutts.lane import Done, Lane
 from vivavoce.engines.neutts.options import NeuTTSOptions
-from vivavoce.engines.neutts.ramp import RAMPS
-from vivavoce.engines.neutts.slices import SMALLEST_SLICE, UNHEARD_SLICE
+from vivavoce.engines.neutts.schedule import RAMPS, SMALLEST_SLICE, UNHEARD_SLICE
 from vivavoce.engines.neutts.voices import ReferenceVoice
 from vivavoce.errors import EmptyInput, EngineError, InputError, Unsupported, VivavoceError
+from vivavoce.runtime.worker_pool import Done, WorkerPool
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
 
 Make = Callable[..., NeuTTSEngine]
@@ -245,7 +244,7 @@ def test_release_while_its_window_is_decoded(make: Make) -> None:
     gate = threading.Event()
     engine = make(codec=StubCodec(gate=gate))
     slot = engine.admit(say(engine, "Its window is being decoded."))
-    while engine._lane is not None and engine._lane.free:
+    while engine._worker is not None and engine._worker.free:
         engine.step()
     engine.release(slot)
     other = engine.admit(say(engine, "And another speaks."))
@@ -285,21 +284,21 @@ class Clocked(StubBackbone):
         return emitted
 
 
-class AtOnce(Lane[Any, Any]):
+class AtOnce(WorkerPool[Any, Any]):
     """Works when it is told to, in no time."""
 
     done: Done[Any, Any] | None = None
 
     @property
-    def free(self) -> bool:
-        return self.done is None
+    def free(self) -> int:
+        return int(self.done is None)
 
     def start(self, job: Any) -> None:
         self.done = Done(job, self._work(job), None, 0.001)
 
-    def collect(self, wait_s: float = 0.0) -> Done[Any, Any] | None:
+    def collect(self, wait_s: float = 0.0) -> list[Done[Any, Any]]:
         done, self.done = self.done, None
-        return done
+        return [] if done is None else [done]
 
 
 def slices_of_a_second_caller(
@@ -308,10 +307,10 @@ def slices_of_a_second_caller(
     """The slices of a prompt that is read after another caller has spoken ``codes``."""
     backbone = Clocked(length=lambda *_: 400)
     backbone.costs_s = token_s, token_s / 4
-    monkeypatch.setattr("vivavoce.engines.neutts.engine.Lane", AtOnce)
+    monkeypatch.setattr("vivavoce.engines.neutts.engine.WorkerPool", AtOnce)
     engine = make(backbone)
     clock = SimpleNamespace(monotonic=lambda: backbone.now_s, perf_counter=lambda: backbone.now_s)
-    for module in ("engine", "speaking"):
+    for module in ("engine", "utterance"):
         monkeypatch.setattr(f"vivavoce.engines.neutts.{module}.time", clock)
     long = "This sentence is long enough to be said in more than a dozen seconds, " * 2
     first = engine.admit(say(engine, long, options={"max_codes": 400, "guards": False}))

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 
 from runtime.hub_server import HubServer
-from vivavoce.engines.neutts import models, parts
-from vivavoce.engines.neutts.catalog import BACKBONES, CODECS, published_backbone
-from vivavoce.engines.neutts.model_files import any_backbone_files, torch_files
+from vivavoce.engines.neutts import loading, models
+from vivavoce.engines.neutts.family import BACKBONES, CODECS, published_backbone
 from vivavoce.engines.neutts.models import (
     BACKBONE,
     CODEC,
     ENCODER,
     FoundBackbone,
+    any_backbone_files,
     backbone_at,
     expected_kind,
     find_files,
     locate,
     locate_backbone,
+    torch_files,
 )
 from vivavoce.engines.neutts.options import NeuTTSOptions
 from vivavoce.engines.neutts.published import download_model, local_models, published_name
@@ -169,8 +170,8 @@ def test_nothing_is_written_beside_a_file_of_the_clients_cache(
     found = locate_backbone(options(tmp_path, repo))
     assert hub_server.fetched.count("neutts-air-Q4_0.gguf") == 1
     assert (tmp_path / "hub-cache") in found.path.parents
-    assert parts._folder_for_copies(found.path) == tmp_path / "cache" / "neutts"
-    assert parts._folder_for_copies(tmp_path / "own.gguf") is None
+    assert loading._folder_for_copies(found.path) == tmp_path / "cache" / "neutts"
+    assert loading._folder_for_copies(tmp_path / "own.gguf") is None
 
 
 def test_shards_are_one_set_or_none() -> None:
@@ -196,10 +197,10 @@ def test_a_commit_can_be_named(hub_server: HubServer, tmp_path: Path) -> None:
 def test_what_cannot_be_run_is_not_fetched(
     hub_server: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "find_spec", lambda _: None)
+    monkeypatch.setattr(loading, "find_spec", lambda _: None)
     for name, extra in (("neutts-air", "neutts-torch"), ("neutts-air-q4-gguf", "neutts")):
         with pytest.raises(MissingExtra, match=f"'{extra}'"):
-            parts.open_backbone(options(tmp_path, publish(hub_server, name)))
+            loading.open_backbone(options(tmp_path, publish(hub_server, name)))
     assert hub_server.asked == []
 
 

@@ -11,29 +11,29 @@ from hypothesis import strategies as st
 
 from vivavoce.engines.neutts.backbone import PREFILL_SLICE
 from vivavoce.engines.neutts.codec.stream import Schedule
-from vivavoce.engines.neutts.ramp import RAMPS
-from vivavoce.engines.neutts.schedule import Pace
-from vivavoce.engines.neutts.slices import (
+from vivavoce.engines.neutts.schedule import (
     CODE_S,
+    RAMPS,
     SLICES,
     SMALLEST_SLICE,
     UNHEARD_SLICE,
     Demand,
-    Place,
-    Work,
+    ListenerState,
+    PrefillWork,
+    StepCosts,
     demands,
     prompt_slice,
     steps_left,
 )
 
-PACE = Pace(token_s=0.006, decoded_code_s=0.001, prompt_token_s=0.0015)
+PACE = StepCosts(token_s=0.006, decoded_code_s=0.001, prompt_token_s=0.0015)
 SCHEDULE = Schedule(RAMPS[0], lookback=25, lookforward=5)
 AROUND, FORWARD = 30, 5
 
 
 def chosen(slack_s: float, tokens: int = 5, left: int = 300, rows: int = 1) -> int:
     demand = Demand(tokens, 55, 10.0)
-    return prompt_slice([demand], Work(left, rows), PACE, 10.0 - slack_s)
+    return prompt_slice([demand], PrefillWork(left, rows), PACE, 10.0 - slack_s)
 
 
 def test_with_sound_in_hand_slices_are_large_and_without_it_small() -> None:
@@ -44,7 +44,7 @@ def test_with_sound_in_hand_slices_are_large_and_without_it_small() -> None:
 
 
 def test_where_nobody_is_heard_yet_nothing_can_break_off() -> None:
-    assert prompt_slice([], Work(300, 1), PACE, 0.0) == UNHEARD_SLICE
+    assert prompt_slice([], PrefillWork(300, 1), PACE, 0.0) == UNHEARD_SLICE
     assert SMALLEST_SLICE < UNHEARD_SLICE <= PREFILL_SLICE
 
 
@@ -54,7 +54,9 @@ def test_what_has_all_its_tokens_is_not_delayed() -> None:
 
 def test_whoever_is_late_anyway_is_not_made_later() -> None:
     late = Demand(5, 55, 0.0)
-    assert prompt_slice([late, Demand(5, 55, 100.0)], Work(300, 2), PACE, 1.0) == SMALLEST_SLICE
+    assert (
+        prompt_slice([late, Demand(5, 55, 100.0)], PrefillWork(300, 2), PACE, 1.0) == SMALLEST_SLICE
+    )
 
 
 @given(
@@ -67,7 +69,7 @@ def test_whoever_is_late_anyway_is_not_made_later() -> None:
 def test_it_is_one_of_the_sizes_and_more_time_never_makes_it_smaller(
     demands: list[Demand], left: int, rows: int
 ) -> None:
-    now, later = (prompt_slice(demands, Work(left, rows), PACE, at_s) for at_s in (0.5, 0.0))
+    now, later = (prompt_slice(demands, PrefillWork(left, rows), PACE, at_s) for at_s in (0.5, 0.0))
     assert {now, later} <= {SMALLEST_SLICE, UNHEARD_SLICE, *SLICES}
     assert now <= later
 
@@ -79,7 +81,7 @@ class Row:
     tokens: int
     given: int
     pieces: int
-    dry_s: float
+    underrun_at_s: float
     starved_s: float = 0.0
 
     @property
@@ -87,7 +89,7 @@ class Row:
         return SCHEDULE.chunk(self.pieces)
 
     def demands(self, left: int) -> list[Demand]:
-        place = Place(self.tokens - self.given, self.pieces, self.dry_s)
+        place = ListenerState(self.tokens - self.given, self.pieces, self.underrun_at_s)
         return demands(place, SCHEDULE, steps_left(left))
 
 
@@ -106,9 +108,9 @@ class Machine:
     decoding: tuple[Row, float] | None = None
     began_s: float = field(default=0.0)
 
-    def pace(self) -> Pace:
+    def pace(self) -> StepCosts:
         token_s = self.token_s * (1 + self.further * (len(self.rows) - 1))
-        return Pace(token_s, self.code_s, self.prompt_token_s)
+        return StepCosts(token_s, self.code_s, self.prompt_token_s)
 
     def step(self, size: int) -> None:
         read = min(size, self.left)
@@ -130,14 +132,14 @@ class Machine:
                 if done_s > self.now_s:
                     return
                 size = row.chunk
-                row.starved_s += max(0.0, done_s - row.dry_s) if row.given else 0.0
-                row.dry_s = max(row.dry_s, done_s) + size * CODE_S
+                row.starved_s += max(0.0, done_s - row.underrun_at_s) if row.given else 0.0
+                row.underrun_at_s = max(row.underrun_at_s, done_s) + size * CODE_S
                 row.given, row.pieces = row.given + size, row.pieces + 1
                 self.decoding, start_s = None, done_s
             due = [r for r in self.rows if r.tokens >= r.given + r.chunk + FORWARD]
             if not due:
                 return
-            first = min(due, key=lambda row: row.dry_s)
+            first = min(due, key=lambda row: row.underrun_at_s)
             self.decoding = first, start_s + (first.chunk + AROUND) * self.code_s
 
 
@@ -146,7 +148,7 @@ Choice = Callable[[Machine, int], int]
 
 def by_slack(machine: Machine, heard: int) -> int:
     asked = [demand for row in machine.rows[:heard] for demand in row.demands(machine.left)]
-    return prompt_slice(asked, Work(machine.left, heard), machine.pace(), machine.now_s)
+    return prompt_slice(asked, PrefillWork(machine.left, heard), machine.pace(), machine.now_s)
 
 
 def smallest(_: Machine, __: int) -> int:

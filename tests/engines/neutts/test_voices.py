@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vivavoce.engines.neutts.family import NANO, TWO_E
-from vivavoce.engines.neutts.reference_files import read_reference, references_in
 from vivavoce.engines.neutts.voices import (
+    ALIASES,
     ReferenceVoice,
-    aliases_for,
     builtin_voices,
-    default_first,
+    read_reference,
     reference_of,
+    references_in,
 )
+from vivavoce.engines.voices import OPENAI_VOICES, default_first, openai_aliases
 from vivavoce.errors import InputError, ModelFileError, SettingsError
-from vivavoce.speech.voices import OPENAI_VOICES
 from vivavoce.types import Voice
 
 CODES = np.array([0, 5, 65_535], np.int32)
@@ -120,12 +120,12 @@ def test_openais_names_speak(tmp_path: Path) -> None:
     for name in ("paul", "emily"):
         write(tmp_path, name)
     voices = builtin_voices(TWO_E, tmp_path, "en")
-    aliases = aliases_for(voices)
+    aliases = openai_aliases(voices, ALIASES)
     assert set(aliases) == set(OPENAI_VOICES)
     assert aliases["ash"] == "paul" and aliases["onyx"] == "emily"
-    assert default_first(voices, "ash")[0].id == "paul"
+    assert default_first(voices, "ash", ALIASES)[0].id == "paul"
     with pytest.raises(SettingsError, match="nobody-here"):
-        default_first(voices, "nobody-here")
+        default_first(voices, "nobody-here", ALIASES)
 
 
 def test_a_voice_of_another_engine_is_refused() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.piper import create
-from vivavoce.engines.piper.engine import PiperEngine, _Slot
+from vivavoce.engines.piper.engine import PiperEngine
 from vivavoce.engines.piper.model import VoiceModel
 from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import (
@@ -92,7 +92,7 @@ def test_alone_or_in_company_a_seed_gives_the_same_sound(engine: PiperEngine) ->
     assert np.array_equal(run(engine, first, *others)[first], alone)
 
 
-def test_two_lanes_give_the_same_sound_as_one(engine: PiperEngine, cache_dir: Path) -> None:
+def test_two_workers_give_the_same_sound_as_one(engine: PiperEngine, cache_dir: Path) -> None:
     texts = ["One caller speaks here.", "Another caller there.", "And a third one waits."]
     alone = [say(engine, text) for text in texts]
     wide = PiperEngine(PiperOptions(cache_dir=cache_dir, workers=2))
@@ -146,26 +146,6 @@ def test_speech_well_ahead_of_its_playback_lets_a_new_caller_begin(engine: Piper
     assert ahead in run(engine, ahead, waiting)
 
 
-def test_silence_before_the_first_word_is_not_counted_as_heard() -> None:
-    ahead_s = time.monotonic() + 100.0
-    slot = _Slot(0, None, "", None, 0.0, ahead_s)  # type: ignore[arg-type]
-    silence, sound = np.zeros(2_205, np.float32), np.full(2_205, 0.2, np.float32)
-    slot.count(silence, 22_050)
-    assert not slot.heard and slot.dry_s == ahead_s
-    slot.count(np.concatenate([silence, sound]), 22_050)
-    assert slot.heard and slot.dry_s == pytest.approx(ahead_s + 0.1)
-    slot.count(silence, 22_050)
-    assert slot.dry_s == pytest.approx(ahead_s + 0.2), "pauses inside speech are heard"
-
-
-def test_sound_that_comes_late_is_played_from_then_on() -> None:
-    long_ago_s = time.monotonic() - 100.0
-    slot = _Slot(0, None, "", None, long_ago_s, long_ago_s)  # type: ignore[arg-type]
-    now_s = time.monotonic()
-    slot.count(np.full(2_205, 0.2, np.float32), 22_050)
-    assert slot.dry_s >= now_s + 0.1
-
-
 def test_equal_deadlines_go_in_the_order_of_admission(engine: PiperEngine) -> None:
     first = engine.admit(utterance(engine, "First."))
     engine.admit(utterance(engine, "Second."))
@@ -186,7 +166,7 @@ def test_release_in_every_phase(engine: PiperEngine, steps: int) -> None:
     assert engine.step() == []
 
 
-def test_release_while_lanes_compute(cache_dir: Path) -> None:
+def test_release_while_workers_compute(cache_dir: Path) -> None:
     wide = PiperEngine(PiperOptions(cache_dir=cache_dir, workers=2))
     wide.load()
     try:

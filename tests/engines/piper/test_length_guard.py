@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from vivavoce.engines.piper.engine import PiperEngine
-from vivavoce.engines.piper.manner import longest_audio_s, scales_of
 from vivavoce.engines.piper.model import Encoded, VoiceModel
-from vivavoce.engines.piper.options import PiperOptions
+from vivavoce.engines.piper.options import PiperOptions, longest_audio_s, scales_of
 from vivavoce.engines.piper.phonemes import phoneme_ids, phonemize
 from vivavoce.engines.piper.synthesis import MAX_PHONEME_S
 from vivavoce.errors import RunawayOutput

@@ -9,7 +9,7 @@ import pytest
 
 from vivavoce.engines.piper.model import VoiceModel
 from vivavoce.engines.piper.phonemes import phoneme_ids, phonemize
-from vivavoce.engines.piper.voice_config import VoiceConfig
+from vivavoce.engines.piper.voice_files import VoiceConfig
 from vivavoce.errors import ModelFileError
 from vivavoce.types import Span
 

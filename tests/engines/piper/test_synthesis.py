@@ -1,4 +1,4 @@
-"""The cut and windowed voice against the voice as it was exported."""
+"""The cut and windowed voice against the voice as it was exported, and how windows grow."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from vivavoce.engines.piper import synthesis
-from vivavoce.engines.piper.model import Scales, VoiceModel
+from vivavoce.engines.piper.model import VoiceModel
+from vivavoce.engines.piper.options import Scales, SynthesisOptions
 from vivavoce.engines.piper.phonemes import MAX_PART_PHONEMES, phoneme_ids, phonemize
-from vivavoce.engines.piper.synthesis import Manner, Piece, Synthesis
-from vivavoce.engines.piper.windows import WindowPlan
+from vivavoce.engines.piper.synthesis import StepOutput, Synthesis, WindowPlan
 from vivavoce.errors import EngineError
 from vivavoce.types import Span
 
-QUIET = Manner(Scales(0.0, 0.0, 1.0), None, 0, None)
-NOISY = Manner(Scales(0.667, 0.8, 1.0), None, 7, None)
+QUIET = SynthesisOptions(Scales(0.0, 0.0, 1.0), None, 0, None)
+NOISY = SynthesisOptions(Scales(0.667, 0.8, 1.0), None, 7, None)
 
 
 def speak(
-    model: VoiceModel, text: str, manner: Manner = QUIET, plan: tuple[int, int, float] = (16, 64, 2)
-) -> tuple[Any, list[Piece]]:
+    model: VoiceModel,
+    text: str,
+    options: SynthesisOptions = QUIET,
+    plan: tuple[int, int, float] = (16, 64, 2),
+) -> tuple[Any, list[StepOutput]]:
     windows = WindowPlan(*plan, model.decoder_radius_frames)
-    run = Synthesis(model, (Span(text),), manner, windows)
+    run = Synthesis(model, (Span(text),), options, windows)
     pieces = [run.advance()]
     while pieces[-1].reason is None:
         pieces.append(run.advance())
@@ -59,8 +62,8 @@ def test_equals_the_uncut_voice(model: VoiceModel, whole: Any, text: str) -> Non
 
 
 def test_speed_equals_the_length_scale_of_the_uncut_voice(model: VoiceModel, whole: Any) -> None:
-    manner = Manner(Scales(0.0, 0.0, 1.4), None, 0, None)
-    sound, _ = speak(model, "A little slower.", manner)
+    options = SynthesisOptions(Scales(0.0, 0.0, 1.4), None, 0, None)
+    sound, _ = speak(model, "A little slower.", options)
     expected = reference(model, whole, "A little slower.", 1.4)
     assert len(sound) == len(expected) > len(reference(model, whole, "A little slower."))
     assert np.abs(sound - expected).max() <= 1e-4
@@ -122,7 +125,7 @@ def test_stages_are_reported(model: VoiceModel) -> None:
 def test_a_seed_fixes_the_sound_and_another_alters_it(model: VoiceModel) -> None:
     first, _ = speak(model, "The same again.", NOISY)
     second, _ = speak(model, "The same again.", NOISY)
-    other, _ = speak(model, "The same again.", Manner(NOISY.scales, None, 8, None))
+    other, _ = speak(model, "The same again.", SynthesisOptions(NOISY.scales, None, 8, None))
     assert np.array_equal(first, second)
     assert len(other) != len(first) or not np.allclose(other, first)
 
@@ -131,7 +134,7 @@ def test_a_seed_fixes_the_sound_and_another_alters_it(model: VoiceModel) -> None
 def test_stops_at_the_length_limit(model: VoiceModel, limit: int) -> None:
     whole_sound, _ = speak(model, "This is longer than it may be.", NOISY)
     sound, pieces = speak(
-        model, "This is longer than it may be.", Manner(NOISY.scales, None, 7, limit)
+        model, "This is longer than it may be.", SynthesisOptions(NOISY.scales, None, 7, limit)
     )
     assert len(sound) == limit
     assert pieces[-1].reason == "length"
@@ -140,7 +143,9 @@ def test_stops_at_the_length_limit(model: VoiceModel, limit: int) -> None:
 
 def test_a_limit_that_is_not_reached_changes_nothing(model: VoiceModel) -> None:
     whole_sound, _ = speak(model, "Short.", NOISY)
-    sound, pieces = speak(model, "Short.", Manner(NOISY.scales, None, 7, len(whole_sound)))
+    sound, pieces = speak(
+        model, "Short.", SynthesisOptions(NOISY.scales, None, 7, len(whole_sound))
+    )
     assert pieces[-1].reason == "stop"
     assert np.array_equal(sound, whole_sound)
 
@@ -158,3 +163,31 @@ def test_numbers_that_are_not_sound_are_an_error(
     monkeypatch.setattr(VoiceModel, "decode", lambda *_: np.full(100_000, np.nan, np.float32))
     with pytest.raises(EngineError):
         speak(model, "Broken.")
+
+
+@given(
+    st.integers(1, 100),
+    st.integers(1, 200),
+    st.floats(1.0, 5.0),
+    st.integers(0, 30),
+    st.integers(1, 3_000),
+)
+def test_windows_tile_the_text(
+    first: int, largest: int, growth: float, context: int, frames: int
+) -> None:
+    plan = WindowPlan(first, largest, growth, context)
+    start = index = 0
+    while start < frames:
+        window = plan.window(index, start, frames)
+        assert window.start == start < window.end <= frames
+        assert window.seen_start == max(0, start - context)
+        assert window.seen_end == min(frames, window.end + context)
+        assert window.end - start <= 1.5 * plan.size(index)
+        start, index = window.end, index + 1
+
+
+def test_sizes_grow_to_the_largest() -> None:
+    plan = WindowPlan(16, 64, 2.0, 11)
+    assert [plan.size(index) for index in range(5)] == [16, 32, 64, 64, 64]
+    assert WindowPlan(100, 64, 2.0, 11).size(0) == 64
+    assert [WindowPlan(20, 64, 1.0, 11).size(index) for index in (0, 9)] == [20, 20]

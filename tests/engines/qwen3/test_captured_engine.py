@@ -22,8 +22,7 @@ from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.pace import RAMP, sound_buckets
 from vivavoce.engines.qwen3.prefill import KeptVoices
 from vivavoce.runtime.graphs import compiled, cuda
-from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
-from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.runtime.graphs.api import LENGTH_BUCKETS, Held
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import ReferenceAudio, Sampling, Span, Utterance
 

@@ -443,9 +443,9 @@ def test_a_code_outside_the_codebook_never_reaches_the_codec(
 
 
 def test_loops_end_as_length(speakers: Qwen3Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vivavoce.engines.qwen3.guards.LOOP_FRAMES", 4)
-    monkeypatch.setattr("vivavoce.engines.qwen3.guards.LOOP_PERIODS", 2)
-    monkeypatch.setattr("vivavoce.engines.qwen3.guards.LOOP_SHARE", 0.0)
+    monkeypatch.setattr("vivavoce.engines.qwen3.row_speech.LOOP_FRAMES", 4)
+    monkeypatch.setattr("vivavoce.engines.qwen3.row_speech.LOOP_PERIODS", 2)
+    monkeypatch.setattr("vivavoce.engines.qwen3.row_speech.LOOP_SHARE", 0.0)
     guarded = saying(speakers, LONG, frames=40, options={"guards": True})
     codes, _, last = spoken(speakers, replace(guarded, sampling=Sampling(seed=5)))
     assert last.finish_reason == "length" and len(codes) == 6

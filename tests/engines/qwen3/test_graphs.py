@@ -25,9 +25,7 @@ from vivavoce.engines.qwen3.prompt import Layout, PromptInputs, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.graphs import compiled
-from vivavoce.runtime.graphs.api import CaptureFailed
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
-from vivavoce.runtime.graphs.resource_counts import Held
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, CaptureFailed, Held
 from vivavoce.runtime.kernels.dispatch import chosen
 from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.runtime.nn.sampling import SamplerOptions

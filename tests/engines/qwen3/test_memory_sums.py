@@ -48,7 +48,7 @@ from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tensor_shapes import codec_shapes, model_shapes
 from vivavoce.errors import SetupError
-from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
+from vivavoce.runtime.graphs.api import LENGTH_BUCKETS
 from vivavoce.runtime.nn import int8_cpu
 from vivavoce.runtime.nn.linear import quantized_bytes
 from vivavoce.runtime.nn.weights import Precision

@@ -16,10 +16,9 @@ from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.frame_runner import Codes
 from vivavoce.engines.qwen3.graphs import Capturing
-from vivavoce.engines.qwen3.manner import Manner
-from vivavoce.engines.qwen3.onset import AUDIBLE_PEAK, FRAME_SAMPLES, Onset
-from vivavoce.engines.qwen3.options import Qwen3Options
-from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.engines.qwen3.options import Qwen3Options, RequestOptions
+from vivavoce.engines.qwen3.row_speech import AUDIBLE_PEAK, FRAME_SAMPLES, Onset, RowSpeech
+from vivavoce.engines.utterance import SilenceGuard
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 from vivavoce.types import Samples, Sampling, Span, Utterance, Voice
 
@@ -156,21 +155,21 @@ def test_speech_without_any_sound_ends_without_any(
 
 def row(**how: Any) -> RowSpeech:
     utterance = Utterance((Span("text"),), Voice("v", "qwen3", "v", ("en",)), deadline_s=100.0)
-    return RowSpeech(utterance, Manner(), guarded=True, **how)
+    return RowSpeech(utterance, RequestOptions(), guarded=True, silence=SilenceGuard(24_000), **how)
 
 
 def test_silence_that_is_left_out_still_ends_what_is_silent_for_too_long() -> None:
     made = row()
     for _ in range(37):
-        made.heard(sound([0.0]))
+        made.push_audio(sound([0.0]))
     assert made.ended is None and not made.audible
-    made.heard(sound([0.0]))
-    assert made.ended == "length" and len(made.take_sound()) == 0
+    made.push_audio(sound([0.0]))
+    assert made.ended == "length" and len(made.pop_sound()) == 0
 
 
 def test_what_was_left_out_is_no_reserve_of_playback() -> None:
     made = row(sent=3)
-    made.heard(sound([0.0, 0.0]))
-    assert made.dry_s == pytest.approx(100.08)
-    made.heard(sound([0.2]))
-    assert made.audible and made.dry_s == pytest.approx(100.08)
+    made.push_audio(sound([0.0, 0.0]))
+    assert made.clock.underrun_at_s == pytest.approx(100.08)
+    made.push_audio(sound([0.2]))
+    assert made.audible and made.clock.underrun_at_s == pytest.approx(100.08)

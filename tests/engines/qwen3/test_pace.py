@@ -30,8 +30,7 @@ from vivavoce.engines.qwen3.prefill import PIECE, pieces_of
 from vivavoce.engines.qwen3.prompt import PromptRequest, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.errors import InputError
-from vivavoce.runtime.graphs.api import Work
-from vivavoce.runtime.graphs.buckets import bucket_over
+from vivavoce.runtime.graphs.api import Work, bucket_over
 from vivavoce.runtime.nn.sampling import SamplerOptions
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 

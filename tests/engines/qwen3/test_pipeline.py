@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.codec_windows import ReadyAudio
 from vivavoce.engines.qwen3.frame_runner import Codes
-from vivavoce.engines.qwen3.manner import Manner
-from vivavoce.engines.qwen3.onset import FRAME_SAMPLES
+from vivavoce.engines.qwen3.options import RequestOptions
 from vivavoce.engines.qwen3.pace import RAMP
 from vivavoce.engines.qwen3.pipeline import Pipeline
-from vivavoce.engines.qwen3.row_speech import RowSpeech
+from vivavoce.engines.qwen3.row_speech import FRAME_SAMPLES, RowSpeech
+from vivavoce.engines.utterance import SilenceGuard
 from vivavoce.types import Span, Utterance, Voice
 
 CODES = 16
@@ -42,7 +42,9 @@ class Recorder:
 def speech(row: int, deadline_s: float, sent: int, waiting: int) -> RowSpeech:
     """Codes are the row's number."""
     utterance = Utterance((Span("Hello."),), voice=VOICE, deadline_s=deadline_s)
-    made = RowSpeech(utterance, Manner(), guarded=False, sent=sent)
+    made = RowSpeech(
+        utterance, RequestOptions(), guarded=False, silence=SilenceGuard(24_000), sent=sent
+    )
     made.waiting = [np.full(CODES, row) for _ in range(waiting)]
     return made
 
@@ -78,7 +80,7 @@ def test_chunks_go_in_the_order_of_their_deadlines(rows: list[tuple[int, int, in
     """Every row that is due once, and all of its frames."""
     speeches = {row: speech(row, float(at), sent, n) for row, (at, sent, n) in enumerate(rows)}
     due = {row: frames for row, (_, _, frames) in enumerate(rows)}
-    dry_s = {row: each.dry_s for row, each in speeches.items()}
+    dry_s = {row: each.clock.underrun_at_s for row, each in speeches.items()}
     sent = decoded(speeches, due)
     first_s = [min(dry_s[row] for row in group) for group in sent]
     assert first_s == sorted(first_s)
@@ -94,5 +96,5 @@ def test_last_chunks_go_with_longer_ones_and_give_their_own_sound() -> None:
     assert [(rows, codes.shape[1]) for rows, codes in batch.sent] == [((3,), 2), ((1, 2), 8)]
     assert (batch.sent[1][1][0, 5:] == 0).all()
     pipeline.hear()
-    heard = {row: len(each.take_sound()) for row, each in speeches.items()}
+    heard = {row: len(each.pop_sound()) for row, each in speeches.items()}
     assert heard == {1: 5 * FRAME_SAMPLES, 2: 8 * FRAME_SAMPLES, 3: 2 * FRAME_SAMPLES}

@@ -25,7 +25,7 @@ from vivavoce.engines.qwen3.memory import (
 )
 from vivavoce.engines.qwen3.pace import FRAME_MS, RAMP, Costs, capacity_for, pace_for, ramp_for
 from vivavoce.errors import SetupError
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS
 
 GB = 1_000_000_000
 MOST = st.sampled_from((4, 16, 64))

@@ -1,24 +1,22 @@
 """At the published size our scores are those of the published package.
 
 QWEN_TTS_PYTHON names an interpreter that has it (tests/interop/qwen_tts/test_parity.py says how to
-make one). ``benchmarks/qwen3_exactness.py`` does the work, and keeps the figures of both sizes.
+make one). ``vivavoce bench recipe qwen3_exactness`` does the work, and keeps the figures of both
+sizes.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import shutil
-import sys
 import tempfile
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "qwen3_exactness.py"
 PYTHON = os.environ.get("QWEN_TTS_PYTHON", "")
 DISK_BYTES = 3_000_000_000
 LIMIT_S = 1_200
@@ -26,12 +24,7 @@ LIMIT_S = 1_200
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("qwen3_exactness", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("vivavoce.bench.recipes.qwen3_exactness")
 
 
 @pytest.mark.slow

@@ -10,22 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.config import (
-    Qwen3Config,
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.voices import (
+    ALIASES,
+    ClonedVoice,
+    builtin_voices,
+    cloned,
     known_languages,
     language_codes,
     model_language,
 )
-from vivavoce.engines.qwen3.voices import (
-    ALIASES,
-    ClonedVoice,
-    aliases_for,
-    builtin_voices,
-    cloned,
-    default_first,
-)
+from vivavoce.engines.voices import OPENAI_VOICES, default_first, openai_aliases
 from vivavoce.errors import InputError, ModelFileError, SettingsError
-from vivavoce.speech.voices import OPENAI_VOICES
 
 Checkpoints = Callable[[str], Path]
 
@@ -71,17 +69,28 @@ def test_the_neutral_voice_is_the_zero_vector(tiny_checkpoint: Checkpoints) -> N
 def test_every_openai_name_stands_for_a_speaker(speakers: Qwen3Config) -> None:
     voices = builtin_voices(speakers)
     assert set(ALIASES) == set(OPENAI_VOICES)
-    aliases = aliases_for(voices)
+    aliases = openai_aliases(voices, ALIASES)
     assert aliases["alloy"] == "ryan" and aliases["nova"] == "vivian"
     assert set(aliases.values()) <= {voice.id for voice in voices}
 
 
 def test_a_default_voice_goes_first(speakers: Qwen3Config) -> None:
     voices = builtin_voices(speakers)
-    assert default_first(voices, "sohee")[0].id == "sohee"
-    assert default_first(voices, "alloy")[0].id == "ryan"
+    assert default_first(voices, "sohee", ALIASES)[0].id == "sohee"
+    assert default_first(voices, "alloy", ALIASES)[0].id == "ryan"
     with pytest.raises(SettingsError, match="nobody"):
-        default_first(voices, "nobody")
+        default_first(voices, "nobody", ALIASES)
+
+
+@pytest.mark.parametrize("model", ["0.6B-Base", "1.7B-VoiceDesign"])
+@pytest.mark.parametrize("name", OPENAI_VOICES)
+def test_a_name_that_a_request_may_give_may_be_the_default(
+    tiny_checkpoint: Checkpoints, model: str, name: str
+) -> None:
+    """Of a checkpoint without the speakers that the names stand for, too."""
+    engine = Qwen3Engine(Qwen3Options(model=str(tiny_checkpoint(model)), voice=name))
+    only = engine.voices()[0].id
+    assert engine.info.default_voice == only == engine.info.voice_aliases[name]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.neutts.codec.encoder.fbank import stacked_features
 from vivavoce.engines.neutts.codec.encoder.hubert import Hubert, HubertShape
-from vivavoce.engines.neutts.codec.encoder.w2v_bert import ConformerShape, W2vBert
+from vivavoce.engines.neutts.codec.encoder.w2v_bert import ConformerShape, W2vBert, stacked_features
 
 PYTHON = os.environ.get("QWEN_TTS_PYTHON", "")
 OFFICIAL = Path(__file__).with_name("official.py")

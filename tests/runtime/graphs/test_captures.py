@@ -11,11 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, Held, StaticTensors, bucket_over, buckets_to
 from vivavoce.runtime.graphs.captures import Captures, Job
-from vivavoce.runtime.graphs.resource_counts import Held
-from vivavoce.runtime.graphs.ring import Feed, HostRing, PendingCopy
-from vivavoce.runtime.graphs.static_tensors import Statics
+from vivavoce.runtime.graphs.transfer import Feed, HostRing, PendingCopy
 from vivavoce.testing.recorded_graphs import RecordingGraphs
 
 
@@ -31,7 +29,11 @@ def counting(api: RecordingGraphs) -> tuple[Captures[int], torch.Tensor, list[Jo
     def job(rows: int) -> Job[int]:
         return Job(rows, rows, lambda: x[:rows].add_(1))
 
-    return Captures("count", api, Statics().buffers((x,))), x, [job(rows) for rows in (1, 4, 2)]
+    return (
+        Captures("count", api, StaticTensors().buffers((x,))),
+        x,
+        [job(rows) for rows in (1, 4, 2)],
+    )
 
 
 def test_the_largest_is_captured_first() -> None:
@@ -68,7 +70,7 @@ def test_a_capture_that_fails_takes_no_other_along() -> None:
     captures, x, jobs = counting(api)
     first = captures.pool
     captures.warm(jobs)
-    more = Captures[int]("more", api, Statics().buffers((x,)), captures.pool)
+    more = Captures[int]("more", api, StaticTensors().buffers((x,)), captures.pool)
     more.warm(jobs)
     assert captures.pool is more.pool is first
     assert captures.keys == (2,) and more.keys == (4, 2, 1)
@@ -97,7 +99,7 @@ def test_a_capture_without_memory_is_tried_once_more(
             super().make_room()
 
     api, x = Api(), torch.zeros(4)
-    captures = Captures[int]("count", api, Statics().buffers((x,)))
+    captures = Captures[int]("count", api, StaticTensors().buffers((x,)))
 
     def work() -> None:
         nonlocal runs

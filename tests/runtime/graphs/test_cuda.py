@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from vivavoce.runtime.graphs import cuda
-from vivavoce.runtime.graphs.api import CaptureFailed
+from vivavoce.runtime.graphs.api import CaptureFailed, StaticTensors
 from vivavoce.runtime.graphs.captures import Captures, Job
-from vivavoce.runtime.graphs.static_tensors import Statics
 
 Pool = tuple[int, int]
 
@@ -110,7 +109,7 @@ def warmed(allocator: Allocator, fails: int) -> Captures[int]:
         return run
 
     api = cuda.CudaGraphs(torch.device("cuda"))
-    captures = Captures[int]("some", api, Statics(), api.pool(urgent=True))
+    captures = Captures[int]("some", api, StaticTensors(), api.pool(urgent=True))
     captures.warm([Job(number, number, work(number)) for number in (1, 2, 3)])
     return captures
 
@@ -143,7 +142,7 @@ def test_one_without_memory_has_room_made_and_is_tried_again_in_fresh_memory(
             raise left.pop()
 
     api = cuda.CudaGraphs(torch.device("cuda"))
-    captures = Captures[int]("some", api, Statics(), api.pool())
+    captures = Captures[int]("some", api, StaticTensors(), api.pool())
     captures.warm([Job(2, 2, scarce), Job(1, 1, lambda: None)])
     assert len(emptied) == 1
     assert captures.keys == ((2, 1) if fails == 1 else (1,))
@@ -183,10 +182,10 @@ def test_a_warm_up_that_fails_lets_the_memory_go(allocator: Allocator) -> None:
         raise OSError("no compiler")
 
     with pytest.raises(CaptureFailed, match="no compiler"):
-        api.capture("bad", refused, Statics(), pool)
+        api.capture("bad", refused, StaticTensors(), pool)
     assert pool.memory is not memory
     assert allocator.held == {memory.pool_id: 0} and allocator.filling is None
-    assert api.capture("good", lambda: None, Statics(), pool)
+    assert api.capture("good", lambda: None, StaticTensors(), pool)
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -206,5 +205,5 @@ def test_a_lost_device_is_no_capture_that_failed(
     api = cuda.CudaGraphs(torch.device("cuda", 0))
     monkeypatch.setattr(torch.cuda, "synchronize", synchronize)
     with pytest.raises(CaptureFailed if works else RuntimeError) as caught:
-        api.capture("bad", fail, Statics(), api.pool())
+        api.capture("bad", fail, StaticTensors(), api.pool())
     assert works or caught.value is lost

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vivavoce.engines.qwen3.model import give_back
+from vivavoce.runtime.graphs.api import address
 from vivavoce.runtime.graphs.cuda import forget_workspaces
-from vivavoce.runtime.graphs.static_tensors import address
-from vivavoce.runtime.graphs.transfer import sent_together
+from vivavoce.runtime.graphs.transfer import to_device_packed
 
 
 def test_values_sent_together_are_one_block() -> None:
@@ -18,7 +18,7 @@ def test_values_sent_together_are_one_block() -> None:
         "history": torch.randn(1, 3, 5).transpose(1, 2),
         "nothing": torch.zeros(2, 0),
     }
-    there = sent_together(values, torch.device("cpu"))
+    there = to_device_packed(values, torch.device("cpu"))
     assert list(there) == list(values)
     for name, value in values.items():
         assert torch.equal(there[name], value) and there[name].dtype == value.dtype

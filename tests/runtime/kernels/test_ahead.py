@@ -14,7 +14,7 @@ import pytest
 MOST_SHARED_BYTES = 99 * 1024
 """Of one program on sm_89; sm_90 has more (CUDA C++ Programming Guide, compute capabilities)."""
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "kernels_aot.py"
+RECIPE = ("-m", "vivavoce.cli", "bench", "recipe", "kernels_aot")
 
 
 def report(folder: Path, *options: str) -> list[dict[str, object]]:
@@ -22,7 +22,7 @@ def report(folder: Path, *options: str) -> list[dict[str, object]]:
     if find_spec("triton") is None:
         pytest.skip("Triton is not installed")
     path = folder / "aot.json"
-    command = [sys.executable, str(SCRIPT), "--json", str(path), *options]
+    command = [sys.executable, *RECIPE, "--json", str(path), *options]
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

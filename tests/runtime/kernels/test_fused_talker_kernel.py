@@ -23,7 +23,7 @@ from vivavoce.engines.qwen3.prompt import PromptInputs
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.errors import InputError
 from vivavoce.runtime import cuda
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS
 from vivavoce.runtime.kernels.attention import Cache
 from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
 from vivavoce.runtime.nn import int8_cpu

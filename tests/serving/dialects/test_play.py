@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from serving.conftest import LiveServer, Serve, settle
-from vivavoce.audio import play as play_room
 from vivavoce.audio import play_queue
+from vivavoce.audio import playback as play_room
 from vivavoce.audio.decode import decode_audio
-from vivavoce.audio.play import NullSink
+from vivavoce.audio.playback import NullPlayer
 from vivavoce.errors import PlaybackError
-from vivavoce.serving import playing as playing_room
+from vivavoce.serving import loudspeaker as playing_room
 from vivavoce.serving import server as server_room
 from vivavoce.settings import Settings
 
@@ -82,12 +82,12 @@ def test_two_are_heard_in_the_order_in_which_they_came(
 ) -> None:
     heard: list[int] = []
 
-    class Noted(NullSink):
+    class Noted(NullPlayer):
         def finish(self) -> None:
             super().finish()
             heard.append(self.played_samples)
 
-    monkeypatch.setattr(playing_room, "NullSink", Noted)
+    monkeypatch.setattr(playing_room, "NullPlayer", Noted)
     server = serve(playback="null")
     first = play(server, "A first sentence.", wait="start")
     second = play(server, SHORT, wait="played")
@@ -191,11 +191,11 @@ def test_a_device_that_is_gone_is_said(desk: LiveServer, monkeypatch: pytest.Mon
     def gone(*_: Any) -> Any:
         raise PlaybackError("No usable audio device: planted.")
 
-    monkeypatch.setattr(playing.queue, "_open_sink", gone)
+    monkeypatch.setattr(playing.queue, "_open_playback", gone)
     answer = desk.speak("/v1/audio/play", wait="played")
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "playback_error"
-    monkeypatch.setattr(playing.queue, "_open_sink", NullSink)
+    monkeypatch.setattr(playing.queue, "_open_playback", NullPlayer)
     assert play(desk, wait="played")["state"] == "played"
 
 
@@ -225,12 +225,12 @@ def test_what_an_answer_has_told_is_no_news(desk: LiveServer) -> None:
 def test_a_device_that_goes_away_after_the_answer_is_told(
     desk: LiveServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Breaks(NullSink):
+    class Breaks(NullPlayer):
         def finish(self) -> None:
             super().finish()
             raise PlaybackError("The device went away.")
 
-    monkeypatch.setattr(desk.server._context.playing.queue, "_open_sink", Breaks)  # type: ignore[union-attr]
+    monkeypatch.setattr(desk.server._context.playing.queue, "_open_playback", Breaks)  # type: ignore[union-attr]
     play(desk, SHORT, wait="done")
     assert settle(lambda: bool(state(desk)["failures"]))
     (failure,) = state(desk)["failures"]
@@ -242,12 +242,12 @@ def test_a_text_that_would_wait_too_long_is_ended_and_says_so(
 ) -> None:
     heard: list[int] = []
 
-    class Noted(NullSink):
+    class Noted(NullPlayer):
         def finish(self) -> None:
             super().finish()
             heard.append(self.played_samples)
 
-    monkeypatch.setattr(desk.server._context.playing.queue, "_open_sink", Noted)  # type: ignore[union-attr]
+    monkeypatch.setattr(desk.server._context.playing.queue, "_open_playback", Noted)  # type: ignore[union-attr]
     monkeypatch.setattr(play_queue, "MAX_BEHIND_S", 1.0)
     refused = desk.speak("/v1/audio/play", input=f"{LONG} {LONG}")
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "busy")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from vivavoce.bench.measures import Failure, Measure, Recorder
+from vivavoce.bench.heard import Failure, Measure, Recorder
 
 Transport: TypeAlias = Literal["http", "ws"]
 

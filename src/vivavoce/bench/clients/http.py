@@ -8,10 +8,9 @@ from typing import Any
 
 import httpx
 
-from vivavoce.bench.breakdown import server_times
 from vivavoce.bench.clients.base import OPENAI_PCM_RATE_HZ, Target, failure_from, now_s
 from vivavoce.bench.clients.sound import BodyReader
-from vivavoce.bench.measures import Failure, Measure, Recorder
+from vivavoce.bench.heard import Failure, Measure, Recorder, server_times
 from vivavoce.errors import InvalidAudio
 
 # Shorter than the 5 s after which uvicorn closes an idle connection, so that none is lost mid-way.

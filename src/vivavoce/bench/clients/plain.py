@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from vivavoce.bench.clients.base import OPENAI_PCM_RATE_HZ, failure_from, now_s
 from vivavoce.bench.clients.sound import BodyReader
-from vivavoce.bench.measures import Failure, Listening, Measure, Recorder
+from vivavoce.bench.heard import Failure, Listening, Measure, Recorder
 
 _READ_BYTES = 65_536
 _TIMEOUT_S = 60.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 
-from vivavoce.bench.breakdown import Breakdown, break_down, server_times
 from vivavoce.bench.clients.base import Target, failure_from, now_s
+from vivavoce.bench.heard import Breakdown, break_down, server_times
 from vivavoce.errors import Unavailable, Unsupported
 
 PLAY_PATH = "/v1/audio/play"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vivavoce.bench.measures import Recorder
+from vivavoce.bench.heard import Recorder
 from vivavoce.bench.wav import WavReader
 
 _MAGIC = b"RIFF"

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from websockets.protocol import State
 
 from vivavoce.bench.clients.base import OPENAI_PCM_RATE_HZ, Target, failure_from, now_s
-from vivavoce.bench.measures import Failure, Measure, Recorder
+from vivavoce.bench.heard import Failure, Measure, Recorder
 
 
 class WebSocketSpeaker:

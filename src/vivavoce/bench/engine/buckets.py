@@ -20,7 +20,7 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, buckets_to
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, buckets_to
 from vivavoce.runtime.kernels.dispatch import chosen
 
 FRAMES = 8

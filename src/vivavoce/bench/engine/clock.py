@@ -35,7 +35,7 @@ def copy_gb_s(device: torch.device, *, tiny: bool = False) -> float:
 
 def _times_ms(works: Sequence[Work], device: torch.device, rounds: int) -> list[float]:
     if device.type == "cuda":
-        return _graph_times_ms(works, rounds)
+        return graph_times_ms(works, rounds)
     return [_elapsed_ms(lambda: [work() for work in works]) for _ in range(rounds + 1)][1:]
 
 
@@ -45,7 +45,8 @@ def _elapsed_ms(work: Callable[[], object]) -> float:
     return (time.perf_counter() - began_s) * 1000
 
 
-def _graph_times_ms(works: Sequence[Work], rounds: int) -> list[float]:
+def graph_times_ms(works: Sequence[Work], rounds: int) -> list[float]:
+    """Milliseconds of all works, captured as one CUDA graph, for each replay of it."""
     import torch
 
     side = torch.cuda.Stream()

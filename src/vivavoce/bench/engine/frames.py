@@ -20,7 +20,7 @@ from vivavoce.bench.engine.setting import (
     utterance,
 )
 from vivavoce.bench.engine.stages import Stages, frame_bytes
-from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
+from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector
 from vivavoce.bench.stats import spread_ms
 from vivavoce.engines.base import Engine
 from vivavoce.engines.options import parse_options

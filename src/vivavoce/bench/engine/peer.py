@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from vivavoce.bench.engine.setting import TEXT, Setting, Told, release_memory, utterance
-from vivavoce.bench.playback import FLOAT_FULL_SCALE, AudibleDetector
+from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector
 from vivavoce.engines.qwen3.pace import FRAME_MS
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ as RATE_HZ
 from vivavoce.types import Samples

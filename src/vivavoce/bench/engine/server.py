@@ -15,9 +15,9 @@ import httpx
 
 from vivavoce.bench.clients import Target
 from vivavoce.bench.engine.setting import MIB, Setting, Told, by_precision
-from vivavoce.bench.measures import Listening
-from vivavoce.bench.report import Setup
-from vivavoce.bench.runner import ClosedLoop
+from vivavoce.bench.heard import Listening
+from vivavoce.bench.load import ClosedLoop
+from vivavoce.bench.results import Setup
 from vivavoce.bench.session import Session
 from vivavoce.bench.stats import Distribution
 from vivavoce.bench.texts import SHORT, TWO_WORDS, TextSource

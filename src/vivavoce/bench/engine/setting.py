@@ -116,7 +116,7 @@ def utterance(
 
 def told_or_failed(measure: Callable[[], Told]) -> Told:
     """What is told, or why nothing is: what else is measured in a run must not be lost for it."""
-    from vivavoce.runtime.graphs.failures import FAILURES
+    from vivavoce.runtime.graphs.captures import FAILURES
 
     usual = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError)
     known: tuple[type[Exception], ...] = (*FAILURES, *usual, TypeError, ValueError, VivavoceError)

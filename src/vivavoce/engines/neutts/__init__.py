@@ -15,6 +15,7 @@ from vivavoce.errors import MissingExtra
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import Engine
+    from vivavoce.engines.neutts.options import NeuTTSOptions
 
 
 def create(options: Mapping[str, Any]) -> Engine:
@@ -27,6 +28,12 @@ def create(options: Mapping[str, Any]) -> Engine:
     if find_spec("piper") is None or not any(backbones):
         raise MissingExtra("The NeuTTS engine", "neutts")
     from vivavoce.engines.neutts.engine import NeuTTSEngine
+
+    return NeuTTSEngine(parse_options(options_class(), "neutts", options))
+
+
+def options_class() -> type[NeuTTSOptions]:
+    """The class of this engine's options."""
     from vivavoce.engines.neutts.options import NeuTTSOptions
 
-    return NeuTTSEngine(parse_options(NeuTTSOptions, "neutts", options))
+    return NeuTTSOptions

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 from vivavoce.engines.neutts.backbone import Backbone, Codes
-from vivavoce.engines.neutts.checks import Speakable
-from vivavoce.engines.neutts.codec.codec import CODES_PER_S
+from vivavoce.engines.neutts.codec.stream import CODES_PER_S
 from vivavoce.engines.neutts.family import Family
+from vivavoce.engines.neutts.loading import can_clone, threads_of
 from vivavoce.engines.neutts.models import ENCODER, locate
-from vivavoce.engines.neutts.options import NeuTTSOptions, models_root
-from vivavoce.engines.neutts.parts import threads_of
-from vivavoce.engines.neutts.prompt import lay_out
-from vivavoce.engines.neutts.script import spoken_reference
+from vivavoce.engines.neutts.options import NeuTTSOptions, Speakable, models_root
+from vivavoce.engines.neutts.prompt import lay_out, spoken_reference
 from vivavoce.engines.neutts.voices import ReferenceVoice, cloned_voice
 from vivavoce.errors import ContextOverflow, InputError, InvalidAudio, Unsupported
 from vivavoce.types import ReferenceAudio, Voice
@@ -20,12 +16,6 @@ from vivavoce.types import ReferenceAudio, Voice
 MIN_S, MAX_S = 1.0, 30.0
 SPEECH_ROOM = 5 * CODES_PER_S
 """Tokens that a voice must leave in the context: a short sentence and its speech."""
-
-
-def can_clone(options: NeuTTSOptions, family: Family) -> bool:
-    """Whether recordings can become voices: not of a model with fixed speakers, nor without
-    PyTorch, which the encoder needs."""
-    return bool(options.encoder_repo) and not family.speakers and find_spec("torch") is not None
 
 
 def clone_voice(

@@ -12,31 +12,50 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
-from vivavoce.engines.neutts import catalog
-from vivavoce.engines.neutts.checks import Speakable, check_utterance, with_voices
-from vivavoce.engines.neutts.codec.codec import SAMPLE_RATE_HZ
-from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule, Window
-from vivavoce.engines.neutts.describing import LIKING, capabilities, details, gpu, weights
-from vivavoce.engines.neutts.lane import Done, Lane
-from vivavoce.engines.neutts.manner import token_sampling
+from vivavoce.engines.neutts.codec.stream import SAMPLE_RATE_HZ, CodecStream, Schedule, Window
+from vivavoce.engines.neutts.family import likely_family, likely_language
+from vivavoce.engines.neutts.loading import (
+    LIKING,
+    capabilities,
+    details,
+    gpu,
+    open_backbone,
+    open_codec,
+    rows_of,
+    warmed_up,
+    warn_of_unused,
+    weights,
+)
 from vivavoce.engines.neutts.models import find_files
-from vivavoce.engines.neutts.options import NeuTTSOptions
-from vivavoce.engines.neutts.parts import open_backbone, open_codec, rows_of, schedule_of
-from vivavoce.engines.neutts.ramp import ramp_for
-from vivavoce.engines.neutts.schedule import Pace, WindowCosts, next_piece, next_prefill
-from vivavoce.engines.neutts.script import Script, write_script
-from vivavoce.engines.neutts.slices import Work, prompt_slice, steps_left
-from vivavoce.engines.neutts.speaking import SILENCE, Speaking
-from vivavoce.engines.neutts.unused import warn_of_unused
-from vivavoce.engines.neutts.voices import ENGINE, ReferenceVoice, aliases_for, reference_of
-from vivavoce.engines.neutts.warm_up import measured_speed
+from vivavoce.engines.neutts.options import (
+    NeuTTSOptions,
+    Speakable,
+    check_utterance,
+    token_sampling,
+    with_voices,
+)
+from vivavoce.engines.neutts.prompt import PromptInputs, prompt_inputs
+from vivavoce.engines.neutts.schedule import (
+    PrefillWork,
+    StepCosts,
+    WindowCosts,
+    next_job,
+    next_prefill,
+    prompt_slice,
+    steps_left,
+)
+from vivavoce.engines.neutts.utterance import SILENCE, NeuTTSUtterance
+from vivavoce.engines.neutts.voices import ALIASES, ENGINE, ReferenceVoice, reference_of
 from vivavoce.engines.neutts.watermark import Mark, WatermarkStream, load_perth
+from vivavoce.engines.utterance import SilenceGuard
+from vivavoce.engines.voices import openai_aliases
 from vivavoce.errors import Unavailable, Unsupported, VivavoceError
+from vivavoce.runtime.worker_pool import Done, WorkerPool
 from vivavoce.types import Gpu, ReferenceAudio, Samples, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.neutts.backbone import Backbone
-    from vivavoce.engines.neutts.codec.codec import Codec
+    from vivavoce.engines.neutts.codec.stream import Codec
 
 WAIT_S = 0.003
 """How long a step waits for the codec where there is nothing else to do."""
@@ -46,7 +65,7 @@ WAIT_S = 0.003
 class _Job:
     """Work of the codec's thread for one utterance: a window to decode, or sound to mark."""
 
-    speaking: Speaking
+    speaking: NeuTTSUtterance
     work: Callable[[], Samples]
     opened: tuple[CodecStream, Window] | None = None
 
@@ -68,13 +87,13 @@ class NeuTTSEngine(Engine):
         self._open = backbone_of, codec_of
         self._backbone: Backbone | None = None
         self._codec: Codec | None = None
-        self._lane: Lane[_Job, Samples] | None = None
-        self._speakings, self._rows = dict[int, Speaking](), dict[int, Speaking]()
+        self._worker: WorkerPool[_Job, Samples] | None = None
+        self._speakings, self._rows = dict[int, NeuTTSUtterance](), dict[int, NeuTTSUtterance]()
         self._numbers = itertools.count()
-        self._pace, self._schedule = Pace(), Schedule()
+        self._costs, self._schedule = StepCosts(), Schedule()
         self._mark: Mark | None = None
-        language = self.options.language or catalog.likely_language(self.options.backbone)
-        family = catalog.likely_family(self.options.backbone)
+        language = self.options.language or likely_language(self.options.backbone)
+        family = likely_family(self.options.backbone)
         self._speakable = Speakable(family, language, ())
         self._speakable = with_voices(self._speakable, self.options, strict=False)
         self._info = self._describe()
@@ -108,40 +127,28 @@ class NeuTTSEngine(Engine):
 
     def _load(self) -> None:
         backbone_of, codec_of = self._open
-        self._schedule = schedule_of(self.options)
         self._backbone = backbone = backbone_of(self.options)
         backbone.load()
         warn_of_unused(self.options, backbone)
         self._codec = codec = codec_of(self.options)
         self._mark = load_perth() if self.options.watermark else None
-        self._lane = Lane(lambda job: job.work())
-        self._warm_up(backbone, codec)
+        self._worker = WorkerPool(lambda job: job.work(), "vivavoce-codec")
+        self._costs, self._schedule = warmed_up(self.options, backbone, codec)
         known = replace(self._speakable, family=backbone.family)
         self._speakable = with_voices(known, self.options, strict=True)
         self._info = self._describe()
-
-    def _warm_up(self, backbone: Backbone, codec: Codec) -> None:
-        """Choose pieces that this machine can go on feeding; a backbone on CUDA feeds any."""
-        options = self.options
-        self._pace = Pace()
-        if options.chunks or options.backbone_device == "cuda":
-            return
-        speed = measured_speed(backbone, codec)
-        self._pace = Pace(speed.token_s, speed.decoded_code_s, speed.token_s / 4)
-        around = options.lookback + options.lookforward
-        self._schedule = schedule_of(options, ramp_for(speed, around, options.lookforward))
 
     def unload(self) -> None:
         """Give the memory back."""
         for slot in list(self._speakings):
             self.release(slot)
-        if self._lane is not None:
-            self._lane.close()
+        if self._worker is not None:
+            self._worker.close()
         if self._codec is not None:
             self._codec.close()
         if self._backbone is not None:
             self._backbone.unload()
-        self._lane = self._codec = self._backbone = None
+        self._worker = self._codec = self._backbone = None
         self._info = self._describe()
 
     def voices(self) -> Sequence[Voice]:
@@ -175,21 +182,22 @@ class NeuTTSEngine(Engine):
     def admit(self, utterance: Utterance) -> int:
         """Take a slot. Raises InputError as ``validate`` does, EmptyInput, ContextOverflow."""
         backbone = self._loaded()
-        manner = check_utterance(self._speakable, utterance)
+        request = check_utterance(self._speakable, utterance)
         began_s = time.perf_counter()
-        script = write_script(backbone, self._speakable, utterance, manner)
+        inputs = prompt_inputs(backbone, self._speakable, utterance, request)
         number = next(self._numbers)
-        speaking = Speaking(
+        speaking = NeuTTSUtterance(
             number,
             utterance,
-            token_sampling(self.options, utterance, manner),
-            self.options.guards and manner.guards,
-            deque(script.parts),
-            script.most_codes,
-            partial(self._new_stream, script),
+            token_sampling(self.options, utterance, request),
+            deque(inputs.segments),
+            inputs.most_codes,
+            partial(self._new_stream, inputs),
             None if self._mark is None else WatermarkStream(self._mark),
+            guarded=self.options.guards and request.guards,
+            silence=SilenceGuard(SAMPLE_RATE_HZ),
         )
-        speaking.spent("phonemes", time.perf_counter() - began_s)
+        speaking.add_stage_ms("phonemes", (time.perf_counter() - began_s) * 1000)
         self._speakings[number] = speaking
         return number
 
@@ -201,23 +209,20 @@ class NeuTTSEngine(Engine):
 
     def record(self, slot: int) -> list[int]:
         """A list that gets every code of a slot from now on."""
-        speaking = self._speakings[slot]
-        speaking.recorded = [] if speaking.recorded is None else speaking.recorded
-        return speaking.recorded
+        return self._speakings[slot].record()
 
     def step(self) -> Sequence[Produced]:
         """Read a slice, make a code for every row, hand out the sound that has been made."""
-        if self._backbone is None or self._lane is None or not self._speakings:
+        if self._backbone is None or self._worker is None or not self._speakings:
             return []
         self._begin_next(self._backbone)
         if self._rows:
             self._advance(self._backbone)
-        self._start_window(self._lane)
+        self._start_window(self._worker)
         idle = not self._rows and not any(s.over for s in self._speakings.values())
-        done = self._lane.collect(WAIT_S if idle else 0.0)
-        if done is not None:
-            self._heard(done)
-            self._start_window(self._lane)
+        for done in self._worker.collect(WAIT_S if idle else 0.0):
+            self._take_done(done)
+            self._start_window(self._worker)
         produced = [self._produced(each) for each in list(self._speakings.values())]
         return [piece for piece in produced if piece is not None]
 
@@ -230,9 +235,9 @@ class NeuTTSEngine(Engine):
         ]
         if not waiting:
             return
-        rows = self._rows.values()
-        now_s = time.monotonic()
-        earliest_s = min((row.plays_until_s for row in rows if row.heard), default=now_s + 60.0)
+        rows, now_s = self._rows.values(), time.monotonic()
+        dry_s = (row.clock.underrun_at_s for row in rows if row.clock.has_audio)
+        earliest_s = min(dry_s, default=now_s + 60.0)
         number = next_prefill(waiting, any(row.reading() for row in rows), earliest_s, now_s)
         if number is None:
             return
@@ -241,7 +246,7 @@ class NeuTTSEngine(Engine):
         assert take is not None
         try:
             take.row = backbone.admit(
-                take.part.prompt, speaking.next_sampling(), speaking.max_codes()
+                take.segment.prompt, speaking.next_sampling(), speaking.max_codes()
             )
         except VivavoceError as error:
             speaking.fail(error)
@@ -253,28 +258,28 @@ class NeuTTSEngine(Engine):
         reading = [speaking for speaking in self._rows.values() if speaking.reading()]
         making = [speaking for speaking in self._rows.values() if not speaking.reading()]
         began_s = time.perf_counter()
-        lane, before = self._lane, backbone.reading.evaluated
+        worker, before = self._worker, backbone.reading.evaluated
         emitted = backbone.step(
-            codec_runs=lane is not None and not lane.free,
+            codec_runs=worker is not None and not worker.free,
             busy_slice=self._slice(backbone, len(making)) if reading and making else 0,
         )
         spent_s = time.perf_counter() - began_s
         for stage, speakings in (("prefill", reading), ("tokens", making)):
             for speaking in speakings:
-                speaking.spent(stage, spent_s)
+                speaking.add_stage_ms(stage, spent_s * 1000)
         read = backbone.reading.evaluated - before
         if not reading:
-            self._pace.stepped(spent_s)
+            self._costs.stepped(spent_s)
         elif making and read:
-            self._pace.read(read, spent_s)
+            self._costs.read(read, spent_s)
         for each in emitted:
             owner = self._rows.get(each.row)
             if owner is None:
                 continue
             if each.last:
                 del self._rows[each.row]
-            owner.take(each)
-            if not each.last and owner.looping(each.codes):
+            owner.push_codes(each)
+            if not each.last and owner.is_looping(each.codes):
                 self._cut(owner)
 
     def _slice(self, backbone: Backbone, rows: int) -> int:
@@ -283,38 +288,39 @@ class NeuTTSEngine(Engine):
             return 0
         left = backbone.reading.left
         asked = (s.demands(self._schedule, steps_left(left)) for s in self._rows.values())
-        demands = list(itertools.chain(*asked))
-        return prompt_slice(demands, Work(left, rows), self._pace, time.monotonic())
+        demands, work = list(itertools.chain(*asked)), PrefillWork(left, rows)
+        return prompt_slice(demands, work, self._costs, time.monotonic())
 
-    def _start_window(self, lane: Lane[_Job, Samples]) -> None:
+    def _start_window(self, worker: WorkerPool[_Job, Samples]) -> None:
         """Let the codec's thread decode the most urgent piece that is due."""
-        if not lane.free or self._start_mark(lane):
+        if not worker.free or self._start_mark(worker):
             return
         forward = self._schedule.lookforward
         states = [s for each in self._speakings.values() if (s := each.state(forward)) is not None]
-        piece = next_piece(states, self._pace, self._costs(), time.monotonic())
-        if piece is None:
+        window = WindowCosts.of(self._schedule, adaptive=self.options.adaptive)
+        job = next_job(states, self._costs, window, time.monotonic())
+        if job is None:
             return
-        speaking = self._speakings[piece.key]
+        speaking = self._speakings[job.key]
         take = speaking.current
         assert take is not None
         take.opened = True
-        window = take.stream.window(piece.chunk)
+        piece = take.stream.window(job.chunk)
         assert self._codec is not None
-        decode = partial(self._codec.decode, window.codes)
-        lane.start(_Job(speaking, decode, (take.stream, window)))
+        decode = partial(self._codec.decode, piece.codes)
+        worker.start(_Job(speaking, decode, (take.stream, piece)))
 
-    def _start_mark(self, lane: Lane[_Job, Samples]) -> bool:
+    def _start_mark(self, worker: WorkerPool[_Job, Samples]) -> bool:
         """Let the codec's thread mark sound that waits for it; whether there was any."""
         for speaking in self._speakings.values():
             if speaking.unmarked and speaking.watermark is not None:
                 sound = speaking.unmarked.pop(0)
                 speaking.marking = True
-                lane.start(_Job(speaking, partial(speaking.watermark.push, sound)))
+                worker.start(_Job(speaking, partial(speaking.watermark.push, sound)))
                 return True
         return False
 
-    def _heard(self, done: Done[_Job, Samples]) -> None:
+    def _take_done(self, done: Done[_Job, Samples]) -> None:
         """Sound of a window; a fault of the codec that is no fault of an utterance is raised."""
         speaking, error = done.job.speaking, done.error
         if self._speakings.get(speaking.number) is not speaking:
@@ -325,27 +331,27 @@ class NeuTTSEngine(Engine):
         if error is not None or done.result is None:
             raise error or RuntimeError("the codec made nothing")
         if done.job.opened is None:
-            speaking.spent("watermark", done.spent_s)
+            speaking.add_stage_ms("watermark", done.spent_s * 1000)
             speaking.marked(done.result)
             return
         stream, window = done.job.opened
-        self._pace.decoded(len(window.codes), done.spent_s)
-        speaking.spent("codec", done.spent_s)
+        self._costs.decoded(len(window.codes), done.spent_s)
+        speaking.add_stage_ms("codec", done.spent_s * 1000)
         samples = stream.accept(window, done.result)
-        if speaking.listen(samples, time.monotonic()):
+        if speaking.push_audio(samples, time.monotonic()):
             self._cut(speaking)
 
-    def _cut(self, speaking: Speaking) -> None:
+    def _cut(self, speaking: NeuTTSUtterance) -> None:
         self._take_row_from(speaking)
         speaking.cut()
 
-    def _take_row_from(self, speaking: Speaking) -> None:
+    def _take_row_from(self, speaking: NeuTTSUtterance) -> None:
         row = speaking.stop_row()
         if row is not None and self._backbone is not None:
             self._rows.pop(row, None)
             self._backbone.release(row)
 
-    def _produced(self, speaking: Speaking) -> Produced | None:
+    def _produced(self, speaking: NeuTTSUtterance) -> Produced | None:
         """What to hand out for an utterance now; the last of it frees the slot."""
         over = speaking.over
         if not over and not speaking.sound:
@@ -361,18 +367,14 @@ class NeuTTSEngine(Engine):
             last,
             (speaking.ended or "stop") if last else None,
             speaking.error if last else None,
-            MappingProxyType(speaking.tell_stages()),
-            speaking.tell_tokens(),
+            MappingProxyType(speaking.drain_stages_ms()),
+            speaking.drain_token_count(),
             speaking.first_token_s,
         )
 
-    def _new_stream(self, script: Script) -> CodecStream:
+    def _new_stream(self, inputs: PromptInputs) -> CodecStream:
         assert self._codec is not None
-        return CodecStream(self._codec, script.reference_codes, self._schedule)
-
-    def _costs(self) -> WindowCosts:
-        around = self._schedule.lookback + self._schedule.lookforward
-        return WindowCosts(around, self._schedule.chunks[-1], self.options.adaptive)
+        return CodecStream(self._codec, inputs.reference_codes, self._schedule)
 
     def _loaded(self) -> Backbone:
         if self._backbone is None:
@@ -389,8 +391,9 @@ class NeuTTSEngine(Engine):
             (known.language,),
             self.options.backbone_device if self._backbone is None else self._backbone.device,
             known.voices[0].id,
-            aliases_for(known.voices),
+            openai_aliases(known.voices, ALIASES),
             MappingProxyType(details(self.options, known.family, *parts, self._schedule.chunks)),
             weights=weights(*parts),
             text=LIKING,
+            own_length_option="max_codes",
         )

@@ -1,15 +1,23 @@
-"""What can be set for the NeuTTS engine as a whole."""
+"""What can be set for the NeuTTS engine as a whole, and what one utterance may ask of a model."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
 
-from vivavoce.errors import SettingsError
+from vivavoce.engines.neutts.backbone import TokenSampling
+from vivavoce.engines.neutts.family import Family
+from vivavoce.engines.neutts.voices import ALIASES, builtin_voices, reference_of
+from vivavoce.engines.options import Flag, given_or, parse_request_options
+from vivavoce.engines.voices import default_first
+from vivavoce.errors import InputError, SettingsError, SetupError, UnknownVoice, Unsupported, shown
+from vivavoce.text.languages import language_code
+from vivavoce.types import Utterance, Voice
 
 DEFAULT_BACKBONE = "neuphonic/neutts-nano-q4-gguf"
 DEFAULT_CODEC = "neuphonic/neucodec-onnx-decoder-int8"
@@ -57,6 +65,9 @@ class NeuTTSOptions:
     each. ``adaptive`` alters the sizes by the playback clock; then a seed gives the same codes, but
     not the same samples. ``watermark`` marks the sound as synthetic (Perth).
     """
+
+    DEVICES: ClassVar = ("backbone_device", "codec_device")
+    RECORDS: ClassVar = "tokens"
 
     backbone_repo: str = DEFAULT_BACKBONE
     model: str = ""
@@ -122,3 +133,110 @@ def models_root(options: NeuTTSOptions) -> Path:
         return options.models_dir
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "vivavoce" / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """Options of one utterance; None takes the engine's own.
+
+    ``emotion`` is one of a 2E model's. ``greedy`` always takes the likeliest code. ``max_codes``
+    replaces the budget that follows from the text. ``guards`` False speaks without silence and
+    loop detection.
+    """
+
+    emotion: str | None = None
+    greedy: Flag = False
+    top_k: Annotated[int, Ge(0)] | None = None
+    min_p: Annotated[float, Ge(0.0), Le(1.0)] | None = None
+    min_tokens: Annotated[int, Ge(0)] | None = None
+    max_codes: Annotated[int, Ge(1)] | None = None
+    guards: Flag = True
+
+
+def emotion_of(request: RequestOptions, family: Family) -> str | None:
+    """The special token for an emotion; None for none. Raises Unsupported, InputError."""
+    if request.emotion is None:
+        return None
+    if not family.emotions:
+        raise Unsupported("This model has no emotions; NeuTTS-2E has.", param="emotion")
+    name = request.emotion.strip().lower()
+    if name not in family.emotions:
+        known = ", ".join(family.emotions)
+        raise InputError(
+            f"Unknown emotion {shown(request.emotion)}; there are: {known}.", param="emotion"
+        )
+    return family.emotion_token(name)
+
+
+def token_sampling(
+    options: NeuTTSOptions, utterance: Utterance, request: RequestOptions
+) -> TokenSampling:
+    """How its row draws. A temperature of 0 is greedy; without a seed one is drawn."""
+    asked = utterance.sampling
+    temperature = given_or(asked.temperature, options.temperature)
+    return TokenSampling(
+        temperature=temperature or 1.0,
+        top_k=given_or(request.top_k, options.top_k),
+        top_p=given_or(asked.top_p, options.top_p),
+        min_p=given_or(request.min_p, options.min_p),
+        seed=random.getrandbits(63) if asked.seed is None else asked.seed,
+        min_tokens=given_or(request.min_tokens, options.min_tokens),
+        greedy=request.greedy or temperature == 0,
+    )
+
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Speakable:
+    """What is loaded (or will be): model, the language it speaks (ISO 639-1), its own voices."""
+
+    family: Family
+    language: str
+    voices: tuple[Voice, ...]
+
+
+def with_voices(known: Speakable, options: NeuTTSOptions, *, strict: bool) -> Speakable:
+    """``known`` with the voices of the options; unless ``strict``, faults give "nobody".
+
+    Raises SetupError where ``strict``.
+    """
+    try:
+        found = builtin_voices(known.family, options.voices_dir, known.language)
+        return replace(known, voices=default_first(found, options.voice, ALIASES))
+    except SetupError:
+        if strict:
+            raise
+        return replace(known, voices=builtin_voices(known.family, None, known.language))
+
+
+def check_utterance(known: Speakable, utterance: Utterance) -> RequestOptions:
+    """Its options. Raises InputError for what cannot be spoken."""
+    request = parse_request_options(RequestOptions, "neutts", utterance)
+    emotion_of(request, known.family)
+    check_language(known, utterance.language)
+    if (utterance.instructions or "").strip():
+        raise Unsupported("NeuTTS models take no instructions.", param="instructions")
+    if utterance.text_open:
+        raise Unsupported("NeuTTS models take whole texts only.", param="input")
+    own = {voice.id for voice in known.voices}
+    if utterance.voice.data is None and utterance.voice.id not in own:
+        raise UnknownVoice(utterance.voice.id, own)
+    reference_of(utterance.voice)
+    if known.family.speakers and utterance.voice.kind == "cloned":
+        raise Unsupported("NeuTTS-2E speaks as its own speakers only.", param="voice")
+    return request
+
+
+def check_language(known: Speakable, language: str | None) -> None:
+    """Raise InputError for a language this model does not speak."""
+    if language is None or language.strip().lower() == AUTO:
+        return
+    code = language_code(language)
+    if code != known.language:
+        raise InputError(
+            f"This model speaks {known.language!r}, not {code!r}; each NeuTTS model speaks one "
+            "language.",
+            param="language",
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from vivavoce.engines.neutts.catalog import (
+from vivavoce.engines.neutts.family import (
     BACKBONES,
     CODECS,
     OWNER,
@@ -13,13 +13,17 @@ from vivavoce.engines.neutts.catalog import (
     published_backbone,
     published_codec,
 )
-from vivavoce.engines.neutts.model_files import (
+from vivavoce.engines.neutts.models import (
     CHECKPOINTS,
+    CODEC,
+    REPO,
     WEIGHTS,
+    Wanted,
     any_backbone_files,
+    backbone_at,
     backbone_files,
+    repository,
 )
-from vivavoce.engines.neutts.models import CODEC, REPO, Wanted, backbone_at, repository
 from vivavoce.errors import MissingExtra, ModelFileError, UnknownModel
 from vivavoce.runtime import hub
 from vivavoce.runtime.hub_record import read_record
@@ -126,7 +130,7 @@ def _file(path: Path) -> dict[str, str]:
         return {str(path): _graph(path)}
     if path.suffix.lower() == ".gguf":
         return _backbone(path)
-    from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+    from vivavoce.engines.neutts.codec.network import open_decoder
 
     tensors = len(open_decoder(path).places)
     return {str(path): f"NeuCodec, {tensors} tensors of the decoder as expected."}
@@ -143,7 +147,7 @@ def _backbone(path: Path) -> dict[str, str]:
         return {str(found.path): f"GGUF backbone, {len(header.tensors)} tensors, whole."}
     if find_spec("torch") is None:
         raise MissingExtra("Checking a PyTorch backbone", "neutts-torch")
-    from vivavoce.engines.neutts.torch_lm.weights import open_weights
+    from vivavoce.engines.neutts.torch_checkpoint import open_weights
 
     tensors = len(open_weights(found.path).files)
     return {str(found.path): f"PyTorch backbone, {tensors} tensors as expected."}

@@ -14,6 +14,7 @@ from vivavoce.errors import MissingExtra
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import Engine
+    from vivavoce.engines.piper.options import PiperOptions
 
 REQUIRED = ("onnxruntime", "onnx", "piper")
 
@@ -27,6 +28,12 @@ def create(options: Mapping[str, Any]) -> Engine:
     if any(find_spec(name) is None for name in REQUIRED):
         raise MissingExtra("The Piper engine", "piper")
     from vivavoce.engines.piper.engine import PiperEngine
+
+    return PiperEngine(parse_options(options_class(), "piper", options))
+
+
+def options_class() -> type[PiperOptions]:
+    """The class of this engine's options."""
     from vivavoce.engines.piper.options import PiperOptions
 
-    return PiperEngine(parse_options(PiperOptions, "piper", options))
+    return PiperOptions

@@ -6,28 +6,29 @@ import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-
-from vivavoce.audio.level import amplify
+from vivavoce.audio.pcm import amplify
 from vivavoce.audio.resample import Resampler
 from vivavoce.engines.base import Capabilities, Engine, EngineInfo, Produced
-from vivavoce.engines.piper.lanes import Lanes
-from vivavoce.engines.piper.manner import check_manner, longest_audio_s, manner_of
+from vivavoce.engines.clock import PlaybackClock
 from vivavoce.engines.piper.model import VoiceModel
-from vivavoce.engines.piper.options import PiperOptions
-from vivavoce.engines.piper.sessions import require_device
-from vivavoce.engines.piper.synthesis import SILENCE, Manner, Piece, Synthesis
+from vivavoce.engines.piper.options import (
+    PiperOptions,
+    SynthesisOptions,
+    check_utterance,
+    longest_audio_s,
+    synthesis_options,
+)
+from vivavoce.engines.piper.synthesis import SILENCE, StepOutput, Synthesis, WindowPlan
 from vivavoce.engines.piper.voices import VoiceShelf
-from vivavoce.engines.piper.windows import WindowPlan
 from vivavoce.errors import EngineError, VivavoceError
 from vivavoce.runtime.espeak import espeak_version, start_espeak
 from vivavoce.runtime.nvidia import only_gpu
-from vivavoce.runtime.onnx import onnx_runtime
-from vivavoce.types import Gpu, Samples, Sampling, Span, Utterance, Voice, WeightsFormat
+from vivavoce.runtime.onnx import onnx_runtime, require_device
+from vivavoce.runtime.worker_pool import Done, WorkerPool
+from vivavoce.types import Gpu, Sampling, Span, Utterance, Voice, WeightsFormat
 
 CAPABILITIES = Capabilities(speed=True, seed=True, phonemes=True)
 FIRST_SOUND_PATIENCE_S = 0.6
@@ -35,7 +36,8 @@ FIRST_SOUND_PATIENCE_S = 0.6
 sound: speech that breaks off is worse than speech that begins a little later."""
 LEISURE_S = 0.3
 """The text encoder of a long clause takes this long; it must not take every lane at once."""
-SILENCE_LEVEL = 0.003
+WAIT_S = 0.004
+"""How long a step waits for a worker before it lets the engine's thread look at its commands."""
 WARM_UP = "Good morning, how can I help you?"
 
 
@@ -43,62 +45,40 @@ WARM_UP = "Good morning, how can I help you?"
 class _Slot:
     """An admitted utterance. ``synthesis`` is made with the first unit of work.
 
-    ``dry_s`` (monotonic clock) is when its caller's playback runs dry.
+    ``clock`` tells when its caller's playback runs dry; ``busy``: a worker has it.
     """
 
     number: int
     utterance: Utterance
     voice: str
-    manner: Manner
+    options: SynthesisOptions
     admitted_s: float
-    dry_s: float
+    clock: PlaybackClock
     synthesis: Synthesis | None = None
-    heard: bool = False
     busy: bool = False
 
     @property
     def urgency(self) -> tuple[float, int]:
         """When playback runs dry, then who came first; the smallest goes next."""
-        patient_s = self.admitted_s + FIRST_SOUND_PATIENCE_S
-        return self.dry_s if self.heard else max(self.dry_s, patient_s), self.number
+        dry_s, patient_s = self.clock.underrun_at_s, self.admitted_s + FIRST_SOUND_PATIENCE_S
+        return dry_s if self.clock.has_audio else max(dry_s, patient_s), self.number
 
-    def near_silence(self, now_s: float) -> bool:
+    def near_underrun(self, now_s: float) -> bool:
         """Whether its playback runs dry before a slow piece of work could be over."""
-        return self.heard and self.dry_s < now_s + LEISURE_S
+        return self.clock.has_audio and self.clock.underrun_at_s < now_s + LEISURE_S
 
     def leisurely(self, now_s: float) -> bool:
         """Whether this is a clause that is prepared while the one before it still plays."""
-        return not self.heard and self.dry_s > now_s + LEISURE_S
-
-    def count(self, samples: Samples, sample_rate_hz: int) -> None:
-        """Note sound that was made; silence before the first word is trimmed, so not heard.
-
-        What comes late is played when it comes, so playback lasts from then on.
-        """
-        if not self.heard:
-            loud = np.flatnonzero(np.abs(samples) > SILENCE_LEVEL)
-            samples = samples[loud[0] :] if len(loud) else samples[:0]
-        if len(samples):
-            self.heard = True
-            self.dry_s = max(self.dry_s, time.monotonic()) + len(samples) / sample_rate_hz
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """How a unit of work went for one slot."""
-
-    slot: _Slot
-    piece: Piece | None
-    error: VivavoceError | None = None
+        return not self.clock.has_audio and self.clock.underrun_at_s > now_s + LEISURE_S
 
 
 class PiperEngine(Engine):
     """Piper voices behind the engine contract.
 
-    A step gives every free lane (``options.workers``) one unit of work: the phonemes and encoder
-    of one stretch of text, a run of the flow, or one decoder window (with several lanes, all
+    A step gives every free worker (``options.workers``) one unit of work: the phonemes and encoder
+    of one stretch of text, a run of the flow, or one decoder window (with several workers, all
     three at once up to an utterance's first sound). It returns as soon as one has ended, or with
-    nothing after a few milliseconds, so that commands are obeyed while lanes compute.
+    nothing after a few milliseconds, so that commands are obeyed while workers compute.
     """
 
     def __init__(self, options: PiperOptions | None = None) -> None:
@@ -106,7 +86,7 @@ class PiperEngine(Engine):
         self._shelf = VoiceShelf(self.options)
         self._slots: dict[int, _Slot] = {}
         self._numbers = itertools.count()
-        self._lanes: Lanes[_Outcome] | None = None
+        self._workers: WorkerPool[_Slot, StepOutput] | None = None
         self._info = EngineInfo("piper", self.options.voice, 22_050, CAPABILITIES)
 
     @property
@@ -136,17 +116,18 @@ class PiperEngine(Engine):
         self._shelf.find()
         name, _ = self._shelf.speaker(self._shelf.listed()[0].id)
         self._info = self._describe(self._shelf.model(name))
-        self._lanes = Lanes(self.options.worker_count())
+        count = self.options.worker_count()
+        self._workers = WorkerPool(self._advance, "vivavoce-piper", count, inline=count == 1)
         warm_up = Utterance((Span(WARM_UP),), self._shelf.listed()[0], sampling=Sampling(seed=0))
         synthesis = self._synthesis(self._slot(0, warm_up))
         while synthesis.advance().reason is None:
             pass
 
     def unload(self) -> None:
-        """Wait for the lanes, then give the memory back."""
-        if self._lanes is not None:
-            self._lanes.close()
-        self._lanes = None
+        """Wait for the workers, then give the memory back."""
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = None
         self._slots.clear()
         self._shelf.forget()
 
@@ -157,7 +138,7 @@ class PiperEngine(Engine):
     def validate(self, utterance: Utterance) -> None:
         """Raise InputError for what these voices cannot speak."""
         name, _ = self._shelf.speaker(utterance.voice.id)
-        check_manner(utterance, self._shelf.config(name))
+        check_utterance(utterance, self._shelf.config(name))
 
     def longest_audio_s(self, utterance: Utterance) -> float | None:
         """More than usual where the noise scales or ``length_scale`` stretch speech."""
@@ -176,80 +157,80 @@ class PiperEngine(Engine):
         self._slots.pop(slot, None)
 
     def step(self) -> Sequence[Produced]:
-        """Start the most urgent work in the free lanes, return what has ended."""
-        if self._lanes is None:
+        """Start the most urgent work in the free workers, return what has ended."""
+        if self._workers is None:
             return ()
-        for slot in self._most_urgent(self._lanes.free):
+        for slot in self._most_urgent(self._workers.free):
             slot.busy = True
-            self._lanes.start(partial(self._advance, slot))
-        return [self._take(each) for each in self._lanes.collect() if self._heard(each.slot)]
+            self._workers.start(slot)
+        ended = self._workers.collect(WAIT_S)
+        return [self._produced(done) for done in ended if self._is_live(done.job)]
 
     def _most_urgent(self, count: int) -> list[_Slot]:
-        """The next to work on. One lane is kept from slow beginnings while sound may run dry."""
+        """The next to work on. One worker is kept from slow beginnings while sound may run dry."""
         now_s = time.monotonic()
         slots = sorted(self._slots.values(), key=lambda slot: slot.urgency)
-        scarce = any(slot.near_silence(now_s) for slot in slots)
+        scarce = any(slot.near_underrun(now_s) for slot in slots)
         room = max(1, self.options.worker_count() - 1)
-        room -= sum(slot.busy and not slot.heard for slot in slots)
+        room -= sum(slot.busy and not slot.clock.has_audio for slot in slots)
         chosen: list[_Slot] = []
         for slot in slots:
             if slot.busy or len(chosen) == count:
                 continue
-            if not slot.heard and (scarce or slot.leisurely(now_s)):
+            if not slot.clock.has_audio and (scarce or slot.leisurely(now_s)):
                 if room <= 0:
                     continue
                 room -= 1
             chosen.append(slot)
         return chosen
 
-    def _heard(self, slot: _Slot) -> bool:
+    def _is_live(self, slot: _Slot) -> bool:
         return self._slots.get(slot.number) is slot
 
-    def _take(self, outcome: _Outcome) -> Produced:
-        """Note what a unit of work made; the last frees the slot."""
-        slot, piece = outcome.slot, outcome.piece
+    def _produced(self, done: Done[_Slot, StepOutput]) -> Produced:
+        """Note what a unit of work made; the last frees the slot. A fault is of one text alone."""
+        slot, output = done.job, done.result
         slot.busy = False
-        if piece is None:
+        if output is None:
             del self._slots[slot.number]
-            return Produced(slot.number, SILENCE, True, "error", outcome.error)
-        slot.count(piece.samples, self._info.sample_rate_hz)
-        if piece.reason is not None:
+            error = done.error
+            if not isinstance(error, VivavoceError):
+                error = EngineError("The voice failed on this text; the log says more.")
+                error.__cause__ = done.error  # for the log; it may hold callers' words
+            return Produced(slot.number, SILENCE, True, "error", error)
+        slot.clock.push_speech(output.samples, self._info.sample_rate_hz, time.monotonic())
+        if output.reason is not None:
             del self._slots[slot.number]
         return Produced(
             slot.number,
-            amplify(piece.samples, self.options.gain_db),
-            piece.reason is not None,
-            piece.reason,
-            stages_ms=MappingProxyType(dict(piece.stages_ms)),
+            amplify(output.samples, self.options.gain_db),
+            output.reason is not None,
+            output.reason,
+            stages_ms=MappingProxyType(dict(output.stages_ms)),
         )
 
-    def _advance(self, slot: _Slot) -> _Outcome:
-        """One unit of work, in a lane; never raises."""
-        try:
-            if slot.synthesis is None:
-                slot.synthesis = self._synthesis(slot)
-            piece = slot.synthesis.advance()
-            while self._on_the_way_to_first_sound(slot, piece):
-                piece = piece.followed_by(slot.synthesis.advance())
-            return _Outcome(slot, piece)
-        except VivavoceError as error:
-            return _Outcome(slot, None, error)
-        except Exception as error:  # noqa: BLE001 - one text's fault ends it alone
-            failed = EngineError("The voice failed on this text; the log says more.")
-            failed.__cause__ = error  # for the log; it may hold callers' words
-            return _Outcome(slot, None, failed)
+    def _advance(self, slot: _Slot) -> StepOutput:
+        """One unit of work, in a worker."""
+        if slot.synthesis is None:
+            slot.synthesis = self._synthesis(slot)
+        output = slot.synthesis.advance()
+        while self._on_the_way_to_first_sound(slot, output):
+            output = output.followed_by(slot.synthesis.advance())
+        return output
 
-    def _on_the_way_to_first_sound(self, slot: _Slot, piece: Piece) -> bool:
-        """Whether to go straight on: with other lanes, nobody waits for this one to report."""
-        lanes = self._lanes
-        silent = not slot.heard and not len(piece.samples) and piece.reason is None
+    def _on_the_way_to_first_sound(self, slot: _Slot, output: StepOutput) -> bool:
+        """Whether to go straight on: with other workers, nobody waits for this one to report."""
+        workers = self._workers
+        silent = not (slot.clock.has_audio or len(output.samples) or output.reason)
         awaited = slot.utterance.deadline_s <= slot.admitted_s + FIRST_SOUND_PATIENCE_S
-        return silent and awaited and lanes is not None and lanes.count > 1 and self._heard(slot)
+        several = workers is not None and workers.count > 1
+        return silent and awaited and several and self._is_live(slot)
 
     def _slot(self, number: int, utterance: Utterance) -> _Slot:
         name, speaker = self._shelf.speaker(utterance.voice.id)
-        manner = manner_of(utterance, self._shelf.config(name), speaker, self.options)
-        return _Slot(number, utterance, name, manner, time.monotonic(), utterance.deadline_s)
+        options = synthesis_options(utterance, self._shelf.config(name), speaker, self.options)
+        clock = PlaybackClock(utterance.deadline_s)
+        return _Slot(number, utterance, name, options, time.monotonic(), clock)
 
     def _synthesis(self, slot: _Slot) -> Synthesis:
         model, options = self._shelf.model(slot.voice), self.options
@@ -260,7 +241,7 @@ class PiperEngine(Engine):
             model.decoder_radius_frames,
         )
         resampler = Resampler(model.config.sample_rate_hz, self._info.sample_rate_hz)
-        return Synthesis(model, slot.utterance.spans, slot.manner, plan, resampler)
+        return Synthesis(model, slot.utterance.spans, slot.options, plan, resampler)
 
     def _describe(self, model: VoiceModel | None = None) -> EngineInfo:
         """What the files of the voices say, and the default one's ``model`` once it is loaded."""

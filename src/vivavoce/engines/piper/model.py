@@ -9,27 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.piper.cut_cache import CutFiles, cut_files
-from vivavoce.engines.piper.options import PiperOptions
-from vivavoce.engines.piper.sessions import open_session
-from vivavoce.engines.piper.trimming import Margins, left_over, trim_feed
-from vivavoce.engines.piper.voice_config import VoiceConfig, read_config
-from vivavoce.engines.piper.voice_files import VoiceFiles
+from vivavoce.engines.piper.cut_voice import CutFiles, Margins, cut_files, left_over, trim_feed
+from vivavoce.engines.piper.options import PiperOptions, Scales
+from vivavoce.engines.piper.voice_files import VoiceConfig, VoiceFiles, read_config
 from vivavoce.errors import ModelFileError
 from vivavoce.runtime.derived_files import cache_root, file_sha256
+from vivavoce.runtime.onnx import open_session
 from vivavoce.types import Samples
 
 Array: TypeAlias = NDArray[np.float32]
 NO_MARGINS = Margins(0, 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Scales:
-    """How much noise and how long: of the latent, of the durations, and of each phoneme."""
-
-    noise: float
-    noise_w: float
-    length: float
 
 
 @dataclass(frozen=True, slots=True)

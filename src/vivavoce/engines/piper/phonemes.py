@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vivavoce.engines.piper.voice_config import VoiceConfig
+from vivavoce.engines.piper.voice_files import VoiceConfig
 from vivavoce.runtime.espeak import speakable, spoken_clauses
 from vivavoce.types import Span
 

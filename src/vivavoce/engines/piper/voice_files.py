@@ -1,15 +1,84 @@
-"""Where voices lie on disk: the packaged one, a folder of them, one named file."""
+"""A voice's files: where they lie, what its JSON file says, and the public collection by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from vivavoce.engines.piper.options import PiperOptions
 from vivavoce.errors import ModelFileError, SettingsError
-from vivavoce.runtime.derived_files import cache_root
+from vivavoce.runtime import hub
+from vivavoce.runtime.hub_client import failed
+
+PHONEME_TYPES = ("espeak", "text")
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceConfig:
+    """The part of a Piper voice's configuration that synthesis needs.
+
+    ``language`` is a BCP 47 tag. ``speakers`` maps names to numbers, empty with one speaker.
+    ``vowel_clusters`` are phoneme sequences that count as one symbol.
+    """
+
+    sample_rate_hz: int
+    phoneme_type: str
+    espeak_voice: str
+    language: str
+    phoneme_ids: Mapping[str, tuple[int, ...]]
+    speakers: Mapping[str, int]
+    default_speaker: int | None
+    noise_scale: float
+    length_scale: float
+    noise_w_scale: float
+    vowel_clusters: frozenset[tuple[str, ...]]
+
+    def require_known_phonemes(self, path: Path) -> None:
+        """Raises ModelFileError for a voice whose phonemes this engine cannot make."""
+        if self.phoneme_type not in PHONEME_TYPES:
+            raise ModelFileError(
+                f"The voice {path} uses phonemes of type {self.phoneme_type!r}; "
+                f"this engine can make: {', '.join(PHONEME_TYPES)}."
+            )
+
+
+def read_config(path: Path) -> VoiceConfig:
+    """Read NAME.onnx.json. Raises ModelFileError where it is missing or not such a file."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return _parse(raw)
+    except OSError as error:
+        raise ModelFileError(f"The voice configuration {path} cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelFileError(f"{path} is not a Piper voice configuration: {error!r}") from error
+
+
+def _parse(raw: Mapping[str, Any]) -> VoiceConfig:
+    inference = raw.get("inference", {})
+    espeak_voice = str(raw.get("espeak", {}).get("voice", ""))
+    language = str(raw.get("language", {}).get("code", "") or espeak_voice)
+    many = int(raw["num_speakers"]) > 1
+    count = int(raw["num_speakers"])
+    named = raw.get("speaker_id_map") or {str(number): number for number in range(count)}
+    return VoiceConfig(
+        sample_rate_hz=int(raw["audio"]["sample_rate"]),
+        phoneme_type=str(raw.get("phoneme_type", "espeak")),
+        espeak_voice=espeak_voice,
+        language=language.replace("_", "-"),
+        phoneme_ids={key: tuple(ids) for key, ids in raw["phoneme_id_map"].items()},
+        speakers={str(name): int(number) for name, number in named.items()} if many else {},
+        default_speaker=int(raw.get("default_speaker_id", 0)) if many else None,
+        noise_scale=float(inference.get("noise_scale", 0.667)),
+        length_scale=float(inference.get("length_scale", 1.0)),
+        noise_w_scale=float(inference.get("noise_w", 0.8)),
+        vowel_clusters=frozenset(tuple(each) for each in raw.get("vowel_clusters") or ()),
+    )
+
 
 PACKAGED_NAME = "en_US-joe-medium"
 PACKAGED_SHA256 = "58afce0321b8d9c46d7cdf9c16500cc55a793b4220212dba6b70fb788b3baf06"
@@ -36,11 +105,6 @@ def packaged_voice() -> VoiceFiles | None:
     )
 
 
-def download_folder(options: PiperOptions) -> Path:
-    """Where downloaded voices go: the voices folder, or one in the cache."""
-    return options.voices_dir or cache_root(options.cache_dir) / "piper" / "voices"
-
-
 def voice_at(model: Path) -> VoiceFiles:
     """The voice of an .onnx file. Raises ModelFileError where it or its .json is missing."""
     config = model.with_name(model.name + ".json")
@@ -50,32 +114,39 @@ def voice_at(model: Path) -> VoiceFiles:
     return VoiceFiles(model.name.removesuffix(".onnx"), model, config)
 
 
-def find_voices(options: PiperOptions) -> Mapping[str, VoiceFiles]:
-    """Every voice on this machine by name, the default one first.
+NAME = re.compile(r"(?P<family>[a-z]{2,3})_(?P<region>[A-Z]{2,3})-(?P<voice>\w+)-(?P<quality>\w+)")
 
-    Raises SettingsError where ``options.voice`` is none of them, ModelFileError for a missing file.
+
+def download_voice(name: str, folder: Path, repo: str) -> VoiceFiles:
+    """Fetch NAME.onnx and NAME.onnx.json into ``folder``.
+
+    ``repo`` holds them at family/code/voice/quality/. The model arrives last, so that a voice
+    whose model is there is whole. Raises SettingsError for a name of another form, MissingExtra,
+    and ModelFileError where the voice cannot be fetched or arrives damaged.
     """
-    found = {files.name: files for files in _in_folder(options)}
-    if (packaged := packaged_voice()) is not None:
-        found.setdefault(packaged.name, packaged)
-    if options.model is not None:
-        named = voice_at(options.model)
-        return {named.name: named, **{k: v for k, v in found.items() if k != named.name}}
-    default = options.voice.partition("#")[0] or (packaged.name if packaged else "")
-    default = default or next(iter(found), "")
-    if default not in found:
-        known = ", ".join(sorted(found)) or "none"
+    match = NAME.fullmatch(name)
+    if match is None:
         raise SettingsError(
-            f"The Piper voice {default!r} is not on this machine (found: {known}); "
-            "set voices_dir, or download=true to fetch it by name.",
-            param="voice",
+            f"{name!r} is not a voice name like 'en_US-lessac-medium'.", param="voice"
         )
-    return {default: found.pop(default), **found}
+    code = f"{match['family']}_{match['region']}"
+    at = f"{match['family']}/{code}/{match['voice']}/{match['quality']}/{name}"
+    files = [f"{at}.onnx.json", f"{at}.onnx"]
+
+    def choose(names: Sequence[str]) -> list[str]:
+        return files if set(files) <= set(names) else []
+
+    arriving = folder / f".{name}.arriving"
+    found = hub.fetch(hub.Repository(repo, arriving, f"voice {name}", choose))
+    try:
+        for file in files:
+            hub.place(found / file, folder / Path(file).name)
+        shutil.rmtree(arriving, ignore_errors=True)
+    except OSError as error:
+        raise failed(f"{repo}, {name}", error.strerror or str(error)) from error
+    return voice_at(folder / f"{name}.onnx")
 
 
-def _in_folder(options: PiperOptions) -> list[VoiceFiles]:
-    folder = download_folder(options)
-    if options.voices_dir is not None and not folder.is_dir():
-        raise SettingsError(f"The voices folder {folder} does not exist.", param="voices_dir")
-    models = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
-    return [voice_at(path) for path in models if path.with_name(path.name + ".json").is_file()]
+def is_voice_name(name: str) -> bool:
+    """Whether a name has the form of the collection's."""
+    return NAME.fullmatch(name) is not None

@@ -5,18 +5,20 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from pathlib import Path
 
-from vivavoce.engines.piper.collection import download_voice
 from vivavoce.engines.piper.model import VoiceModel, load_model
 from vivavoce.engines.piper.options import PiperOptions
-from vivavoce.engines.piper.voice_config import VoiceConfig, read_config
 from vivavoce.engines.piper.voice_files import (
+    VoiceConfig,
     VoiceFiles,
-    download_folder,
-    find_voices,
+    download_voice,
     packaged_voice,
+    read_config,
+    voice_at,
 )
 from vivavoce.errors import MissingExtra, ModelFileError, SettingsError, UnknownVoice
+from vivavoce.runtime.derived_files import cache_root
 from vivavoce.types import Voice
 
 
@@ -107,6 +109,42 @@ class VoiceShelf:
     def forget(self) -> None:
         """Drop all models."""
         self._models.clear()
+
+
+def download_folder(options: PiperOptions) -> Path:
+    """Where downloaded voices go: the voices folder, or one in the cache."""
+    return options.voices_dir or cache_root(options.cache_dir) / "piper" / "voices"
+
+
+def find_voices(options: PiperOptions) -> Mapping[str, VoiceFiles]:
+    """Every voice on this machine by name, the default one first.
+
+    Raises SettingsError where ``options.voice`` is none of them, ModelFileError for a missing file.
+    """
+    found = {files.name: files for files in _in_folder(options)}
+    if (packaged := packaged_voice()) is not None:
+        found.setdefault(packaged.name, packaged)
+    if options.model is not None:
+        named = voice_at(options.model)
+        return {named.name: named, **{k: v for k, v in found.items() if k != named.name}}
+    default = options.voice.partition("#")[0] or (packaged.name if packaged else "")
+    default = default or next(iter(found), "")
+    if default not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise SettingsError(
+            f"The Piper voice {default!r} is not on this machine (found: {known}); "
+            "set voices_dir, or download=true to fetch it by name.",
+            param="voice",
+        )
+    return {default: found.pop(default), **found}
+
+
+def _in_folder(options: PiperOptions) -> list[VoiceFiles]:
+    folder = download_folder(options)
+    if options.voices_dir is not None and not folder.is_dir():
+        raise SettingsError(f"The voices folder {folder} does not exist.", param="voices_dir")
+    models = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
+    return [voice_at(path) for path in models if path.with_name(path.name + ".json").is_file()]
 
 
 def _listed(name: str, config: VoiceConfig, default_id: str) -> list[Voice]:

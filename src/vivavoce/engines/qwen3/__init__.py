@@ -15,6 +15,7 @@ from vivavoce.runtime.torch_threads import wait_without_spinning
 
 if TYPE_CHECKING:
     from vivavoce.engines.base import Engine
+    from vivavoce.engines.qwen3.options import Qwen3Options
 
 REQUIRED = ("torch", "safetensors", "tokenizers")
 
@@ -28,9 +29,16 @@ def create(options: Mapping[str, Any]) -> Engine:
     if any(find_spec(name) is None for name in REQUIRED):
         raise MissingExtra("The Qwen3-TTS engine", "qwen3")
     from vivavoce.engines.qwen3.engine import Qwen3Engine
-    from vivavoce.engines.qwen3.options import Qwen3Options, refuse_unsupported
+    from vivavoce.engines.qwen3.options import refuse_unsupported
 
-    parsed = parse_options(Qwen3Options, "qwen3", options)
+    parsed = parse_options(options_class(), "qwen3", options)
     refuse_unsupported(parsed)
     wait_without_spinning()
     return Qwen3Engine(parsed)
+
+
+def options_class() -> type[Qwen3Options]:
+    """The class of this engine's options."""
+    from vivavoce.engines.qwen3.options import Qwen3Options
+
+    return Qwen3Options

@@ -21,8 +21,8 @@ from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import InputError
 from vivavoce.runtime import cuda
 from vivavoce.runtime.device_errors import NoDeviceMemory, twice
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
-from vivavoce.runtime.graphs.failures import FAILURES
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, LENGTH_BUCKETS, buckets_to
+from vivavoce.runtime.graphs.captures import FAILURES
 from vivavoce.runtime.kernels import sampler as plain
 from vivavoce.runtime.kernels.dispatch import Kernels, Path
 from vivavoce.runtime.kernels.sampler import Into, Noise, Rules

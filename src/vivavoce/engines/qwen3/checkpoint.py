@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.tensor_shapes import Shape, codec_shapes, model_shapes
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.checkpoint import differences, in_words
 from vivavoce.runtime.safetensors_file import SafetensorsFile
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ FILES = (
 )
 DTYPES = ("BF16", "F16", "F32")
 MIN_USAGE = 1e-5
-NAMED_FAULTS = 5
 
 Swap: TypeAlias = "Callable[[str, nn.Module], Callable[[Tensor], nn.Module] | None]"
 """From a name and the module that holds it to what makes its replacement; None leaves it."""
@@ -117,8 +117,8 @@ class Checkpoint:
         missing = [name for name in wanted if name not in set(given)]
         extra = [name for name in given if name not in wanted and not (unused and unused(name))]
         if missing or extra:
-            what = _differences(missing, extra, [])
-            raise ModelFileError(f"{self.folder}: {prefix}* does not fit the module: {what}")
+            what = in_words({"missing": missing, "unexpected": extra})
+            raise ModelFileError(f"{self.folder}: {prefix}* does not fit the module: {what}.")
         # The largest first: for a moment it is in memory twice, when there is nothing else yet.
         for name in sorted(wanted, key=lambda each: -wanted[each].numel()):
             make = swap(name, _owner(module, name)) if swap else None
@@ -190,34 +190,9 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
 
 def _checked(path: Path, expected: Mapping[str, Shape]) -> SafetensorsFile:
     file = SafetensorsFile.open(path)
-    missing = [name for name in expected if name not in file.entries]
-    extra = [name for name in file.entries if name not in expected]
-    wrong = []
-    for name, shape in expected.items():
-        entry = file.entries.get(name)
-        if entry is not None and entry.shape != shape:
-            wrong.append(f"{name} is {list(entry.shape)}, not {list(shape)}")
-        elif entry is not None and entry.dtype not in DTYPES:
-            wrong.append(f"{name} is {entry.dtype}, not one of {', '.join(DTYPES)}")
-    if missing or extra or wrong:
-        raise ModelFileError(
-            f"{path} does not fit its config.json: {_differences(missing, extra, wrong)}"
-        )
+    if faults := differences(expected, file.entries, DTYPES):
+        raise ModelFileError(f"{path} does not fit its config.json: {faults}.")
     return file
-
-
-def _differences(missing: list[str], extra: list[str], wrong: list[str]) -> str:
-    parts = [
-        f"{what} {_some(names)}"
-        for what, names in (("missing", missing), ("unexpected", extra), ("wrong:", wrong))
-        if names
-    ]
-    return "; ".join(parts) + "."
-
-
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMED_FAULTS
-    return ", ".join(names[:NAMED_FAULTS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _torch_dtype(name: str) -> torch.dtype:

@@ -15,12 +15,18 @@ from torch import Tensor
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.state import DecoderState
 from vivavoce.engines.qwen3.pace import RAMP, sound_buckets
-from vivavoce.runtime.graphs.api import Event, GraphApi, Stream, Work
-from vivavoce.runtime.graphs.buckets import bucket_over
+from vivavoce.runtime.graphs.api import (
+    Event,
+    GraphApi,
+    StaticTensors,
+    Stream,
+    Work,
+    bucket_over,
+    tensors_in,
+)
 from vivavoce.runtime.graphs.captures import Captures, Job
 from vivavoce.runtime.graphs.compiled import Compiled
-from vivavoce.runtime.graphs.ring import Feed, HostRing, PendingCopy
-from vivavoce.runtime.graphs.static_tensors import Statics, tensors_in
+from vivavoce.runtime.graphs.transfer import Feed, HostRing, PendingCopy
 from vivavoce.types import Samples
 
 SAMPLES = 1920
@@ -108,7 +114,7 @@ class CodecWindows:
         self._sound = torch.zeros(frames * SAMPLES, device=device)
         self._groups = groups
         buffers = tensors_in([self._codes, self._picked, self._sound, self.state])
-        statics = Statics().module(decoder).buffers(buffers)
+        statics = StaticTensors().module(decoder).buffers(buffers)
         self.captures: Captures[WindowKey] = Captures("codec", api, statics)
         self._feed = Feed(api, torch.int64, frames * groups, FEEDS)
         self._ring = HostRing(api, self._sound, self._sound.numel(), SLOTS, "sound")

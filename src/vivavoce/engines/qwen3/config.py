@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from vivavoce.engines.qwen3.codec_config import TOKENIZER_TYPE, CodecConfig
-from vivavoce.errors import InputError, Unsupported, shown
 from vivavoce.runtime.json_config import JsonObject
-from vivavoce.text.languages import NAMES, language_code
 
 MODEL_TYPE = "qwen3_tts"
 CONTROL_CODES = 1024
@@ -278,40 +276,3 @@ def _check_below(values: JsonObject, ids: Iterable[tuple[str, int]], limit: int)
     for name, id_ in ids:
         if not 0 <= id_ < limit:
             raise values.fault(name, f"is {id_}, outside its table of {limit}")
-
-
-AUTO = "auto"
-DIALECT = "dialect"
-"""What the names of dialects end with: speakers have them, callers do not choose them."""
-
-
-def known_languages(ids: Mapping[str, int]) -> tuple[str, ...]:
-    """The names a caller may choose from."""
-    return tuple(name for name in ids if not name.endswith(DIALECT))
-
-
-def language_codes(names: Iterable[str]) -> tuple[str, ...]:
-    """ISO 639-1 codes of those names that have one, sorted."""
-    return tuple(sorted({NAMES[name] for name in names if name in NAMES}))
-
-
-def model_language(wanted: str | None, ids: Mapping[str, int]) -> str:
-    """The checkpoint's name of a language given by that name, a code or a tag; None is "auto".
-
-    Raises Unsupported that lists what there is.
-    """
-    name = (wanted or AUTO).strip().lower()
-    known = known_languages(ids)
-    if name == AUTO or name in known:
-        return name
-    try:
-        code = language_code(name)
-    except InputError:
-        code = ""
-    for each in known:
-        if NAMES.get(each) == code:
-            return each
-    listed = ", ".join(sorted([AUTO, *known]))
-    raise Unsupported(
-        f"Unknown language {shown(name)}. Known languages: {listed}.", param="language"
-    )

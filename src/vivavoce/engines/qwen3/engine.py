@@ -11,29 +11,30 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
-from vivavoce.engines.qwen3.about import (
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.info import (
     LIKING,
     capabilities,
     config_at_hand,
     details_of,
     find_checkpoint,
 )
-from vivavoce.engines.qwen3.checks import check_described, check_utterance
-from vivavoce.engines.qwen3.config import Qwen3Config, known_languages, language_codes
 from vivavoce.engines.qwen3.loading import Loading
-from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
+from vivavoce.engines.qwen3.options import Qwen3Options, check_described, check_utterance, rows_of
 from vivavoce.engines.qwen3.pace import ChunkRamp, Pace
 from vivavoce.engines.qwen3.pipeline import Pipeline, timed
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
 from vivavoce.engines.qwen3.scheduler import Phase, Scheduler
 from vivavoce.engines.qwen3.voices import (
+    ALIASES,
     ENGINE,
     ClonedVoice,
-    aliases_for,
     builtin_voices,
     cloned,
-    default_first,
+    known_languages,
+    language_codes,
 )
+from vivavoce.engines.voices import clone_id, default_first, openai_aliases
 from vivavoce.errors import (
     EmptyInput,
     EngineError,
@@ -162,7 +163,7 @@ class Qwen3Engine(Engine):
                 lambda: cuda.empty_cache(model.place.device),
             )
         codes = language_codes(known_languages(self._known().talker.codec_language_id))
-        id_ = f"clone-{voice.digest()}"
+        id_ = clone_id(voice.digest())
         return Voice(id_, ENGINE, id_, codes, kind="cloned", data=voice)
 
     def voice_to_bytes(self, voice: Voice) -> bytes:
@@ -178,9 +179,9 @@ class Qwen3Engine(Engine):
 
     def admit(self, utterance: Utterance) -> int:
         """Take the lowest free row. Raises InputError as ``validate`` does, and EmptyInput."""
-        manner = check_utterance(self._known(), utterance, self._listed)
+        request = check_utterance(self._known(), utterance, self._listed)
         speech = RowSpeech.start(
-            utterance, manner, self._loaded().tokenizer, guarded=self.options.guards
+            utterance, request, self._loaded().tokenizer, guarded=self.options.guards
         )
         if speech.closed and not speech.ids:
             raise EmptyInput
@@ -213,8 +214,7 @@ class Qwen3Engine(Engine):
     def record(self, slot: int) -> list[FrameCodes]:
         """A list that gets the codes (int64 [16]) of every frame of a slot from now on."""
         speech = self._speeches[slot]
-        speech.recorded = [] if speech.recorded is None else speech.recorded
-        return speech.recorded
+        return speech.record()
 
     def step(self) -> Sequence[Produced]:
         """Advance all rows by one frame."""
@@ -299,7 +299,7 @@ class Qwen3Engine(Engine):
         if codes.min() < 0 or codes.max() >= size:
             speech.fail(EngineError("The model gave a code outside of the codebook."))
         else:
-            speech.take(codes)
+            speech.push_frame(codes)
 
     def _sound(self, batch: Batch) -> None:
         """Decode the chunks that are whole, and hear what has arrived."""
@@ -316,7 +316,7 @@ class Qwen3Engine(Engine):
     def _produced(self, row: int) -> Produced | None:
         """What to hand out for a row now; the last of it frees the row."""
         speech = self._speeches[row]
-        samples, last = speech.take_sound(), speech.over
+        samples, last = speech.pop_sound(), speech.over
         if not last and not len(samples):
             return None
         if last:
@@ -327,9 +327,9 @@ class Qwen3Engine(Engine):
             last,
             speech.ended if last else None,
             speech.error,
-            MappingProxyType(speech.tell_stages()),
-            speech.tell_frames(),
-            speech.first_frame_s,
+            MappingProxyType(speech.drain_stages_ms()),
+            speech.drain_token_count(),
+            speech.first_token_s,
         )
 
     def _free(self, row: int) -> None:
@@ -371,7 +371,7 @@ class Qwen3Engine(Engine):
         model, config = self._model, self._config
         names = () if config is None else known_languages(config.talker.codec_language_id)
         if config is not None:
-            self._listed = default_first(builtin_voices(config), self.options.voice)
+            self._listed = default_first(builtin_voices(config), self.options.voice, ALIASES)
         return EngineInfo(
             name=ENGINE,
             model=Path(self.options.model).name,
@@ -380,12 +380,13 @@ class Qwen3Engine(Engine):
             languages=language_codes(names),
             device="cpu" if model is None else str(model.place.device),
             default_voice=self._listed[0].id if self._listed else "",
-            voice_aliases=aliases_for(self._listed),
+            voice_aliases=openai_aliases(self._listed, ALIASES),
             details=MappingProxyType(
                 details_of(config, model, self._batch, self.capacity, self.options.positions)
             ),
             weights={} if model is None else model.place.weights(),
             text=LIKING,
+            own_length_option="max_frames",
         )
 
     def _known(self) -> Qwen3Config:

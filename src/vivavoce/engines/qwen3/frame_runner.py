@@ -27,9 +27,8 @@ from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.pace import RAMP, Costs
 from vivavoce.engines.qwen3.rows import Rows
 from vivavoce.runtime.device_errors import twice
-from vivavoce.runtime.graphs.api import Work
-from vivavoce.runtime.graphs.buckets import BATCH_BUCKETS, bucket_over, buckets_to
-from vivavoce.runtime.graphs.ring import HostRing
+from vivavoce.runtime.graphs.api import BATCH_BUCKETS, Work, bucket_over, buckets_to
+from vivavoce.runtime.graphs.transfer import HostRing
 from vivavoce.runtime.kernels.dispatch import Kernels
 
 log = logging.getLogger(__name__)

@@ -20,16 +20,18 @@ from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.options import CompileMode, Qwen3Options, compile_mode
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
-from vivavoce.runtime.graphs.api import GraphApi, Work
-from vivavoce.runtime.graphs.buckets import (
+from vivavoce.runtime.graphs.api import (
     BATCH_BUCKETS,
     LENGTH_BUCKETS,
+    GraphApi,
+    StaticTensors,
+    Work,
     bucket_over,
     buckets_to,
+    tensors_in,
 )
 from vivavoce.runtime.graphs.captures import Captures, Job
-from vivavoce.runtime.graphs.ring import PendingCopy
-from vivavoce.runtime.graphs.static_tensors import Statics, tensors_in
+from vivavoce.runtime.graphs.transfer import PendingCopy
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
 
 if TYPE_CHECKING:
@@ -106,9 +108,9 @@ class FrameKey(NamedTuple):
     step: bool = True
 
 
-def statics_of(talker: Talker, state: RowState) -> Statics:
+def statics_of(talker: Talker, state: RowState) -> StaticTensors:
     """What frames and prefills may use."""
-    return Statics().module(talker).buffers(tensors_in(state))
+    return StaticTensors().module(talker).buffers(tensors_in(state))
 
 
 class FrameGraphs:

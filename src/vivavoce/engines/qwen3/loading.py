@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.qwen3.about import locate
 from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.info import locate
 from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
 from vivavoce.engines.qwen3.pace import Pace, pace_for
 from vivavoce.runtime import cuda

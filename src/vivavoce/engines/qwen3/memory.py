@@ -23,7 +23,7 @@ from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import Card
 from vivavoce.runtime.device_errors import is_out_of_memory
-from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.graphs.api import tensors_in
 from vivavoce.runtime.kernels.dispatch import Path, chosen
 
 log = logging.getLogger(__name__)

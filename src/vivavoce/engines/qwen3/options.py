@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
-from vivavoce.errors import SettingsError
+from vivavoce.engines.options import (
+    Count,
+    Flag,
+    Positive,
+    Share,
+    Temperature,
+    given_or,
+    parse_request_options,
+)
+from vivavoce.engines.qwen3.voices import cloned, model_language
+from vivavoce.errors import InputError, SettingsError, UnknownVoice, Unsupported
+from vivavoce.types import Sampling, Utterance, Voice
+
+if TYPE_CHECKING:
+    from vivavoce.engines.qwen3.config import GenerationConfig, Qwen3Config
+    from vivavoce.engines.qwen3.rows import RowOptions
+    from vivavoce.runtime.nn.sampling import SamplerOptions
 
 DEFAULT_MODEL = "Qwen3-TTS-12Hz-0.6B-CustomVoice"
 DEFAULT_ROWS = {"cpu": 4, "cuda": 16}
 AUTO = "auto"
 QUANTIZE = (AUTO, "int8", "fp8", "none", "")
 
-Count = Annotated[int, Ge(0)]
 Dtype: TypeAlias = Literal["auto", "float32", "bfloat16", "float16"]
 CompileMode: TypeAlias = Literal["max-autotune", "reduce-overhead", "default", "off"]
 TextLayout: TypeAlias = Literal["auto", "streaming", "whole"]
@@ -48,6 +64,7 @@ class Qwen3Options:
     for, what is for a GPU is named in the log.
     """
 
+    RECORDS: ClassVar = "frames"
     GONE: ClassVar[Mapping[str, str]] = {
         "one_launch": "a frame is always one captured graph. Leave it out"
     }
@@ -126,3 +143,155 @@ def models_root(options: Qwen3Options) -> Path:
         return options.models_dir
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "vivavoce" / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """Options of one utterance; None takes the checkpoint's or the engine's own.
+
+    ``greedy`` always takes the best code, in the code predictor ("subtalker") too. ``max_frames``
+    replaces the budget that follows from the text. ``guards`` False speaks without silence and
+    loop detection.
+    """
+
+    greedy: Flag = False
+    text_layout: TextLayout = "auto"
+    top_k: Count | None = None
+    repetition_penalty: Annotated[float, Gt(0.0), Le(10.0)] | None = None
+    subtalker_dosample: Flag | None = None
+    subtalker_temperature: Temperature | None = None
+    subtalker_top_k: Count | None = None
+    subtalker_top_p: Share | None = None
+    max_frames: Positive | None = None
+    guards: Flag = True
+
+
+def row_options(
+    generation: GenerationConfig, sampling: Sampling, request: RequestOptions, max_frames: int
+) -> RowOptions:
+    """What a row is admitted with. A temperature of 0 is greedy, for both samplers.
+
+    Without a seed one is drawn.
+    """
+    from vivavoce.engines.qwen3.rows import RowOptions
+
+    penalty = given_or(request.repetition_penalty, generation.repetition_penalty)
+    seed = random.getrandbits(64) if sampling.seed is None else sampling.seed
+    greedy = request.greedy or sampling.temperature == 0
+    return RowOptions(
+        _talker_sampler(generation, sampling, request, greedy),
+        _code_sampler(generation, request, greedy),
+        repetition_penalty=penalty,
+        seed=seed,
+        max_frames=max_frames,
+    )
+
+
+def _talker_sampler(
+    generation: GenerationConfig, sampling: Sampling, request: RequestOptions, greedy: bool
+) -> SamplerOptions:
+    from vivavoce.runtime.nn.sampling import SamplerOptions
+
+    temperature = given_or(sampling.temperature, generation.temperature)
+    drawn = (generation.do_sample or sampling.temperature is not None) and temperature > 0
+    return SamplerOptions(
+        greedy or not drawn,
+        temperature,
+        given_or(request.top_k, generation.top_k),
+        given_or(sampling.top_p, generation.top_p),
+    )
+
+
+def _code_sampler(
+    generation: GenerationConfig, request: RequestOptions, greedy: bool
+) -> SamplerOptions:
+    from vivavoce.runtime.nn.sampling import SamplerOptions
+
+    temperature = given_or(request.subtalker_temperature, generation.subtalker_temperature)
+    drawn = given_or(request.subtalker_dosample, generation.subtalker_dosample) and temperature > 0
+    return SamplerOptions(
+        greedy or not drawn,
+        temperature,
+        given_or(request.subtalker_top_k, generation.subtalker_top_k),
+        given_or(request.subtalker_top_p, generation.subtalker_top_p),
+    )
+
+
+SMALL = "0b6"
+
+
+def check_utterance(
+    config: Qwen3Config, utterance: Utterance, voices: Sequence[Voice]
+) -> RequestOptions:
+    """Its options. Raises InputError for what this model cannot speak."""
+    request = parse_request_options(RequestOptions, "qwen3", utterance)
+    model_language(utterance.language, config.talker.codec_language_id)
+    _check_voice(config, utterance.voice, voices)
+    _check_instructions(config, utterance)
+    if utterance.text_open:
+        _check_open(request, utterance.voice)
+    return request
+
+
+def check_described(config: Qwen3Config, utterance: Utterance) -> None:
+    """Raise InputError where a VoiceDesign model is given no voice to make."""
+    if config.kind == "voice_design" and not instructions_of(utterance):
+        raise InputError(
+            "This model needs instructions that describe a voice.", param="instructions"
+        )
+
+
+def takes_instructions(config: Qwen3Config) -> bool:
+    """Whether a checkpoint was trained to be told how to speak; of the small ones none was."""
+    return config.kind == "voice_design" or (config.kind == "custom_voice" and config.size != SMALL)
+
+
+def instructions_of(utterance: Utterance) -> str:
+    """How it is to be spoken; empty where nothing was said."""
+    return (utterance.instructions or "").strip()
+
+
+def _check_voice(config: Qwen3Config, voice: Voice, voices: Sequence[Voice]) -> None:
+    state = cloned(voice)
+    if config.kind == "base":
+        if state is None:
+            raise UnknownVoice(voice.id, [each.id for each in voices])
+        if len(state.x_vector) != config.talker.hidden_size:
+            raise InputError("The voice was made with another model.", param="voice")
+        _check_codes(config, voice)
+    elif state is not None:
+        raise Unsupported(f"A {config.kind} model cannot speak as a clone.", param="voice")
+    elif voice.id not in {each.id for each in voices}:
+        raise UnknownVoice(voice.id, [each.id for each in voices])
+
+
+def _check_codes(config: Qwen3Config, voice: Voice) -> None:
+    """Codes of a saved voice are read from a file: they must be this codec's."""
+    state, codec = cloned(voice), config.codec.decoder
+    if state is None or state.codes is None:
+        return
+    codes = state.codes
+    inside = codes.min() >= 0 and codes.max() < codec.codebook_size
+    if codes.shape[1] != codec.num_quantizers or not inside:
+        raise InputError("The voice was made with another model.", param="voice")
+
+
+def _check_instructions(config: Qwen3Config, utterance: Utterance) -> None:
+    """The service names them as ignored and leaves them out; whoever calls by himself hears why."""
+    if not instructions_of(utterance) or takes_instructions(config):
+        return
+    kind = "A Base" if config.kind == "base" else "The 0.6B CustomVoice"
+    raise Unsupported(
+        f"{kind} model takes no instructions; the 1.7B CustomVoice and VoiceDesign models do.",
+        param="instructions",
+    )
+
+
+def _check_open(request: RequestOptions, voice: Voice) -> None:
+    state = cloned(voice)
+    if request.text_layout == "whole":
+        raise Unsupported("Text in pieces needs the streaming layout.", param="text_layout")
+    if state is not None and state.in_context:
+        raise Unsupported(
+            "Text in pieces needs a voice that was cloned without a transcript.", param="voice"
+        )

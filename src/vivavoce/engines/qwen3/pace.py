@@ -18,7 +18,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.runtime.graphs.buckets import bucket_over, buckets_to
+from vivavoce.runtime.graphs.api import bucket_over, buckets_to
 
 RAMP = (1, 2, 4, 8, 12)
 

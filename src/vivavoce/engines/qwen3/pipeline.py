@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vivavoce.engines.qwen3.onset import FRAME_SAMPLES
 from vivavoce.engines.qwen3.pace import by_size
-from vivavoce.engines.qwen3.row_speech import FrameCodes, RowSpeech
+from vivavoce.engines.qwen3.row_speech import FRAME_SAMPLES, FrameCodes, RowSpeech
 from vivavoce.runtime.device_errors import NoDeviceMemory
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ class Pipeline:
         no memory for rows together they go one by one, and those it fails for end with it.
         """
         groups = [(rows, [all_[row] for row in rows]) for rows in by_size(due, batch.captured_rows)]
-        for rows, speeches in sorted(groups, key=lambda group: _dry_s(group[1])):
+        for rows, speeches in sorted(groups, key=lambda group: _underrun_at_s(group[1])):
             with timed(speeches, "codec"):
                 codes = [speech.pop(due[row]) for row, speech in zip(rows, speeches, strict=True)]
                 last = all(speech.ended and not speech.waiting for speech in speeches)
@@ -106,7 +105,7 @@ class Pipeline:
                 sounds = chunk.audio.take()
             for speech, frames, samples in zip(chunk.speeches, chunk.frames, sounds, strict=True):
                 speech.traveling -= 1
-                speech.heard(samples[: frames * FRAME_SAMPLES])
+                speech.push_audio(samples[: frames * FRAME_SAMPLES])
 
     def settle(self) -> None:
         """Nobody is left: what is on its way is not wanted."""
@@ -129,7 +128,7 @@ def timed(speeches: Sequence[RowSpeech], stage: str) -> Iterator[None]:
     yield
     spent_ms = (time.perf_counter() - began_s) * 1000
     for speech in speeches:
-        speech.spent(stage, spent_ms)
+        speech.add_stage_ms(stage, spent_ms)
 
 
 def _together(codes: Sequence[FrameCodes]) -> Codes:
@@ -140,5 +139,5 @@ def _together(codes: Sequence[FrameCodes]) -> Codes:
     return together
 
 
-def _dry_s(speeches: Sequence[RowSpeech]) -> float:
-    return min(speech.dry_s for speech in speeches)
+def _underrun_at_s(speeches: Sequence[RowSpeech]) -> float:
+    return min(speech.clock.underrun_at_s for speech in speeches)

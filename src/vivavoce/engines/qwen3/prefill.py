@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from vivavoce.engines.qwen3.codec.state import DecoderState
-from vivavoce.engines.qwen3.manner import row_options
 from vivavoce.engines.qwen3.memory import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
-from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.options import Qwen3Options, row_options
 from vivavoce.engines.qwen3.prompt import Plan, PromptRequest, Row, request_of
-from vivavoce.engines.qwen3.recent import Recent
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.runtime.device_errors import twice
-from vivavoce.runtime.graphs.buckets import LENGTH_BUCKETS
-from vivavoce.runtime.graphs.transfer import sent_together
+from vivavoce.runtime.graphs.api import LENGTH_BUCKETS
+from vivavoce.runtime.graphs.transfer import to_device_packed
+from vivavoce.runtime.lru_cache import LRUCache
 from vivavoce.runtime.nn.kv import KVBuffer
 
 if TYPE_CHECKING:
@@ -61,12 +60,12 @@ class KeptVoices:
     def __init__(self, device: torch.device) -> None:
         scarce = device.type == "cuda"  # A host's memory is bounded by their number.
         self._device = device
-        self._prefixes: Recent[tuple[tuple[Row, ...], int], _Prefix] = Recent(
+        self._prefixes: LRUCache[tuple[tuple[Row, ...], int], _Prefix] = LRUCache(
             KEPT_PROMPTS,
             KEPT_PROMPTS_BYTES,
             (lambda kept: kept.kv.keys.nbytes * 2) if scarce else None,
         )
-        self._primed: Recent[int, _Primed] = Recent(
+        self._primed: LRUCache[int, _Primed] = LRUCache(
             KEPT_VOICES, KEPT_VOICES_BYTES, (lambda kept: kept.state.row_bytes) if scarce else None
         )
 
@@ -91,7 +90,7 @@ class KeptVoices:
 
         def make() -> _Primed:
             saved = {name: torch.from_numpy(part) for name, part in clone.codec_state.items()}
-            kept = sent_together(saved, self._device)
+            kept = to_device_packed(saved, self._device)
             try:
                 return _Primed(clone, like.with_tensors(kept))
             except ModelFileError as error:
@@ -192,5 +191,5 @@ class Readings:
         config = self.model.config
         request = request_of(speech, config, self.model.tokenizer, self.options.text_layout)
         most = speech.budget if speech.closed else self.options.positions
-        options = row_options(config.generation, speech.utterance.sampling, speech.manner, most)
+        options = row_options(config.generation, speech.utterance.sampling, speech.request, most)
         return _Reading(self.batch.start(row, request, options), len(speech.ids))

@@ -14,15 +14,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vivavoce.engines.qwen3.checks import instructions_of
-from vivavoce.engines.qwen3.config import Qwen3Config, model_language
-from vivavoce.engines.qwen3.options import TextLayout
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.options import TextLayout, instructions_of
 from vivavoce.engines.qwen3.row_speech import RowSpeech
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.engines.qwen3.tokenizer import TextTokenizer
-from vivavoce.engines.qwen3.voices import ClonedVoice, cloned
+from vivavoce.engines.qwen3.voices import ClonedVoice, cloned, model_language
 from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported, shown
-from vivavoce.runtime.graphs.transfer import sent
+from vivavoce.runtime.graphs.transfer import to_device
 
 USER_TOKEN_ID = 872
 NEWLINE_TOKEN_ID = 198
@@ -141,7 +140,7 @@ def request_of(
     instructions = instructions_of(utterance)
     if config.kind == "voice_design" and not instructions:
         instructions = PLAIN_VOICE
-    wanted = speech.manner.text_layout
+    wanted = speech.request.text_layout
     return PromptRequest(
         speech.ids,
         model_language(utterance.language, config.talker.codec_language_id),
@@ -183,16 +182,16 @@ def embed(talker: Talker, rows: Sequence[Row], inputs: PromptInputs) -> Tensor:
     out = weight.new_zeros(len(rows), weight.shape[1])
     device = out.device
     at, ids = _side(row.text for row in rows)
-    out[sent(at, device)] += talker.embed_text(sent(ids, device))
+    out[to_device(at, device)] += talker.embed_text(to_device(ids, device))
     at, ids = _side(row.code for row in rows)
-    out[sent(at, device)] += talker.embed_code(sent(ids, device))
+    out[to_device(at, device)] += talker.embed_code(to_device(ids, device))
     at, ids = _side(row.frame for row in rows)
     if inputs.reference is not None:
         codes = inputs.reference.codes.cpu()[ids]
-        out[sent(at, device)] += talker.embed_frames(sent(codes, device))
+        out[to_device(at, device)] += talker.embed_frames(to_device(codes, device))
     if inputs.x_vector is not None:
         at, _ = _side(1 if row.x_vector else None for row in rows)
-        out[sent(at, device)] += sent(inputs.x_vector, device).to(out)
+        out[to_device(at, device)] += to_device(inputs.x_vector, device).to(out)
     return out
 
 

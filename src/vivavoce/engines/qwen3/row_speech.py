@@ -1,68 +1,133 @@
-"""One utterance in its row: its text as it comes, its frames, and when it ends. No tensors."""
+"""One utterance in its row: its text as it comes, its frames, and when it ends. No tensors.
+
+The silence that Qwen3-TTS often begins with (a frame of it is 80 ms of a caller's wait) is left
+out: the first sound that is handed out is audible.
+"""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.qwen3.guards import FRAME_S, LoopGuard, frame_budget
-from vivavoce.engines.qwen3.manner import Manner
-from vivavoce.engines.qwen3.onset import Onset
+from vivavoce.engines.clock import PlaybackClock
+from vivavoce.engines.qwen3.options import RequestOptions
 from vivavoce.engines.qwen3.pace import ChunkRamp
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
-from vivavoce.engines.silence import SilenceGuard
-from vivavoce.errors import EngineError, VivavoceError
-from vivavoce.types import FinishReason, Samples, Utterance
+from vivavoce.engines.utterance import LoopGuard, SilenceGuard, UtteranceState
+from vivavoce.errors import VivavoceError
+from vivavoce.text.duration import max_duration_s
+from vivavoce.text.style import style_room
+from vivavoce.types import Samples, Utterance
 
 SAMPLE_RATE_HZ = 24_000
+FRAME_SAMPLES = 1920
 NO_SOUND = np.zeros(0, np.float32)
 
 FrameCodes = NDArray[np.int64]
 """The codes of one frame [16]."""
 
+FRAME_S = 0.08
+BASE_S = 3.0
+TOKEN_S = 1.0
+"""Ordinary speech takes 0.2 to 0.35 s a token, spelt letters and digits up to 0.5 s."""
+
+LOOP_FRAMES = 50
+LOOP_PERIODS = 25
+LOOP_SHARE = 0.95
+
+
+def frame_budget(
+    text: str, tokens: int, max_audio_s: float | None = None, instructions: str | None = None
+) -> int:
+    """The most frames that ``text`` (normalized, ``tokens`` long) may take, at least one.
+
+    The smallest of what its tokens and its syllables, spoken as ``instructions`` say, and the
+    caller's ``max_audio_s`` allow.
+    """
+    allowed_s = min(BASE_S + TOKEN_S * tokens, max_duration_s(text)) * style_room(instructions)
+    if max_audio_s is not None:
+        allowed_s = min(allowed_s, max_audio_s)
+    return max(1, int(allowed_s / FRAME_S + 1e-6))
+
+
+def loop_guard() -> LoopGuard:
+    """For the first codes of frames of 4 s that come round again and again."""
+    return LoopGuard(LOOP_FRAMES, LOOP_PERIODS, LOOP_SHARE)
+
+
+AUDIBLE_PEAK = 0.001
+"""-60 dBFS. Speech and the breath before it are 20 dB louder and more; a sample so low is 33 steps
+of 16 bits, and the trimmer behind the engines takes ten times the power for silence, too."""
+
 
 @dataclass(slots=True)
-class RowSpeech:
+class Onset:
+    """Drops whole frames from an utterance's beginning until one has a sample of AUDIBLE_PEAK.
+
+    It looks at frames, however many come at a time, so that the same ones go in any chunks.
+    ``dropped_frames`` are those that went; ``passed`` says that an audible one has come.
+    """
+
+    dropped_frames: int = 0
+    passed: bool = False
+
+    def audible(self, samples: Samples) -> Samples:
+        """Take the next sound, float32 (n,), of whole frames; what is left of it, (m,)."""
+        if self.passed:
+            return samples
+        loud = np.abs(samples) >= AUDIBLE_PEAK
+        self.passed = bool(loud.any())
+        silent = (int(loud.argmax()) if self.passed else len(samples)) // FRAME_SAMPLES
+        self.dropped_frames += silent
+        return samples[silent * FRAME_SAMPLES :]
+
+
+@dataclass(slots=True)
+class RowSpeech(UtteranceState):
     """What the host knows of a row. ``waiting`` are frames that are not yet sound.
 
     ``sound`` holds what arrived in this step; ``traveling`` chunks are being decoded, and
-    ``sent`` frames were given to the codec so far. ``recorded``, where it is a
-    list, gets every frame.
+    ``sent`` frames were given to the codec so far: when those have been played, ``clock`` says.
     """
 
     utterance: Utterance
-    manner: Manner
-    guarded: bool
+    request: RequestOptions
     ids: list[int] = field(default_factory=list)
     text: str = ""
     closed: bool = True
     frames: int = 0
     waiting: list[FrameCodes] = field(default_factory=list)
-    sound: list[Samples] = field(default_factory=list)
     sent: int = 0
     traveling: int = 0
     ramp: ChunkRamp = field(default_factory=ChunkRamp)
-    ended: FinishReason | None = None
-    error: VivavoceError | None = None
-    stages_ms: dict[str, float] = field(default_factory=dict)
-    recorded: list[FrameCodes] | None = None
-    first_frame_s: float | None = None
-    _told_frames: int = 0
     _onset: Onset = field(default_factory=Onset)
     _coming: IncrementalTokenizer | None = None
-    _silence: SilenceGuard = field(default_factory=lambda: SilenceGuard(SAMPLE_RATE_HZ))
-    _loop: LoopGuard = field(default_factory=LoopGuard)
+    _loop: LoopGuard = field(default_factory=loop_guard)
     _budget: int = 0
+
+    def __post_init__(self) -> None:
+        """The codec is fed ahead of playback, so the clock need not wait for what is late."""
+        self.clock = PlaybackClock(self.utterance.deadline_s, can_wait=False)
+        self.clock.push(self.sent * FRAME_S, 0.0)
 
     @classmethod
     def start(
-        cls, utterance: Utterance, manner: Manner, tokenizer: TextTokenizer, *, guarded: bool
+        cls,
+        utterance: Utterance,
+        request: RequestOptions,
+        tokenizer: TextTokenizer,
+        *,
+        guarded: bool,
     ) -> RowSpeech:
         """Of an admitted utterance. Without ``text_open`` its text is whole."""
-        speech = cls(utterance, manner, guarded and manner.guards)
+        speech = cls(
+            utterance,
+            request,
+            guarded=guarded and request.guards,
+            silence=SilenceGuard(SAMPLE_RATE_HZ),
+        )
         if utterance.text_open:
             speech.closed = False
             speech._coming = IncrementalTokenizer(tokenizer)
@@ -75,8 +140,8 @@ class RowSpeech:
     @property
     def budget(self) -> int:
         """The most frames it may have."""
-        if self.manner.max_frames is not None:
-            return self.manner.max_frames
+        if self.request.max_frames is not None:
+            return self.request.max_frames
         if self._budget == 0:
             asked = self.utterance
             self._budget = frame_budget(
@@ -97,39 +162,34 @@ class RowSpeech:
         self.closed = True
         return self._settle("", self._coming.close())
 
-    def take(self, codes: FrameCodes) -> None:
+    def push_frame(self, codes: FrameCodes) -> None:
         """One more frame; may end it as too long or as a loop."""
-        if not self.frames:
-            self.first_frame_s = time.monotonic()
+        self.count_tokens(1)
         self.frames += 1
         self.waiting.append(codes)
         if self.recorded is not None:
             self.recorded.append(codes)
         if self.closed and self.frames >= self.budget:
             self.end("length")
-        if self.guarded and self._loop.said(int(codes[0])):
+        if self.guarded and self._loop.push((int(codes[0]),)):
             self.end("length")
 
-    def heard(self, samples: Samples) -> None:
+    def push_audio(self, samples: Samples) -> None:
         """Its next sound, whose silence at the beginning is left out; may end it as silent."""
-        if not np.isfinite(samples).all():
-            self.fail(EngineError("The codec gave numbers that are not finite."))
+        if not self.is_sound(samples):
             return
         audible = self._onset.audible(samples)
+        self.clock.drop((len(samples) - len(audible)) / SAMPLE_RATE_HZ)
         if len(audible):
             self.sound.append(audible)
         else:  # Nobody has heard anything yet, so the next chunk is a first one again.
             self.ramp = ChunkRamp(self.ramp.sizes)
-        if self.guarded and self._silence.heard(samples):
+        if self.guarded and self.silence.push(samples):
             self.end("length")
-
-    def end(self, reason: FinishReason) -> None:
-        """It ends, for the first reason that there was."""
-        self.ended = self.ended or reason
 
     def fail(self, error: VivavoceError) -> None:
         """It ends with an error; what waits is dropped."""
-        self.error, self.ended = error, "error"
+        UtteranceState.fail(self, error)
         self.waiting.clear()
 
     def chunk(self, *, stalled: bool) -> int:
@@ -140,6 +200,7 @@ class RowSpeech:
         """The first waiting frames [frames, 16]."""
         taken, self.waiting = self.waiting[:frames], self.waiting[frames:]
         self.sent += frames
+        self.clock.push(frames * FRAME_S, 0.0)
         return np.stack(taken)
 
     @property
@@ -154,29 +215,10 @@ class RowSpeech:
             return False
         return self.error is not None or not (self.waiting or self.traveling)
 
-    @property
-    def dry_s(self) -> float:
-        """When playback runs dry of what was given to the codec (monotonic clock)."""
-        return self.utterance.deadline_s + (self.sent - self._onset.dropped_frames) * FRAME_S
-
-    def take_sound(self) -> Samples:
+    def pop_sound(self) -> Samples:
         """All that arrived in this step."""
         sound, self.sound = self.sound, []
         return sound[0] if len(sound) == 1 else np.concatenate([NO_SOUND, *sound])
-
-    def spent(self, stage: str, milliseconds: float) -> None:
-        """Note time; told with the next sound."""
-        self.stages_ms[stage] = self.stages_ms.get(stage, 0.0) + milliseconds
-
-    def tell_stages(self) -> dict[str, float]:
-        """The noted times, which begin anew."""
-        told, self.stages_ms = self.stages_ms, {}
-        return told
-
-    def tell_frames(self) -> int:
-        """How many were made since this was last asked."""
-        told, self._told_frames = self.frames - self._told_frames, self.frames
-        return told
 
     def _settle(self, text: str, ids: list[int]) -> list[int]:
         self.text += text

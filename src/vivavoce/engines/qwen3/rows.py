@@ -12,7 +12,7 @@ from torch import Tensor
 from vivavoce.engines.qwen3.config import TalkerConfig
 from vivavoce.engines.qwen3.talker import PredictorBuffers, Talker, decoder_shape
 from vivavoce.errors import InputError
-from vivavoce.runtime.graphs.transfer import sent
+from vivavoce.runtime.graphs.transfer import to_device
 from vivavoce.runtime.nn.kv import KVBuffer
 from vivavoce.runtime.nn.rope import RopeTable
 from vivavoce.runtime.nn.sampling import SamplerOptions, SamplerRows, split_seed
@@ -163,7 +163,7 @@ class Rows:
         length = prompt.shape[0]
         self.check_room(start + length)
         kv = self.state.kv.rows(row, row + 1)
-        lengths = sent(torch.tensor([length]), prompt.device)
+        lengths = to_device(torch.tensor([length]), prompt.device)
         return talker.prefill(prompt[None], lengths, kv, self.state.rope, start)[0]
 
     def keep_prefix(self, row: int, length: int) -> KVBuffer:
@@ -232,7 +232,7 @@ class Rows:
             )
         if text:
             state = self.state
-            state.text[row, start:stop].copy_(sent(torch.tensor(text), state.text.device))
+            state.text[row, start:stop].copy_(to_device(torch.tensor(text), state.text.device))
             state.written[row].fill_(stop)
         return stop
 

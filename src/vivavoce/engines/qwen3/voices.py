@@ -1,12 +1,13 @@
-"""The voices of a checkpoint: built-in speakers, and clones with what is kept of them.
+"""The voices and languages of a checkpoint: built-in speakers, clones and what is kept of them.
 
-Nothing here needs PyTorch: a saved voice is read without loading a model.
+Languages have the checkpoint's own names and ISO 639-1 codes. Nothing here needs PyTorch: a saved
+voice is read without loading a model.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,49 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vivavoce.engines.qwen3.config import known_languages, language_codes
-from vivavoce.errors import ModelFileError, SettingsError
+from vivavoce.errors import InputError, ModelFileError, Unsupported, shown
+from vivavoce.text.languages import NAMES, language_code
 from vivavoce.types import Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.config import Qwen3Config
+
+AUTO = "auto"
+DIALECT = "dialect"
+"""What the names of dialects end with: speakers have them, callers do not choose them."""
+
+
+def known_languages(ids: Mapping[str, int]) -> tuple[str, ...]:
+    """The names a caller may choose from."""
+    return tuple(name for name in ids if not name.endswith(DIALECT))
+
+
+def language_codes(names: Iterable[str]) -> tuple[str, ...]:
+    """ISO 639-1 codes of those names that have one, sorted."""
+    return tuple(sorted({NAMES[name] for name in names if name in NAMES}))
+
+
+def model_language(wanted: str | None, ids: Mapping[str, int]) -> str:
+    """The checkpoint's name of a language given by that name, a code or a tag; None is "auto".
+
+    Raises Unsupported that lists what there is.
+    """
+    name = (wanted or AUTO).strip().lower()
+    known = known_languages(ids)
+    if name == AUTO or name in known:
+        return name
+    try:
+        code = language_code(name)
+    except InputError:
+        code = ""
+    for each in known:
+        if NAMES.get(each) == code:
+            return each
+    listed = ", ".join(sorted([AUTO, *known]))
+    raise Unsupported(
+        f"Unknown language {shown(name)}. Known languages: {listed}.", param="language"
+    )
+
 
 ENGINE = "qwen3"
 DESIGN = "design"
@@ -148,29 +186,6 @@ def builtin_voices(config: Qwen3Config) -> tuple[Voice, ...]:
 def _dialect(config: Qwen3Config, name: str) -> str:
     dialect = config.talker.spk_is_dialect.get(name)
     return "" if dialect is None else f"Speaks Chinese as {dialect.replace('_', ' ')}."
-
-
-def aliases_for(voices: tuple[Voice, ...]) -> Mapping[str, str]:
-    """OpenAI's names for those of the voices that are there; the first one for the others."""
-    known = {voice.id for voice in voices}
-    first = voices[0].id if voices else ""
-    return MappingProxyType(
-        {alias: name if name in known else first for alias, name in ALIASES.items()}
-    )
-
-
-def default_first(voices: tuple[Voice, ...], default: str) -> tuple[Voice, ...]:
-    """The voices with ``default`` (empty: as they are) before the others.
-
-    Raises SettingsError where it is none of them.
-    """
-    name = ALIASES.get(default, default)
-    if not name:
-        return voices
-    if name not in {voice.id for voice in voices}:
-        listed = ", ".join(voice.id for voice in voices)
-        raise SettingsError(f"There is no voice {default!r}; there are: {listed}.", param="voice")
-    return tuple(sorted(voices, key=lambda voice: voice.id != name))
 
 
 def cloned(voice: Voice) -> ClonedVoice | None:

@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from subprocess import SubprocessError
 from typing import Generic, TypeVar
 
 from vivavoce.runtime.device_errors import is_out_of_memory
-from vivavoce.runtime.graphs.api import CaptureFailed, GraphApi, Replay, Work
-from vivavoce.runtime.graphs.static_tensors import Statics
+from vivavoce.runtime.graphs.api import CaptureFailed, GraphApi, Replay, StaticTensors, Work
 
 log = logging.getLogger(__name__)
 
 Key = TypeVar("Key", bound=Hashable)
+Memory = TypeVar("Memory")
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """Triton's errors are no RuntimeError, nor are those of the C compiler that it calls."""
+    usual = (RuntimeError, SubprocessError, OSError)
+    if find_spec("triton") is None:
+        return usual
+    from triton.errors import TritonError
+
+    return (*usual, TritonError)
+
+
+FAILURES = _failures()
+"""What work for a device raises where the device, a compiler or a library will not have it."""
+
+
+class Pool(Generic[Memory]):
+    """Who holds it need not know which memory is behind it.
+
+    What fails while it is recorded may leave a device recording to that memory for ever, and what
+    fails in a warm-up may leave memory that nobody holds. What is captured later has fresh memory,
+    and what was captured before keeps the old.
+    """
+
+    def __init__(self, make: Callable[[], Memory]) -> None:
+        self._make = make
+        self.memory = make()
+
+    @contextmanager
+    def recording(self) -> Iterator[Memory]:
+        """The memory, for what is warmed up and recorded in here: nothing else is to be in here."""
+        try:
+            yield self.memory
+        except BaseException:
+            self.memory = self._make()
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +78,7 @@ class Captures(Generic[Key]):
     """Captures of one pool, and so replayed on one stream only."""
 
     def __init__(
-        self, name: str, api: GraphApi, statics: Statics, pool: object | None = None
+        self, name: str, api: GraphApi, statics: StaticTensors, pool: object | None = None
     ) -> None:
         """``pool``: that of other captures of the same stream, else a new one."""
         self.name = name
@@ -99,6 +138,10 @@ class Captures(Generic[Key]):
     def size_bytes(self) -> int:
         """Memory of the device that all captures took."""
         return sum(replay.size_bytes for replay in self._replays.values())
+
+    def told(self) -> dict[str, int]:
+        """What became of it, as an engine's details have it."""
+        return {f"graphs_{name}": value for name, value in asdict(self.counts).items()}
 
     def release(self) -> None:
         """Give all of them back; what runs after that runs eagerly."""

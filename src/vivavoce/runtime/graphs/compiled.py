@@ -11,8 +11,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from vivavoce.runtime.device_errors import is_out_of_memory
-from vivavoce.runtime.graphs.failures import FAILURES
-from vivavoce.runtime.graphs.static_tensors import tensors_in
+from vivavoce.runtime.graphs.api import tensors_in
+from vivavoce.runtime.graphs.captures import FAILURES
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,6 @@ class Compiled:
         self._compiling = _compiling()
 
     def __call__(self, *args: Any) -> Any:
-        """Call it."""
         shapes = tuple(tuple(tensor.shape) for tensor in tensors_in(args))
         if shapes in self._refused:
             return self._plain(*args)

@@ -13,11 +13,16 @@ import torch
 
 from vivavoce.runtime.cuda import empty_cache
 from vivavoce.runtime.device_errors import is_lost
-from vivavoce.runtime.graphs.api import CaptureFailed, Event, HostBuffer, Stream, Work
-from vivavoce.runtime.graphs.failures import FAILURES
-from vivavoce.runtime.graphs.pool import Pool
-from vivavoce.runtime.graphs.resource_counts import Account
-from vivavoce.runtime.graphs.static_tensors import Statics
+from vivavoce.runtime.graphs.api import (
+    CaptureFailed,
+    Event,
+    HostBuffer,
+    ResourceCounts,
+    StaticTensors,
+    Stream,
+    Work,
+)
+from vivavoce.runtime.graphs.captures import FAILURES, Pool
 
 log = logging.getLogger(__name__)
 
@@ -135,14 +140,16 @@ class CudaEvent:
         return self.raw.query()
 
     def wait(self) -> None:
-        """Wait for it."""
+        """Block the host until the device has come by."""
         self.raw.synchronize()
 
 
 class CudaReplay:
     """A ``torch.cuda.CUDAGraph``."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, size_bytes: int, account: Account) -> None:
+    def __init__(
+        self, graph: torch.cuda.CUDAGraph, size_bytes: int, account: ResourceCounts
+    ) -> None:
         self.size_bytes = size_bytes
         self._graph: torch.cuda.CUDAGraph | None = graph
         self._account = account
@@ -165,7 +172,7 @@ class CudaGraphs:
     """One CUDA device. ``main`` becomes the current stream of the thread that calls ``enter``."""
 
     def __init__(self, device: torch.device) -> None:
-        self.account = Account()
+        self.account = ResourceCounts()
         self._device = device
         self._said_pageable = False
         self.main: Stream = self.stream("main", urgent=True)
@@ -195,7 +202,7 @@ class CudaGraphs:
 
         return Pool(make)
 
-    def capture(self, name: str, work: Work, statics: Statics, pool: CudaPool) -> CudaReplay:
+    def capture(self, name: str, work: Work, statics: StaticTensors, pool: CudaPool) -> CudaReplay:
         """Warm up, capture and replay on a side stream. Raises CaptureFailed, memory included.
 
         The warm-ups have the pool's own memory. A device that is lost raises what it says itself.

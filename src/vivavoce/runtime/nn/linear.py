@@ -1,4 +1,4 @@
-"""Linear maps without bias, alone and several of one input as one."""
+"""Linear maps, alone and several of one input as one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from vivavoce.runtime.nn.weights import stack
 
 
 class Linear(nn.Linear):
-    """``nn.Linear`` without bias that is fast for a single vector, too."""
+    """``nn.Linear`` that is fast for a single vector, too."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, bias=False)
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., inputs] to [..., outputs]."""
-        return apply(self.weight, x)
+        return apply(self.weight, x, self.bias)
 
 
 class Joining(nn.Module):
@@ -40,6 +40,7 @@ class Joining(nn.Module):
     """
 
     joined: Tensor | Matrix | None = None
+    joined_bias: Tensor | None = None
 
     def parts(self) -> tuple[Linear, ...]:
         """The maps, in the order of their outputs."""
@@ -53,17 +54,34 @@ class Joining(nn.Module):
         if quantized:
             self.joined = prepared(stack([part.take() for part in quantized]), quantized[0].few)
             return
+        biases = [part.bias.detach() for part in parts if part.bias is not None]
         whole = torch.cat([part.weight.detach() for part in parts])
-        self.joined = whole
-        pieces = torch.split(whole, [part.out_features for part in parts])
-        for part, piece in zip(parts, pieces, strict=True):
-            part.weight = nn.Parameter(piece, requires_grad=False)
+        self._share(whole, torch.cat(biases) if biases else None)
+
+    def join_empty(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Join them before loading: what is then copied into a map is in its place at once."""
+        parts = self.parts()
+        outputs = sum(part.out_features for part in parts)
+        whole = torch.empty(outputs, parts[0].in_features, dtype=dtype, device=device)
+        biased = parts[0].bias is not None
+        self._share(whole, torch.empty(outputs, dtype=dtype, device=device) if biased else None)
+
+    def _share(self, whole: Tensor, bias: Tensor | None) -> None:
+        """Make the maps views of ``whole`` [outputs of all, inputs] and ``bias``."""
+        self.joined, self.joined_bias = whole, bias
+        start = 0
+        for part in self.parts():
+            place = slice(start, start + part.out_features)
+            part.weight = nn.Parameter(whole[place], requires_grad=False)
+            if bias is not None:
+                part.bias = nn.Parameter(bias[place], requires_grad=False)
+            start = place.stop
 
     def all_parts(self, x: Tensor) -> Tensor:
         """``x`` [..., inputs] to the outputs of all maps, one after the other."""
         if self.joined is None:
             return torch.cat([part(x) for part in self.parts()], -1)
-        return apply(self.joined, x)
+        return apply(self.joined, x, self.joined_bias)
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Whatever moves or converts the maps takes them apart."""
@@ -73,8 +91,10 @@ class Joining(nn.Module):
         return self
 
 
-def apply(weight: Tensor | Matrix, x: Tensor) -> Tensor:
-    """``x`` [..., inputs] through ``weight`` [outputs, inputs].
+def apply(weight: Tensor | Matrix, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``x`` [..., inputs] through ``weight`` [outputs, inputs], plus ``bias`` [outputs].
+
+    A quantized matrix has its bias in itself.
 
     A single vector goes through a matrix-vector product, which reads bfloat16 weights about a third
     faster on a CPU than the general product does.
@@ -82,8 +102,10 @@ def apply(weight: Tensor | Matrix, x: Tensor) -> Tensor:
     if not isinstance(weight, Tensor):
         return weight(x)
     if x.numel() == weight.shape[1]:
-        return torch.mv(weight, x.reshape(-1)).view(*x.shape[:-1], -1)
-    return functional.linear(x, weight)
+        vector = x.reshape(-1)
+        out = torch.mv(weight, vector) if bias is None else torch.addmv(bias, weight, vector)
+        return out.view(*x.shape[:-1], -1)
+    return functional.linear(x, weight, bias)
 
 
 @contextmanager

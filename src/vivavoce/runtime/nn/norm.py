@@ -8,15 +8,21 @@ from torch.nn import functional
 
 
 class RMSNorm(nn.Module):
-    """RMSNorm (Zhang & Sennrich 2019) over the last dimension; see ``rms_norm``."""
+    """RMSNorm (Zhang & Sennrich 2019) over the last dimension; see ``rms_norm``.
 
-    def __init__(self, size: int, eps: float) -> None:
+    ``whole`` is one kernel on a GPU, and rounds after the weight is applied.
+    """
+
+    def __init__(self, size: int, eps: float, *, whole: bool = False) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
         self.eps = eps
+        self.whole = whole
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` [..., size], normalized, in its own dtype."""
+        if self.whole:
+            return functional.rms_norm(x, [x.shape[-1]], self.weight, self.eps)
         return rms_norm(x, self.weight, self.eps)
 
 

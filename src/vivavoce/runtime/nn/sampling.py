@@ -1,15 +1,18 @@
 """Choosing codes from scores, for all rows of a batch at once.
 
-The order and the arithmetic are those of ``transformers`` 4.57 generation, which the published
-models are run with: repetition penalty, end ban, suppression, temperature, top-k, top-p, draw.
-Nothing here synchronizes with the host, and no shape depends on data.
+The order and the arithmetic of ``choose`` are those of ``transformers`` 4.57 generation, which the
+published models of Qwen3-TTS are run with: repetition penalty, end ban, suppression, temperature,
+top-k, top-p, draw. ``choose_ranked`` has llama.cpp's, as NeuTTS is run: top-k, top-p, min-p,
+temperature, draw. Noise is counter-based (Salmon et al. 2011): there is no generator state, so a
+row draws the same in any company, and a captured graph draws anew at each replay. Nothing here
+synchronizes with the host, and no shape depends on data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -143,9 +146,86 @@ def keyed_draw(seeds: Tensor, counters: Tensor, sizes: Sequence[int]) -> Draw:
     return draw
 
 
+NARROW = 128
+"""The largest top-k for which ``choose_ranked`` need not sort the scores whole."""
+
+
+def is_wide(top_k: int) -> bool:
+    """Whether a row needs all scores in order."""
+    return top_k == 0 or top_k > NARROW
+
+
+class RankedRows(Protocol):
+    """What ``choose_ranked`` reads of B rows: [B] each, ``seeds`` [B, 2] halves of 32 bits.
+
+    ``counts`` [B] int64 is how many codes a row has drawn, the counter of its noise.
+    """
+
+    @property
+    def greedy(self) -> Tensor:
+        """Bool: take the best."""
+
+    @property
+    def temperature(self) -> Tensor:
+        """Float32."""
+
+    @property
+    def top_k(self) -> Tensor:
+        """Int64; 0 keeps all."""
+
+    @property
+    def top_p(self) -> Tensor:
+        """Float32."""
+
+    @property
+    def min_p(self) -> Tensor:
+        """Float32."""
+
+    @property
+    def seeds(self) -> Tensor:
+        """Int64."""
+
+    @property
+    def counts(self) -> Tensor:
+        """Int64."""
+
+
+def choose_ranked(scores: Tensor, rows: RankedRows, *, wide: bool) -> Tensor:
+    """Choices int64 [B] from float32 ``scores`` [B, C], by each row's own options.
+
+    ``wide`` must be set when any row ``is_wide``; a row's choice does not depend on it otherwise.
+    """
+    chosen = _draw_ranked(*scores.topk(min(NARROW, scores.shape[1])), rows)
+    if wide:
+        whole = _draw_ranked(*scores.sort(-1, descending=True), rows)
+        chosen = torch.where((rows.top_k == 0) | (rows.top_k > NARROW), whole, chosen)
+    return torch.where(rows.greedy, scores.argmax(-1), chosen)
+
+
+def _draw_ranked(ranked: Tensor, choices: Tensor, rows: RankedRows) -> Tensor:
+    """From scores [B, K] in falling order and the choices [B, K] they belong to.
+
+    Top-k, top-p and min-p leave the first always.
+    """
+    rank = torch.arange(ranked.shape[1], device=ranked.device)
+    top_k, top_p = rows.top_k[:, None], rows.top_p[:, None]
+    kept = (top_k == 0) | (rank < top_k)
+    chances = ranked.masked_fill(~kept, -torch.inf).softmax(-1)
+    before = chances.cumsum(-1) - chances
+    kept = kept & ((before < top_p) | (top_p >= 1))
+    kept = kept & (ranked >= ranked[:, :1] + rows.min_p[:, None].log())
+    noise = gumbel_of(row_keys(rows.seeds, rows.counts[:, None])[:, 0], choices)
+    noisy = (ranked / rows.temperature[:, None] + noise).masked_fill(~kept, -torch.inf)
+    return choices.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
+
+
 def gumbel(keys: Tensor, count: int) -> Tensor:
     """Standard Gumbel noise, float32 [..., count], from keys [..., 2] of 32 bits each."""
-    index = torch.arange(count, device=keys.device)
+    return gumbel_of(keys, torch.arange(count, device=keys.device))
+
+
+def gumbel_of(keys: Tensor, index: Tensor) -> Tensor:
+    """The noise of some choices ``index`` [..., K] alone: the same as among all."""
     bits = _mix(_mix(index + keys[..., :1] & _MASK) ^ keys[..., 1:])
     uniform = ((bits >> (32 - _NOISE_BITS)).float() + 0.5) * 2.0**-_NOISE_BITS
     return -torch.log(-torch.log(uniform))
@@ -159,8 +239,13 @@ def split_seed(seed: int) -> tuple[int, int]:
 def stream_keys(seeds: Tensor, counters: Tensor, groups: range) -> Tensor:
     """Two keys [B, groups, 2] for the draws of each row."""
     numbers = torch.arange(groups.start, groups.stop, device=seeds.device)
+    return row_keys(seeds, counters[:, None] * _MOST_GROUPS + numbers)
+
+
+def row_keys(seeds: Tensor, numbers: Tensor) -> Tensor:
+    """Two keys [B, N, 2] for the draws ``numbers`` [B, N] of each row."""
     low, high = seeds[:, :1], seeds[:, 1:]
-    first = _mix(_mix(low) + counters[:, None] * _MOST_GROUPS + numbers & _MASK)
+    first = _mix(_mix(low) + numbers & _MASK)
     second = _mix(_mix(high ^ 0x5851F42D) ^ first) ^ _mix(low + 0x2545F491 & _MASK)
     return torch.stack((first, second), -1)
 

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vivavoce.errors import InputError
+from vivavoce.serving.body import parse_object, read_object
 from vivavoce.serving.compat import neutts_air, qwen3_tts
 from vivavoce.serving.compat.old_server import Fields, OldServer, Voices
-from vivavoce.serving.reading import parse_object, read_object
 from vivavoce.speech.voices import VoiceLibrary
 
 SERVERS: Mapping[str, OldServer] = MappingProxyType({

@@ -12,12 +12,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from vivavoce.audio.containers import ENCODINGS
+from vivavoce.audio.formats import ENCODINGS
 from vivavoce.errors import VivavoceError
 from vivavoce.serving.compat.old_server import Fields, OldError, OldServer, Voices, given
 from vivavoce.serving.dialects.native import speak_pcm
-from vivavoce.serving.framing import PcmEvents
 from vivavoce.serving.problems import error_detail
+from vivavoce.serving.responses import PcmEvents
 from vivavoce.types import AudioFormat
 
 SPEECH = "/v1/audio/speech"

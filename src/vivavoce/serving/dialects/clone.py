@@ -8,27 +8,32 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
-from vivavoce.audio.containers.catalog import MAX_RATE_HZ, MIN_RATE_HZ
+from vivavoce.audio.formats import MAX_RATE_HZ, MIN_RATE_HZ
 from vivavoce.errors import InputError
-from vivavoce.serving.callers import check_within_limits
-from vivavoce.serving.context import ServerContext, context_of
-from vivavoce.serving.forms import form_fields, read_form
-from vivavoce.serving.framing import Framing
-from vivavoce.serving.recordings import check_cloning, check_consent, uploaded_recording
-from vivavoce.serving.speaking import SpeechOrder, SpeechResponse
-from vivavoce.serving.speech_answers import (
-    encoding_media_types,
-    form_body,
-    report_invalid,
-    speech_responses,
-)
-from vivavoce.serving.speech_body import (
+from vivavoce.serving.body import (
     MAX_LANGUAGE_CHARS,
     MAX_SEED,
     MAX_TRANSCRIPT_CHARS,
     ResponseFormat,
     named_fields,
 )
+from vivavoce.serving.callers import check_within_limits
+from vivavoce.serving.context import ServerContext, context_of
+from vivavoce.serving.forms import (
+    check_cloning,
+    check_consent,
+    form_body,
+    form_fields,
+    read_form,
+    uploaded_recording,
+)
+from vivavoce.serving.responses import (
+    Framing,
+    SpeechResponse,
+    encoding_media_types,
+    speech_responses,
+)
+from vivavoce.serving.session import SpeechOrder, invalid_counted
 from vivavoce.speech.voices import MAX_CONSENT_CHARS
 from vivavoce.types import Recording, Sampling, SpeechRequest
 
@@ -83,11 +88,8 @@ class CloneForm(CloneFields):
 async def clone(request: Request) -> Response:
     """One-shot cloning. An engine that cannot clone answers 400."""
     context = context_of(request)
-    try:
+    with invalid_counted(context.service, "http"):
         return await _clone(context, request)
-    except InputError as error:
-        report_invalid(context, error, "http")
-        raise
 
 
 async def _clone(context: ServerContext, request: Request) -> Response:

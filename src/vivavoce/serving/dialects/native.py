@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from vivavoce.errors import InputError
+from vivavoce.serving.body import SpeechBody, json_body, read_json
 from vivavoce.serving.context import context_of
-from vivavoce.serving.framing import EVENT_STREAM, Framing, PcmEvents, PcmFraming
-from vivavoce.serving.reading import read_json
-from vivavoce.serving.speaking import SpeechOrder, SpeechResponse
-from vivavoce.serving.speech_answers import json_body, report_invalid, speech_responses
-from vivavoce.serving.speech_body import SpeechBody
+from vivavoce.serving.responses import (
+    EVENT_STREAM,
+    Framing,
+    PcmEvents,
+    PcmFraming,
+    SpeechResponse,
+    speech_responses,
+)
+from vivavoce.serving.session import SpeechOrder, invalid_counted
 
 router = APIRouter(tags=["speech"])
 
@@ -45,10 +49,7 @@ async def stream_pcm(request: Request) -> Response:
 async def speak_pcm(request: Request, framing: Framing) -> Response:
     """Speak what a body of SpeechBody's fields asks for. Raises InputError."""
     context = context_of(request)
-    try:
+    with invalid_counted(context.service, framing.transport):
         body = await read_json(request, SpeechBody)
-    except InputError as error:
-        report_invalid(context, error, framing.transport)
-        raise
     order = SpeechOrder(body.to_request(), "pcm", body.sample_rate, body.unknown_fields)
     return SpeechResponse(context, order, framing)

@@ -1,7 +1,9 @@
-"""``POST /v1/audio/speech``: OpenAI's contract, and what live calls need beyond it.
+"""``POST /v1/audio/speech`` and the lists of models: OpenAI's contract, and what live calls need.
 
 ``pcm`` and server-sent events are 24,000 Hz and G.711 is 8,000 Hz unless ``sample_rate`` says
 otherwise; containers keep the engine's own rate, or the next one that their codec carries.
+
+Model names of OpenAI's stand for the engine in use.
 """
 
 from __future__ import annotations
@@ -9,22 +11,23 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from vivavoce.audio.containers import find_encoding
-from vivavoce.errors import InputError
+from vivavoce.audio.formats import find_encoding
+from vivavoce.engines.base import EngineInfo
+from vivavoce.errors import InputError, UnknownModel
+from vivavoce.serving.body import SpeechBody, json_body, read_json
 from vivavoce.serving.context import context_of
-from vivavoce.serving.framing import EVENT_STREAM, Framing, OpenAIEvents
-from vivavoce.serving.models import check_model
-from vivavoce.serving.reading import read_json
-from vivavoce.serving.speaking import SpeechOrder, SpeechResponse
-from vivavoce.serving.speech_answers import (
+from vivavoce.serving.problems import documented
+from vivavoce.serving.responses import (
+    EVENT_STREAM,
+    Framing,
+    OpenAIEvents,
+    SpeechResponse,
     encoding_media_types,
-    json_body,
-    report_invalid,
     speech_responses,
 )
-from vivavoce.serving.speech_body import SpeechBody
+from vivavoce.serving.session import SpeechOrder, invalid_counted
 
 OPENAI_RATE_HZ = 24_000
 
@@ -65,13 +68,10 @@ class OpenAISpeechBody(SpeechBody):
 async def speak(request: Request) -> Response:
     """Speaks in any format; the sound leaves as it is made, unless ``stream`` is false."""
     context = context_of(request)
-    try:
+    with invalid_counted(context.service, "http"):
         body = await read_json(request, OpenAISpeechBody)
         if body.stream_format == "sse" and not body.stream:
             raise InputError("Events are a stream; leave stream=false out.", param="stream")
-    except InputError as error:
-        report_invalid(context, error, "http")
-        raise
     check_model(body.model, context.service.engine.info)
     order = SpeechOrder(
         request=body.to_request(),
@@ -81,3 +81,79 @@ async def speak(request: Request) -> Response:
     )
     framing = OpenAIEvents() if body.stream_format == "sse" else Framing()
     return SpeechResponse(context, order, framing, whole=not body.stream)
+
+
+OPENAI_MODELS = ("tts-1", "tts-1-hd", "gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15")
+
+models_router = APIRouter(tags=["models"])
+
+
+class Model(BaseModel):
+    """A model as OpenAI describes one."""
+
+    id: str
+    object: str = "model"
+    created: int = 0
+    owned_by: str = "vivavoce"
+
+
+class ModelList(BaseModel):
+    """OpenAI's list."""
+
+    object: str = "list"
+    data: list[Model]
+
+
+class AudioModel(BaseModel):
+    """A model as Open WebUI reads one."""
+
+    id: str
+    name: str
+
+
+class AudioModelList(BaseModel):
+    """Open WebUI's list, and OpenAI's beside it."""
+
+    models: list[AudioModel]
+    object: str = "list"
+    data: list[Model]
+
+
+def known_models(info: EngineInfo) -> list[str]:
+    """The engine's own names first, then OpenAI's."""
+    own = [info.name, info.model] if info.model else [info.name]
+    return list(dict.fromkeys((*own, *OPENAI_MODELS)))
+
+
+def check_model(name: str | None, info: EngineInfo) -> None:
+    """Raise UnknownModel for a name that stands for nothing here; none, or "", is the engine."""
+    known = known_models(info)
+    if name and name not in known:
+        raise UnknownModel(name, known)
+
+
+@models_router.get("/v1/models", summary="List the models")
+async def list_models(request: Request) -> ModelList:
+    """Every model name that requests may give."""
+    return ModelList(data=[Model(id=name) for name in _names(request)])
+
+
+@models_router.get(
+    "/v1/models/{model_id:path}", summary="Describe a model", responses=documented(404)
+)
+async def get_model(request: Request, model_id: str) -> Model:
+    """One model."""
+    check_model(model_id, context_of(request).service.engine.info)
+    return Model(id=model_id)
+
+
+@models_router.get("/v1/audio/models", summary="List the models for Open WebUI")
+async def list_audio_models(request: Request) -> AudioModelList:
+    """The same names in the shape that Open WebUI reads."""
+    names = _names(request)
+    models = [AudioModel(id=name, name=name) for name in names]
+    return AudioModelList(models=models, data=[Model(id=name) for name in names])
+
+
+def _names(request: Request) -> list[str]:
+    return known_models(context_of(request).service.engine.info)

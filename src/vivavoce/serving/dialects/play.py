@@ -15,16 +15,13 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from vivavoce.errors import InputError, NotFound, VivavoceError
+from vivavoce.serving.body import Model, SpeechBody, json_body, read_json
 from vivavoce.serving.context import context_of
-from vivavoce.serving.disconnect import until_disconnect
-from vivavoce.serving.models import check_model
+from vivavoce.serving.dialects.openai import check_model
+from vivavoce.serving.loudspeaker import Loudspeaker, Play, PlayOrder, State, Wait
 from vivavoce.serving.outputs import encoding_of
-from vivavoce.serving.playing import Play, PlayFailure, Playing, PlayOrder, State, Wait
 from vivavoce.serving.problems import documented, problem_response
-from vivavoce.serving.reading import Model, read_json
-from vivavoce.serving.speaking import header_names
-from vivavoce.serving.speech_answers import json_body, report_invalid
-from vivavoce.serving.speech_body import SpeechBody
+from vivavoce.serving.session import header_names, invalid_counted, until_disconnect
 from vivavoce.types import SpeechRequest
 
 router = APIRouter(tags=["playback"])
@@ -126,7 +123,12 @@ async def state(request: Request) -> PlaybackState:
         playing=queue.playing,
         queued=queue.turns,
         seconds=round(queue.queued_s, 3),
-        failures=[_told(failure) for failure in list(playing.failures)],
+        failures=[
+            FailedLater(
+                code=failure.error.code, message=failure.error.message, at=round(failure.at_s, 3)
+            )
+            for failure in list(playing.failures)
+        ],
     )
 
 
@@ -168,7 +170,7 @@ class PlayResponse(Response):
 
     def __init__(
         self,
-        playing: Playing,
+        playing: Loudspeaker,
         order: PlayOrder,
         unknown_fields: tuple[str, ...],
         more: Mapping[str, Any] | None = None,
@@ -200,14 +202,9 @@ class PlayResponse(Response):
         if (stream := play.stream) is not None:
             headers["X-Cache"] = "hit" if stream.timings.cached else "miss"
             headers["X-Vivavoce-Voice"] = quote(stream.voice.id if stream.voice else "")
-            if ignored := header_names(self._unknown_fields, stream):
+            if ignored := header_names(self._unknown_fields, stream.ignored):
                 headers["X-Ignored-Fields"] = ", ".join(ignored)
         return headers
-
-
-def _told(failure: PlayFailure) -> FailedLater:
-    error = failure.error
-    return FailedLater(code=error.code, message=error.message, at=round(failure.at_s, 3))
 
 
 def _fields(play: Play) -> dict[str, Any]:
@@ -238,7 +235,7 @@ def _rounded(value_ms: float | None) -> float | None:
     return None if value_ms is None else round(value_ms, 1)
 
 
-def _playing(request: Request) -> Playing:
+def _playing(request: Request) -> Loudspeaker:
     playing = context_of(request).playing
     if playing is None:
         raise NotFound("Playback is switched off; 'vivavoce serve --set playback=device' has it.")
@@ -246,11 +243,8 @@ def _playing(request: Request) -> Playing:
 
 
 async def _read(request: Request, model: type[Model]) -> Model:
-    try:
+    with invalid_counted(context_of(request).service, "play"):
         # Pages of strangers can send anything but this without asking the browser's leave.
         if not request.headers.get("content-type"):
             raise InputError("Content-Type must be application/json.")
         return await read_json(request, model)
-    except InputError as error:
-        report_invalid(context_of(request), error, "play")
-        raise

@@ -12,15 +12,20 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import ClientDisconnect
 
+from vivavoce.serving.body import MAX_TRANSCRIPT_CHARS
 from vivavoce.serving.callers import caller, check_within_limits, counted, visible
 from vivavoce.serving.context import context_of
-from vivavoce.serving.disconnect import until_disconnect
-from vivavoce.serving.forms import form_fields, read_form
+from vivavoce.serving.forms import (
+    check_cloning,
+    check_consent,
+    form_body,
+    form_fields,
+    read_form,
+    uploaded_recording,
+)
 from vivavoce.serving.problems import documented
-from vivavoce.serving.recordings import check_cloning, check_consent, uploaded_recording
-from vivavoce.serving.speech_answers import form_body
-from vivavoce.serving.speech_body import MAX_TRANSCRIPT_CHARS
-from vivavoce.speech.names import MAX_NAME_CHARS
+from vivavoce.serving.session import until_disconnect
+from vivavoce.speech.store import MAX_NAME_CHARS
 from vivavoce.speech.voices import MAX_CONSENT_CHARS, MAX_DESCRIPTION_CHARS, VoiceLibrary
 from vivavoce.types import Voice
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.english.numbers import cardinal, ordinal, pairs, year
-from vivavoce.text.english.written import FREE_NUMBER, LEFT, say_digits, say_number
+from vivavoce.text.english.patterns import FREE_NUMBER, LEFT, say_digits, say_number
 
 _STOP = r"(?!\w|[.,]\d)"
 # Words after which each digit is read, from this many digits on.
@@ -54,38 +54,31 @@ _ALWAYS = (
 )
 
 
-def _octet(text: str) -> str:
-    return pairs(str(int(text)))
-
-
 def _say_address(found: re.Match[str]) -> str:
     host, _, port = found[0].partition(":")
-    words = " dot ".join(_octet(part) for part in host.split("."))
+    words = " dot ".join(pairs(str(int(part))) for part in host.split("."))
     return f"{words} port {say_digits(port)}" if port else words
 
 
 def _say_version(found: re.Match[str]) -> str:
-    words = " point ".join(cardinal(part) for part in found[2].split("."))
-    return f"version {words}" if found[1] else words
+    return f"version {_points(found[2])}" if found[1] else _points(found[2])
 
 
-def _say_short_version(found: re.Match[str]) -> str:
-    return "version " + " point ".join(cardinal(part) for part in found[1].split("."))
+def _points(written: str) -> str:
+    """``"1.2.10"`` -> "one point two point ten"."""
+    return " point ".join(cardinal(part) for part in written.split("."))
 
 
-def _say_zip(found: re.Match[str]) -> str:
-    return ", ".join(say_digits(part) for part in found[1].split("-"))
-
-
-def _is_code(part: str) -> bool:
-    return part.isalpha() and part.isupper()
+def _digit_groups(written: str) -> str:
+    """``"94110-1234"``: digit by digit, with a pause between the groups."""
+    return ", ".join(say_digits(part) for part in written.split("-"))
 
 
 def _number_part(part: str, before: str) -> str:
     """A part of a hyphenated token that is digits alone."""
     if len(part) <= 2 and part[0] != "0":
         return cardinal(part)
-    if _is_code(before) and len(before) <= 3:
+    if before.isalpha() and before.isupper() and len(before) <= 3:
         return pairs(part) if len(part) <= 4 else say_digits(part)
     if len(part) == 4 and part[0] in "12":
         return year(part)
@@ -134,7 +127,7 @@ def _say_named(found: re.Match[str]) -> str:
             continue
         word = written_word.lower()
         if len(written) >= _SPELLED.get(word, len(written) + 1):
-            return ", ".join(say_digits(part) for part in written.split("-"))
+            return _digit_groups(written)
         if word in _PAIRED and written.isdigit() and len(written) in {3, 4}:
             return pairs(written)
         if word not in _JOINTS:
@@ -148,8 +141,9 @@ def speak_codes(text: str) -> str:
         text = _ADDRESS.sub(_say_address, text)
         text = _VERSION.sub(_say_version, text)
     text = _DIGITS.sub(_say_named, text)
-    text = _HOUSE.sub(lambda found: pairs(found[1]), _STATE_ZIP.sub(_say_zip, text))
-    return _SHORT_VERSION.sub(_say_short_version, text)
+    text = _STATE_ZIP.sub(lambda found: _digit_groups(found[1]), text)
+    text = _HOUSE.sub(lambda found: pairs(found[1]), text)
+    return _SHORT_VERSION.sub(lambda found: f"version {_points(found[1])}", text)
 
 
 def speak_fixed(text: str) -> str:

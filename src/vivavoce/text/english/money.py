@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass
 
 from vivavoce.text.english.numbers import cardinal
-from vivavoce.text.english.units import per_words
-from vivavoce.text.english.written import (
+from vivavoce.text.english.patterns import (
     FREE_NUMBER,
     LEFT,
     NUMBER,
@@ -15,6 +14,7 @@ from vivavoce.text.english.written import (
     say_number,
     say_whole,
 )
+from vivavoce.text.english.units import per_words
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,16 @@ def _say_after(found: re.Match[str]) -> str:
     return _say(found, (minus, sign, amount, second, scale, per))
 
 
-def _say_cents(found: re.Match[str]) -> str:
-    return f"{say_number(found[1])} cent{'' if found[1] == '1' else 's'}"
-
-
 def speak_money(text: str) -> str:
     """ "$4.30" -> "four dollars and thirty cents"."""
     text = _BEFORE.sub(_say_before, text)
     if _AFTER_HINT.search(text):
         text = _AFTER.sub(_say_after, text)
-    return _CENTS.sub(_say_cents, text) if "¢" in text else text
+    if "¢" in text:
+        text = _CENTS.sub(
+            lambda found: f"{say_number(found[1])} cent{'' if found[1] == '1' else 's'}", text
+        )
+    return text
 
 
 MONEY_MARKS = frozenset("$£€¥₹₩₽₿₺₴₪₫฿₱¢")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.english.numbers import digits
-from vivavoce.text.english.written import say_digits
+from vivavoce.text.english.patterns import say_digits
 
 _EDGE = r"(?<![\w.,/+-])(?<![\w][(])"
 _STOP = r"(?![\w]|[-./,]\d)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from vivavoce.text.english.typography import SOFT
+from vivavoce.text.english.markup import SOFT
 
 _PLURAL_S = re.compile(r"(?<=\w)\((e?s)\)")
 _BRACKETS = re.compile(r"[()\[\]{}⟨⟩]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.english.numbers import cardinal, digits, ordinal, year
-from vivavoce.text.english.written import (
+from vivavoce.text.english.patterns import (
     FREE_NUMBER,
     LEFT,
     NUMBER,
@@ -90,10 +90,6 @@ def _say_year(found: re.Match[str]) -> str:
     return year(found[1]) + tail
 
 
-def _say_signed(found: re.Match[str]) -> str:
-    return ("minus " if found[1] == "-" else "plus ") + say_number(found[2])
-
-
 def _say_any(found: re.Match[str]) -> str:
     text, start, end = found.string, found.start(), found.end()
     before = " " if start and text[start - 1].isalnum() else ""
@@ -147,7 +143,9 @@ def speak_numbers(text: str) -> str:
     if "10" in text:
         text = _OLD_YEAR.sub(lambda found: found[1] + year(found[2]), text)
     if "-" in text or "+" in text:
-        text = _SIGNED.sub(_say_signed, text)
+        text = _SIGNED.sub(
+            lambda found: f"{'minus' if found[1] == '-' else 'plus'} {say_number(found[2])}", text
+        )
     text = _YEAR.sub(_say_year, text)
     if "." in text:
         text = _POINT.sub(lambda found: f"{_SIGN_WORDS[found[1]]}point {digits(found[2])}", text)

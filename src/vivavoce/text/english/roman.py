@@ -46,10 +46,6 @@ def roman_value(numeral: str) -> int:
     return sum(signed)
 
 
-def _say_war(found: re.Match[str]) -> str:
-    return "World War two" if found[1] in {"II", "2"} else "World War one"
-
-
 def _say_ruler(found: re.Match[str]) -> str:
     name, numeral, _, follower = found.groups()
     if numeral == "I" and follower is not None and follower not in _AFTER_FIRST:
@@ -68,15 +64,13 @@ def _say_thing(found: re.Match[str]) -> str:
     return f"{found[0][: -len(numeral)]}{cardinal(roman_value(numeral))}"
 
 
-def _say_after_name(found: re.Match[str]) -> str:
-    return f"{found[1]} {cardinal(roman_value(found[2]))}"
-
-
 def speak_roman(text: str) -> str:
     """ "Louis XIV" -> "Louis the fourteenth"; a lone "I" is left to mean the speaker."""
     if not _CANDIDATE.search(text):
         return text
-    text = _WORLD_WAR.sub(_say_war, text)
+    text = _WORLD_WAR.sub(
+        lambda found: f"World War {'two' if found[1] in {'II', '2'} else 'one'}", text
+    )
     text = _AFTER_RULER.sub(_say_ruler, text)
     text = _AFTER_THING.sub(_say_thing, text)
-    return _AFTER_NAME.sub(_say_after_name, text)
+    return _AFTER_NAME.sub(lambda found: f"{found[1]} {cardinal(roman_value(found[2]))}", text)

@@ -21,7 +21,6 @@ from vivavoce.text.english import (
     addresses,
     codes,
     dates,
-    emoji,
     markup,
     money,
     phones,
@@ -29,8 +28,6 @@ from vivavoce.text.english import (
     quantities,
     roman,
     symbols,
-    times,
-    typography,
     units,
 )
 
@@ -47,22 +44,18 @@ def _holds(pattern: str) -> Callable[[str], object]:
     return re.compile(pattern).search
 
 
-def _collapse(text: str) -> str:
-    return " ".join(text.split())
-
-
 _HTML = Rule(markup.strip_html)
 _MARKDOWN = Rule(markup.strip_markdown)
-_SPACES = Rule(_collapse)
+_SPACES = Rule(lambda text: " ".join(text.split()))
 
-NEUTRAL = (_HTML, _MARKDOWN, Rule(emoji.drop_emoji), Rule(emoji.drop_emoticons), _SPACES)
+NEUTRAL = (_HTML, _MARKDOWN, Rule(symbols.drop_emoji), Rule(symbols.drop_emoticons), _SPACES)
 
 _BEFORE_NUMBERS = (
     _HTML,
     Rule(addresses.speak_paths, _holds(r"[/\\]")),
     _MARKDOWN,
-    Rule(emoji.speak_emoji),
-    Rule(typography.fold),
+    Rule(symbols.speak_emoji),
+    Rule(markup.fold),
     _SPACES,
     Rule(addresses.speak_emails, _holds("@")),
     Rule(addresses.speak_urls, _holds(r"\w[.:][\w/]")),
@@ -80,7 +73,7 @@ _NUMBERS = (
     ),
     Rule(quantities.plain_grouping, _holds(r"\.\d{3},|,\d\d,")),
     Rule(dates.speak_dates),
-    Rule(times.speak_times, _holds(r"\d(?:\s?[AaPp]|:\d|h\d|\shours)")),
+    Rule(dates.speak_times, _holds(r"\d(?:\s?[AaPp]|:\d|h\d|\shours)")),
     Rule(
         money.speak_money,
         lambda text: not money.MONEY_MARKS.isdisjoint(text) or money.CODE_MARK.search(text),

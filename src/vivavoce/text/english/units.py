@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from vivavoce.text.english.numbers import cardinal, pairs
-from vivavoce.text.english.written import (
+from vivavoce.text.english.patterns import (
     FREE_NUMBER,
     LEFT,
     NUMBER,
@@ -228,10 +228,6 @@ def _say_scaled(found: re.Match[str]) -> str:
     return f"{say_number(amount)} {_SCALE_NAMES[scale]}"
 
 
-def _say_counted(found: re.Match[str]) -> str:
-    return f"{say_quantity(found[1])} {'inch' if is_one(found[1]) else 'inches'}"
-
-
 def join_ranges(text: str) -> str:
     """ "10%-15%" -> "10% to 15%": a unit written twice."""
     return _UNIT_TWICE.sub(r"\1\2 to ", text)
@@ -247,7 +243,10 @@ def speak_sizes(text: str) -> str:
         text = _speak_inches(text)
     text = _BY.sub(r"\1 by ", text)
     if "in" in text:
-        text = _COUNTED.sub(_say_counted, text)
+        text = _COUNTED.sub(
+            lambda found: f"{say_quantity(found[1])} {'inch' if is_one(found[1]) else 'inches'}",
+            text,
+        )
     text = _SIZE.sub(_say_size, text)
     if " by " in text:
         text = _SIZE_END.sub(lambda found: _side(found[0]), text)

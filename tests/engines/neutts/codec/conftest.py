@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_decoder
+from vivavoce.engines.neutts.codec.network import DecoderWeights, open_decoder
 from vivavoce.testing.random_neucodec import make_random_codec
 
 

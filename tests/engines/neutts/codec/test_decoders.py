@@ -10,10 +10,16 @@ import numpy as np
 import pytest
 
 from engines.neutts.codec.written_out import decoded
-from vivavoce.engines.neutts.codec.codec import HOP, SAMPLE_RATE_HZ, Codec, Codes
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
+from vivavoce.engines.neutts.codec.network import DecoderWeights
 from vivavoce.engines.neutts.codec.onnx_codec import OnnxCodec, open_onnx_codec
-from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
+from vivavoce.engines.neutts.codec.stream import (
+    HOP,
+    SAMPLE_RATE_HZ,
+    Codec,
+    CodecStream,
+    Codes,
+    Schedule,
+)
 from vivavoce.errors import InputError, ModelFileError, SettingsError
 from vivavoce.testing.clicks import click_scores
 from vivavoce.testing.random_neucodec import make_random_codec
@@ -48,7 +54,7 @@ def test_onnx_is_the_formulas(onnx_codec: OnnxCodec, weights: DecoderWeights, co
 @pytest.mark.parametrize("count", [1, 2, 31])
 def test_torch_is_the_formulas(checkpoint: Path, weights: DecoderWeights, count: int) -> None:
     pytest.importorskip("torch")
-    from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
+    from vivavoce.engines.neutts.codec.torch_decoder import open_torch_codec
 
     codec = open_torch_codec(checkpoint)
     codes = _codes(count, seed=count)
@@ -57,9 +63,33 @@ def test_torch_is_the_formulas(checkpoint: Path, weights: DecoderWeights, count:
     np.testing.assert_allclose(sound, decoded(weights, codes), atol=1e-4)
 
 
+@pytest.mark.parametrize("refused", ["never", "12", "NeuCodec"])
+def test_a_capture_that_fails_decodes_as_it_is(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture, refused: str
+) -> None:
+    """Captured lengths give the same sound, and what cannot be captured fails no load."""
+    torch = pytest.importorskip("torch")
+    from vivavoce.engines.neutts.codec.network import open_decoder
+    from vivavoce.engines.neutts.codec.torch_decoder import TorchCodec, load_decoder
+    from vivavoce.testing.recorded_graphs import RecordingGraphs
+
+    module = load_decoder(open_decoder(checkpoint), torch.device("cpu"), torch.float32)
+    graphs = RecordingGraphs(refuses=lambda name: refused in name)
+    codec, plain = TorchCodec(module, (20, 12), graphs), TorchCodec(module, ())
+    kept = {"never": (12, 20), "12": (20,), "NeuCodec": ()}[refused]
+    assert codec.windows == kept
+    assert ("running without" in caplog.text) == (refused != "never")
+    for count in (12, 20, 15):
+        codes = _codes(count, seed=count)
+        np.testing.assert_allclose(codec.decode(codes), plain.decode(codes), atol=1e-6)
+    told = codec.details
+    assert (told["graphs_captured"], told["graphs_failed"]) == (len(kept), 2 - len(kept))
+    assert (told["graphs_replayed"], told["graphs_eager"]) == (len(kept), 3 - len(kept))
+
+
 def test_bfloat16_stays_near(checkpoint: Path, onnx_codec: OnnxCodec) -> None:
     pytest.importorskip("torch")
-    from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
+    from vivavoce.engines.neutts.codec.torch_decoder import open_torch_codec
 
     codec = open_torch_codec(checkpoint, precision="bfloat16")
     exact = onnx_codec.decode(_codes(40))
@@ -152,7 +182,7 @@ def test_a_device_that_is_not_there_is_an_error(checkpoint: Path) -> None:
 
 def test_both_decoders_keep_the_contract(checkpoint: Path, onnx_codec: OnnxCodec) -> None:
     pytest.importorskip("torch")
-    from vivavoce.engines.neutts.codec.torch_codec import open_torch_codec
+    from vivavoce.engines.neutts.codec.torch_decoder import open_torch_codec
 
     torch_codec = open_torch_codec(checkpoint)
     for codec in (onnx_codec, torch_codec):

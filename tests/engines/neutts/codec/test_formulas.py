@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from vivavoce.engines.neutts.codec.fsq import checked_codes, code_vectors, nearest_codes
-from vivavoce.engines.neutts.codec.istft import BINS, CUT, FRAME, half_bases, hann, istft
+from vivavoce.engines.neutts.codec.network import (
+    BINS,
+    CUT,
+    FRAME,
+    checked_codes,
+    code_vectors,
+    half_bases,
+    hann,
+    istft,
+    nearest_codes,
+)
 from vivavoce.errors import InputError
 
 ALL = np.arange(65_536, dtype=np.int32)

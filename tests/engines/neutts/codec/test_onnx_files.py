@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights, open_decoder
+from vivavoce.engines.neutts.codec.network import DecoderWeights, open_decoder
 from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
 from vivavoce.engines.neutts.codec.onnx_files import GRAPH, WEIGHTS, graph_file
 from vivavoce.testing.random_neucodec import make_random_codec
@@ -92,7 +92,7 @@ def test_with_no_place_at_all_it_works_all_the_same(
     def refuse(*_: object) -> None:
         raise PermissionError("read-only")
 
-    monkeypatch.setattr("vivavoce.engines.neutts.codec.onnx_files._fill", refuse)
+    monkeypatch.setattr("vivavoce.runtime.derived_files._keep", refuse)
     sound = open_onnx_codec(own, cache=tmp_path / "cache").decode(CODES)
     assert len(sound) == 480 * len(CODES)
     assert [each.name for each in own.parent.iterdir()] == [own.name]

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.engines.neutts.codec.codec import HOP, SAMPLE_RATE_HZ, Codes
-from vivavoce.engines.neutts.codec.stream import CodecStream, Schedule
+from vivavoce.engines.neutts.codec.stream import HOP, SAMPLE_RATE_HZ, CodecStream, Codes, Schedule
 from vivavoce.errors import EngineError
 from vivavoce.testing.clicks import click_scores
 from vivavoce.types import Samples

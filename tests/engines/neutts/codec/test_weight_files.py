@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
-from vivavoce.engines.neutts.codec.network import TINY, tensor_shapes
+from vivavoce.engines.neutts.codec.network import TINY, open_decoder, tensor_shapes
 from vivavoce.engines.neutts.codec.onnx_codec import open_onnx_codec
-from vivavoce.engines.neutts.codec.weights import fused, open_weights
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.checkpoint import fused, open_weights
 from vivavoce.runtime.torch_zip import TorchZip
 from vivavoce.testing.random_neucodec import make_random_codec, random_tensor
 from vivavoce.testing.torch_zip_writing import write_torch_zip

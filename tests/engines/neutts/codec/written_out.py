@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
+from vivavoce.engines.neutts.codec.network import DecoderWeights
 
 HOP, FRAME = 480, 1920
 

@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from vivavoce.engines.neutts.backbone import SPEECH_CODES, Prompt, TokenSampling
-from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
-from vivavoce.engines.neutts.torch_lm.graphs import Eager, Graphs
-from vivavoce.engines.neutts.torch_lm.loading import Choices, load_model
-from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
-from vivavoce.engines.neutts.torch_lm.runner import Runner
-from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
-from vivavoce.engines.neutts.torch_lm.weights import open_weights
+from vivavoce.engines.neutts.torch_backbone import TorchBackbone
+from vivavoce.engines.neutts.torch_checkpoint import Choices, load_model, open_weights
+from vivavoce.engines.neutts.torch_config import TorchVocabulary, load_vocabulary
+from vivavoce.engines.neutts.torch_plan import TorchLmOptions
+from vivavoce.engines.neutts.torch_rows import Runner
+from vivavoce.runtime.graphs.api import GraphApi
 from vivavoce.types import FinishReason
 
 torch.set_num_threads(1)  # tiny tensors are slower on many
@@ -47,7 +46,7 @@ class Said:
     reason: FinishReason | None = None
 
 
-def loaded(folder: Path, graphs: Graphs | None = None, **options: object) -> TorchBackbone:
+def loaded(folder: Path, graphs: GraphApi | None = None, **options: object) -> TorchBackbone:
     """A backbone on the CPU with room for 256 tokens a row."""
     given = {"device": "cpu", "context_tokens": 256, **options}
     backbone = TorchBackbone(folder, TorchLmOptions(**given), graphs)  # type: ignore[arg-type]
@@ -103,7 +102,7 @@ class Bare:
         rows: int = 1,
         context: int = 256,
         slice_tokens: int = 128,
-        graphs: Graphs | None = None,
+        graphs: GraphApi | None = None,
     ) -> Bare:
         """Load ``folder`` on the CPU."""
         weights = open_weights(folder)
@@ -118,7 +117,7 @@ class Bare:
             rows=rows,
             context=context,
             slice_tokens=slice_tokens,
-            graphs=graphs or Eager(),
+            graphs=graphs,
         )
         return cls(vocabulary, runner)
 

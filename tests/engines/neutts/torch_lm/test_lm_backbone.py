@@ -10,9 +10,9 @@ import torch
 
 from engines.neutts.torch_lm.speaking import GREEDY, Said, advance, loaded, prompt_ids, speak
 from vivavoce.engines.neutts.backbone import Prompt, TokenSampling
-from vivavoce.engines.neutts.torch_lm.backbone import TorchBackbone
-from vivavoce.engines.neutts.torch_lm.place import TorchLmOptions
-from vivavoce.engines.neutts.torch_lm.runner import Runner
+from vivavoce.engines.neutts.torch_backbone import TorchBackbone
+from vivavoce.engines.neutts.torch_plan import TorchLmOptions
+from vivavoce.engines.neutts.torch_rows import Runner
 from vivavoce.errors import ContextOverflow, EngineError, InputError, SettingsError
 
 TinyLm = Callable[..., Path]

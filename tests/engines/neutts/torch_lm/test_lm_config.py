@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.neutts.torch_lm.config import LmConfig, RopeScaling, read_config
-from vivavoce.engines.neutts.torch_lm.rope import frequencies, rope_table, turn
+from vivavoce.engines.neutts.torch_config import LmConfig, read_config
 from vivavoce.errors import ModelFileError
 from vivavoce.runtime.json_config import JsonObject
+from vivavoce.runtime.nn.rope import RopeScaling, RopeTable, frequencies, rotate
 from vivavoce.testing.random_lm import config_json
 
 LLAMA3 = {
@@ -37,13 +37,18 @@ def read(**changes: Any) -> LmConfig:
 
 def test_published_sizes() -> None:
     nano = read()
-    assert (nano.architecture, nano.head_dim, nano.qkv_bias, nano.qk_norm) == (
+    assert (nano.architecture, nano.head_dim, nano.shape.qkv_bias, nano.shape.qk_norm) == (
         "llama", 64, False, False,
     )  # fmt: skip
     assert nano.rope_scaling == RopeScaling("linear", 32.0)
     air = read(name="neutts-air")
-    assert (air.qkv_bias, air.qk_norm, air.rope_scaling, air.tied) == (True, False, None, True)
-    assert read(name="neutts-2e").qk_norm
+    assert (air.shape.qkv_bias, air.shape.qk_norm, air.rope_scaling, air.tied) == (
+        True,
+        False,
+        None,
+        True,
+    )
+    assert read(name="neutts-2e").shape.qk_norm
 
 
 def test_what_files_leave_out() -> None:
@@ -120,13 +125,14 @@ def test_llama3_scaling_is_the_published_ramp() -> None:
 
 
 def test_turning_keeps_lengths_and_depends_on_distance_alone() -> None:
-    table = rope_table(read(), 64, torch.zeros(1))
+    config = read()
+    table = RopeTable.build(64, config.head_dim, config.rope_theta, torch.zeros(1))
     torch.manual_seed(0)
     query, key = torch.randn(2, 1, 1, 1, 64)
 
     def product(at: int, other: int) -> torch.Tensor:
-        left = turn(query, table.cos[at], table.sin[at])
-        right = turn(key, table.cos[other], table.sin[other])
+        left = rotate(query, table.cos[at], table.sin[at])
+        right = rotate(key, table.cos[other], table.sin[other])
         torch.testing.assert_close(left.norm(), query.norm())
         return (left * right).sum()
 

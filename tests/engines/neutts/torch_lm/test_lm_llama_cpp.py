@@ -14,7 +14,7 @@ import torch
 from engines.neutts.torch_lm.as_gguf import write_gguf
 from engines.neutts.torch_lm.speaking import NAMES, Bare, prompt_ids
 from vivavoce.engines.neutts.backbone import TokenSampling
-from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary
+from vivavoce.engines.neutts.torch_config import TorchVocabulary
 from vivavoce.testing.random_lm import RandomLm
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")

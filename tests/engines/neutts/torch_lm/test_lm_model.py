@@ -12,7 +12,7 @@ import torch
 
 from engines.neutts.torch_lm.speaking import NAMES, Bare, prompt_ids
 from engines.neutts.torch_lm.written_out import all_logits
-from vivavoce.engines.neutts.torch_lm.attention import ATTENTION, sdpa
+from vivavoce.runtime.nn.decoder import ATTENTION, sdpa
 
 TinyLm = Callable[..., Path]
 GOLDEN = json.loads((Path(__file__).parent / "transformers_logits.json").read_text("utf-8"))

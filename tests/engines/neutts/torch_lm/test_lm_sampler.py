@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from vivavoce.engines.neutts.backbone import TokenSampling
 from vivavoce.engines.neutts.gguf.sampler import candidates_of
-from vivavoce.engines.neutts.torch_lm.config import LmConfig
-from vivavoce.engines.neutts.torch_lm.noise import gumbel, split_seed
-from vivavoce.engines.neutts.torch_lm.rows import RowState
-from vivavoce.engines.neutts.torch_lm.sampler import NARROW, choose, is_wide
+from vivavoce.engines.neutts.torch_config import LmConfig
+from vivavoce.engines.neutts.torch_rows import RowState, choose
+from vivavoce.runtime.nn.sampling import NARROW, gumbel_of, is_wide, row_keys, split_seed
 
 CHOICES = 400
 CONFIG = LmConfig("qwen2", 8, 8, 1, 1, 1, 8, 500, 64, 1e-6, 1e4, None, True)
@@ -127,7 +126,8 @@ def test_noise_is_gumbel_and_keyed_by_seed_count_and_choice() -> None:
     seeds = torch.tensor([split_seed(9), split_seed(9), split_seed(9 + 2**32), split_seed(10)])
     counts = torch.tensor([0, 1, 0, 0])
     choices = torch.arange(20_000).expand(4, -1)
-    noise = gumbel(seeds, counts, choices)
+    keys = row_keys(seeds, counts[:, None])[:, 0]
+    noise = gumbel_of(keys, choices)
     assert noise.isfinite().all()
     # Mean: Euler's constant; variance: pi squared over 6.
     assert torch.allclose(noise.mean(1), torch.full((4,), 0.5772), atol=0.05)
@@ -135,7 +135,7 @@ def test_noise_is_gumbel_and_keyed_by_seed_count_and_choice() -> None:
     near = torch.corrcoef(noise) - torch.eye(4)
     assert float(near.abs().max()) < 0.03
     some = torch.tensor([[5, 17]]).expand(4, -1)
-    assert torch.equal(gumbel(seeds, counts, some), noise[:, [5, 17]])
+    assert torch.equal(gumbel_of(keys, some), noise[:, [5, 17]])
 
 
 def test_negative_and_large_seeds_are_taken_by_their_bits() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from engines.neutts.torch_lm.speaking import NAMES, known_vocabulary
-from vivavoce.engines.neutts.torch_lm.vocabulary import TorchVocabulary, load_vocabulary
+from vivavoce.engines.neutts.torch_config import TorchVocabulary, load_vocabulary
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.testing.random_lm import RandomLm
 

@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engines.neutts.torch_lm.speaking import CPU, Bare, prompt_ids
+from vivavoce.engines.neutts import torch_checkpoint as weights_module
 from vivavoce.engines.neutts.backbone import SPEECH_CODES
-from vivavoce.engines.neutts.torch_lm import weights as weights_module
-from vivavoce.engines.neutts.torch_lm.loading import Choices, load_model
-from vivavoce.engines.neutts.torch_lm.weights import open_weights
+from vivavoce.engines.neutts.torch_checkpoint import Choices, load_model, open_weights
 from vivavoce.errors import ModelFileError
 
 TinyLm = Callable[..., Path]

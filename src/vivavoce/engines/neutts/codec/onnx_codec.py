@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vivavoce.engines.neutts.codec.codec import HOP, Codes
-from vivavoce.engines.neutts.codec.fsq import checked_codes
-from vivavoce.engines.neutts.codec.sessions import OnnxDevice, open_session
+from vivavoce.engines.neutts.codec.network import checked_codes
+from vivavoce.engines.neutts.codec.stream import HOP, Codes
 from vivavoce.errors import EngineError, MissingExtra, ModelFileError
 from vivavoce.runtime.nvidia import only_gpu
+from vivavoce.runtime.onnx import OnnxDevice, open_session, require_device
 from vivavoce.types import Gpu, Samples, WeightsFormat
 
 if TYPE_CHECKING:
@@ -78,8 +78,12 @@ def open_onnx_codec(
     not needed. Raises ModelFileError, SettingsError for a device that is not there, MissingExtra.
     """
     path = Path(path)
+    try:
+        require_device(device, "codec_device")
+    except ImportError as error:
+        raise MissingExtra("The NeuCodec decoder", "neutts") from error
     with _graph(path, precision, cache) as (graph, told):
-        session = open_session(graph, device, threads)
+        session = open_session(graph, device, threads, "codec_device")
     codec = OnnxCodec(session, "cuda:0" if device == "cuda" else "cpu", told)
     _try_out(codec, session, path)
     return codec
@@ -93,7 +97,7 @@ def _graph(path: Path, precision: Precision, cache: Path | None) -> Iterator[tup
         yield published, "as published"
         return
     try:
-        from vivavoce.engines.neutts.codec.decoder_weights import open_decoder
+        from vivavoce.engines.neutts.codec.network import open_decoder
         from vivavoce.engines.neutts.codec.onnx_files import graph_file
     except ImportError as error:
         raise MissingExtra("Writing the codec's graph", "neutts") from error

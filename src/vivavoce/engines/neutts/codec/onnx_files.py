@@ -8,9 +8,7 @@ it is whole.
 
 from __future__ import annotations
 
-import logging
 import platform
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,13 +17,11 @@ from typing import BinaryIO
 import numpy as np
 from onnx import TensorProto, helper
 
-from vivavoce.engines.neutts.codec.decoder_weights import DecoderWeights
+from vivavoce.engines.neutts.codec.network import DecoderWeights
 from vivavoce.engines.neutts.codec.onnx_graph import Precision, Quantized, decoder_graph
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, inside
-from vivavoce.runtime.derived_files import cache_root
+from vivavoce.runtime.derived_files import cache_root, derived_folder
 from vivavoce.runtime.hub import is_in_client_cache
-
-log = logging.getLogger(__name__)
 
 LAYOUT = 1
 """Raised whenever the written graph changes."""
@@ -62,22 +58,13 @@ def graph_file(
     beside = weights.file.path.resolve().parent
     others = () if is_in_client_cache(beside) else (beside,)
     homes = (*others, (cache or cache_root()) / "neutts")
-    for home in homes:
-        if _is_whole(home / name):
-            yield home / name / GRAPH
-            return
-    for home in homes:
-        try:
-            _fill(home / name, weights, quantized)
-        except OSError as error:
-            log.info("The codec's graph cannot be kept in %s: %s", home, error)
-            continue
-        yield home / name / GRAPH
-        return
-    log.warning("The codec's graph cannot be kept anywhere and is made at every start.")
-    with tempfile.TemporaryDirectory(prefix="vivavoce-") as temporary:
-        write_graph(Path(temporary), weights, quantized)
-        yield Path(temporary) / GRAPH
+    with derived_folder(
+        "The codec's graph",
+        [home / name for home in homes],
+        lambda folder: folder / GRAPH if _is_whole(folder) else None,
+        lambda folder: write_graph(folder, weights, quantized),
+    ) as graph:
+        yield graph
 
 
 def write_graph(folder: Path, weights: DecoderWeights, quantized: Quantized) -> None:
@@ -110,22 +97,6 @@ class _Beside:
             tensor.external_data.add(key=key, value=str(value))
         self._file.write(np.ascontiguousarray(array).data)
         return tensor
-
-
-def _fill(kept: Path, weights: DecoderWeights, quantized: Quantized) -> None:
-    """Write beside the final place, then rename. Raises OSError, ModelFileError."""
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".writing-") as temporary:
-        made = Path(temporary) / "graph"
-        made.mkdir()
-        write_graph(made, weights, quantized)
-        if kept.exists() and not _is_whole(kept):
-            kept.rename(Path(temporary) / "damaged")
-        try:
-            made.rename(kept)
-        except OSError:
-            if not _is_whole(kept):  # otherwise another process was first
-                raise
 
 
 def _is_whole(folder: Path) -> bool:

@@ -20,21 +20,27 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from onnx import TensorProto, helper
 
-from vivavoce.engines.neutts.codec.codec import HOP
-from vivavoce.engines.neutts.codec.fsq import BASIS, LEVELS
-from vivavoce.engines.neutts.codec.istft import BINS, CUT, FRAME, MAX_MAGNITUDE, half_bases, hann
 from vivavoce.engines.neutts.codec.network import (
     BACKBONE,
+    BASIS,
+    BINS,
+    CUT,
     EPSILON,
+    FRAME,
     GROUPS,
     HEAD,
     HEAD_DIM,
+    LEVELS,
+    MAX_MAGNITUDE,
     POST,
     QUANTIZER,
     RESIDUAL_BLOCKS,
     DecoderShape,
+    half_bases,
+    hann,
 )
 from vivavoce.engines.neutts.codec.onnx_nodes import Array, GraphBuilder, Name, Store, inside
+from vivavoce.engines.neutts.codec.stream import HOP
 from vivavoce.runtime.torch_zip import Floats
 
 Precision: TypeAlias = Literal["float32", "int8", "int8-layers"]

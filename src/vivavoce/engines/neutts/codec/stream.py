@@ -9,12 +9,45 @@ them too. Each code is decoded a bounded number of times, and n codes give exact
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vivavoce.engines.neutts.codec.codec import HOP, Codec, Codes
 from vivavoce.errors import EngineError
 from vivavoce.types import Samples
+
+Codes: TypeAlias = NDArray[np.int32]
+"""Codes in order, shape (T,), int32, each 0..65535."""
+
+SAMPLE_RATE_HZ = 24_000
+HOP = 480
+"""Samples a code."""
+CODES_PER_S = SAMPLE_RATE_HZ // HOP
+CODEBOOK_SIZE = 65_536
+
+
+class Codec(Protocol):
+    """A decoder: codes in, sound out. ``decode`` may be called from any one thread at a time."""
+
+    @property
+    def device(self) -> str:
+        """Where it really runs: "cpu" or "cuda:0"."""
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """Numbers of codes that decode fastest, ascending; empty when any number is as good."""
+
+    def decode(self, codes: Codes) -> Samples:
+        """(T,) int32 to (T * 480,) float32; T >= 1.
+
+        Raises InputError when a code is out of range or there is none, EngineError when the
+        network fails.
+        """
+
+    def close(self) -> None:
+        """Give back the memory; the codec is not used afterwards."""
+
 
 _NOTHING: Samples = np.zeros(0, np.float32)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from vivavoce.engines.neutts.family import PromptLayout
@@ -13,6 +11,7 @@ from vivavoce.engines.neutts.gguf.kept_tokens import Ids
 from vivavoce.engines.neutts.gguf.metadata import read_header
 from vivavoce.engines.neutts.gguf.prune import SOURCE, prune
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.derived_files import fingerprint, written_whole
 
 log = logging.getLogger(__name__)
 
@@ -35,17 +34,13 @@ def pruned_copy(
     target = (folder or source.parent) / (source.stem + SUFFIX)
     if _fits(target, source, layout):
         return target
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        rows = prune(source, part, layout, needed, f"{_quick(source, layout)} {_digest(source)}")
-        _settle(part, target)
+        stamp = f"{_quick(source, layout)} {_digest(source)}"
+        with written_whole(target) as part:
+            rows = prune(source, part, layout, needed, stamp)
     except OSError as error:
         log.warning("%s cannot be written (%s); using the whole model.", target, error.strerror)
         return source
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
     log.info("Wrote %s with %d vocabulary rows.", target, rows)
     return target
 
@@ -74,12 +69,4 @@ def _quick(source: Path, layout: PromptLayout) -> str:
 
 
 def _digest(source: Path) -> str:
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-
-
-def _settle(part: Path, target: Path) -> None:
-    """Give a written file its name, whole or not at all."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(target)
+    return fingerprint(source, lambda: hashlib.blake2b(digest_size=16))

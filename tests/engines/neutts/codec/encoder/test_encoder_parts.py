@@ -20,13 +20,14 @@ from vivavoce.engines.neutts.codec.encoder.distilled import (  # noqa: E402
     DistilledShape,
     LocalAttention,
 )
-from vivavoce.engines.neutts.codec.encoder.fbank import log_mel, stacked_features  # noqa: E402
 from vivavoce.engines.neutts.codec.encoder.hubert import Hubert, HubertShape  # noqa: E402
 from vivavoce.engines.neutts.codec.encoder.recording import prepare_recording  # noqa: E402
-from vivavoce.engines.neutts.codec.encoder.w2v_bert import (  # noqa: E402
+from vivavoce.engines.neutts.codec.encoder.w2v_bert import (  # noqa: E402  # noqa: E402
     ConformerShape,
     SelfAttention,
     W2vBert,
+    log_mel,
+    stacked_features,
 )
 from vivavoce.errors import InvalidAudio  # noqa: E402
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vivavoce.engines.neutts.codec.codec import Codes
 from vivavoce.engines.neutts.codec.encoder.recording import prepare_recording
-from vivavoce.engines.neutts.codec.fsq import checked_codes
+from vivavoce.engines.neutts.codec.network import checked_codes
+from vivavoce.engines.neutts.codec.stream import Codes
 from vivavoce.errors import EngineError, ModelFileError, SettingsError
 from vivavoce.types import ReferenceAudio
 

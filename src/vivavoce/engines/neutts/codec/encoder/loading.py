@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
+from vivavoce.engines.neutts.codec.encoder.distilled import DistilledShape
+from vivavoce.engines.neutts.codec.encoder.hubert import HubertShape
 from vivavoce.engines.neutts.codec.encoder.modules import (
     DistilledEncoder,
     FullEncoder,
+    FullShape,
+    SmallShape,
 )
-from vivavoce.engines.neutts.codec.encoder.sizes import full_shape, small_shape
-from vivavoce.engines.neutts.codec.weights import WeightFile, fused, open_weights
+from vivavoce.engines.neutts.codec.encoder.w2v_bert import ConformerShape
 from vivavoce.errors import ModelFileError
+from vivavoce.runtime.checkpoint import WeightFile, fused, open_weights, some
 from vivavoce.runtime.torch_zip import Floats
 
 SEMANTIC = "semantic_model."
@@ -25,7 +30,6 @@ NORMS = (
     (".weight_g", ".weight_v"),
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
 )
-NAMED_FAULTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class _Source:
         return self.file.read(self.name)
 
     def shape(self) -> tuple[int, ...]:
-        """Its shape."""
+        """Its sizes, first dimension first, without reading the values."""
         held = (name for _, name in self._norms() if name in self.file.shapes)
         return self.file.shapes[next(iter(held), self.name)]
 
@@ -113,8 +117,7 @@ def _fill(module: nn.Module, files: Sequence[WeightFile]) -> None:
         loaded = nn.Parameter(torch.from_numpy(values), requires_grad=False)
         setattr(module.get_submodule(at), last, loaded)
     if faults:
-        more = f" and {len(faults) - NAMED_FAULTS} more" if len(faults) > NAMED_FAULTS else ""
-        told = "; ".join(faults[:NAMED_FAULTS]) + more
+        told = some(faults, "; ")
         raise ModelFileError(f"{files[0].path} is not a NeuCodec encoder's: {told}.")
 
 
@@ -128,3 +131,49 @@ def _find(name: str, files: Sequence[WeightFile]) -> _Source | None:
             if source.there():
                 return source
     return None
+
+
+ShapeOf: TypeAlias = Callable[[str], tuple[int, ...]]
+"""The shape of a tensor by the module's name for it; raises KeyError where there is none."""
+
+HUBERT_HEAD = 64
+
+
+def full_shape(shape_of: ShapeOf) -> FullShape:
+    """Of ``neucodec``'s encoder. Raises KeyError."""
+    projection = shape_of(f"{SEMANTIC}feature_projection.projection.weight")
+    layer = f"{SEMANTIC}encoder.layers.0"
+    head = shape_of(f"{layer}.self_attn.distance_embedding.weight")[1]
+    return FullShape(
+        first=shape_of("CodecEnc.conv_blocks.0.bias")[0],
+        hidden=shape_of("CodecEnc.conv_final_block.1.bias")[0],
+        quantizer=shape_of("fc_prior.bias")[0],
+        semantic=ConformerShape(
+            features=projection[1],
+            hidden=projection[0],
+            intermediate=shape_of(f"{layer}.ffn1.intermediate_dense.bias")[0],
+            heads=projection[0] // head,
+        ),
+    )
+
+
+def small_shape(shape_of: ShapeOf) -> SmallShape:
+    """Of ``distill-neucodec``'s encoder. Raises KeyError."""
+    projection = shape_of(f"{SEMANTIC}feature_projection.projection.weight")
+    blocks = "codec_encoder.encoder.blocks"
+    widths = [shape_of(f"{blocks}.0.conv_2.bias")[0]]
+    widths += [shape_of(f"{blocks}.{number}.0.bias")[0] for number in (2, 4, 6)]
+    return SmallShape(
+        acoustic=DistilledShape(widths=tuple(widths), hidden=shape_of(f"{blocks}.8.bias")[0]),
+        joined=shape_of("fc_sq_prior.bias")[0],
+        quantizer=shape_of("fc_prior.bias")[0],
+        semantic_channels=shape_of("SemanticEncoder_module.residual_blocks.1.bias")[0],
+        semantic=HubertShape(
+            channels=projection[1],
+            hidden=projection[0],
+            intermediate=shape_of(
+                f"{SEMANTIC}encoder.layers.0.feed_forward.intermediate_dense.bias"
+            )[0],
+            heads=projection[0] // HUBERT_HEAD,
+        ),
+    )

@@ -8,13 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.neutts.codec.codec import Codes
 from vivavoce.engines.neutts.codec.encoder.acoustic import AcousticEncoder, SemanticEncoder
 from vivavoce.engines.neutts.codec.encoder.distilled import DistilledAcoustic, DistilledShape
-from vivavoce.engines.neutts.codec.encoder.fbank import stacked_features
 from vivavoce.engines.neutts.codec.encoder.hubert import Hubert, HubertShape
-from vivavoce.engines.neutts.codec.encoder.w2v_bert import ConformerShape, W2vBert
-from vivavoce.engines.neutts.codec.fsq import DIGITS, nearest_codes
+from vivavoce.engines.neutts.codec.encoder.w2v_bert import ConformerShape, W2vBert, stacked_features
+from vivavoce.engines.neutts.codec.network import DIGITS, nearest_codes
+from vivavoce.engines.neutts.codec.stream import Codes
 from vivavoce.types import Samples
 
 SIDE = 160

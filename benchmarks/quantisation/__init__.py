@@ -1,1 +1,0 @@
-"""Ways to hold the weights of a talker, to be compared with each other."""
