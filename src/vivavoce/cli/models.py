@@ -34,7 +34,7 @@ def listing(
     if context.invoked_subcommand is not None:
         return
     from vivavoce.engines.neutts import published as neutts
-    from vivavoce.engines.qwen3 import models as qwen3
+    from vivavoce.engines.qwen3 import catalog as qwen3
 
     root = _root(context.obj)
     found = [*qwen3.local_models(root), *neutts.local_models(root)]
@@ -57,7 +57,7 @@ def download(
     """Download a published model or voice; what was broken off is finished."""
     from vivavoce.engines.neutts import published as neutts
     from vivavoce.engines.piper.voice_files import is_voice_name
-    from vivavoce.engines.qwen3 import models as qwen3
+    from vivavoce.engines.qwen3 import catalog as qwen3
 
     root = _root(context.obj)
     if is_voice_name(name):
@@ -150,7 +150,7 @@ def _download_voice(settings: Settings, name: str) -> Path:
 def _path_of(model: str, root: Path) -> Path:
     """What a path or a name means. Raises SetupError, UnknownModel."""
     from vivavoce.engines.neutts import published as neutts
-    from vivavoce.engines.qwen3 import models as qwen3
+    from vivavoce.engines.qwen3 import catalog as qwen3
 
     path = Path(model).expanduser()
     if path.exists():
@@ -178,8 +178,8 @@ def _holds_neutts(folder: Path) -> bool:
 
 
 def _verify_qwen3(folder: Path) -> None:
+    from vivavoce.engines.qwen3.catalog import compare_sums
     from vivavoce.engines.qwen3.checkpoint import open_checkpoint
-    from vivavoce.engines.qwen3.models import compare_sums
     from vivavoce.engines.qwen3.tokenizer import TextTokenizer
 
     checkpoint = open_checkpoint(folder)

@@ -34,9 +34,9 @@ from vivavoce.engines.qwen3.catalog import published
 from vivavoce.engines.qwen3.checkpoint import open_checkpoint
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.device import choose_place
+from vivavoce.engines.qwen3.memory import planned_footprint
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
-from vivavoce.engines.qwen3.planned import planned_footprint
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.errors import EngineError, SettingsError, SetupError

@@ -21,7 +21,7 @@ import vivavoce
 PACKAGE = str(Path(vivavoce.__file__).parent)
 HOST = {
     ("ring.py", "take"),
-    ("captured.py", "codes_and_status"),
+    ("graphs.py", "take"),
     ("rope.py", "build"),
     ("rope.py", "turns"),
 }

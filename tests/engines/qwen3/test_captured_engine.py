@@ -14,12 +14,13 @@ import pytest
 import torch
 
 from vivavoce.engines.base import Produced
-from vivavoce.engines.qwen3.beginning import KeptVoices
-from vivavoce.engines.qwen3.capturing import Capturing, capturing_on
-from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.frame_runner import GraphRunner
+from vivavoce.engines.qwen3.graphs import Capturing, capturing_on
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.pace import RAMP, sound_buckets
+from vivavoce.engines.qwen3.prefill import KeptVoices
 from vivavoce.runtime.graphs import compiled, cuda
 from vivavoce.runtime.graphs.api import LENGTH_BUCKETS, Held
 from vivavoce.testing.recorded_graphs import RecordingGraphs
@@ -120,8 +121,9 @@ def test_in_company_too(plain: Qwen3Engine, captured: Qwen3Engine) -> None:
 
 
 def test_everything_is_replayed(captured: Qwen3Engine) -> None:
-    assert captured._batch is not None and captured._batch._captured is not None
-    parts = captured._batch._captured
+    assert captured._batch is not None
+    parts = captured._batch._runner
+    assert isinstance(parts, GraphRunner)
     before = [c.counts.eager for c in (parts.frames.captures, parts.windows.captures)]
     spoken(captured, saying(captured, LONG, 20))
     after = [c.counts.eager for c in (parts.frames.captures, parts.windows.captures)]
@@ -144,8 +146,10 @@ def test_text_in_pieces(plain: Qwen3Engine, captured: Qwen3Engine, steps: int) -
         run(engine, [slot])
         return np.stack(codes)
 
-    assert captured._batch is not None and captured._batch._captured is not None
-    counts = captured._batch._captured.windows.captures.counts
+    assert captured._batch is not None
+    parts = captured._batch._runner
+    assert isinstance(parts, GraphRunner)
+    counts = parts.windows.captures.counts
     eager = counts.eager
     np.testing.assert_array_equal(said(captured), said(plain))
     assert counts.eager == eager  # whatever waits when a row runs out of text
@@ -265,7 +269,7 @@ def left_behind(engine: Qwen3Engine) -> dict[str, Any]:
         "moved": int((state.positions != state.text.shape[1] - 1).sum()),
         "at": sum(batch._at),
         "host buffers": batch.on_the_way,
-        "flight": engine._pipeline.flight is not None,
+        "pending": engine._pipeline.pending is not None,
     }
 
 
@@ -341,7 +345,7 @@ def test_compiled_code_is_kept_and_a_mode_without_captures_is_told(
     monkeypatch.setattr(cuda, "CudaGraphs", lambda device: RecordingGraphs())
     monkeypatch.setattr(compiled, "processors", lambda device: 132)
     place = choose_place(Qwen3Options(device="cpu"))
-    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.capturing"):
+    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.graphs"):
         assert capturing_on(place, options) is None and not kept
         found = capturing_on(replace(place, device=torch.device("cuda")), options)
     assert kept == [compiled.cache_folder()]
@@ -374,7 +378,7 @@ def test_a_small_gpu_is_spared_max_autotune(
     monkeypatch.setattr(cuda, "CudaGraphs", lambda device: RecordingGraphs())
     monkeypatch.setattr(compiled, "processors", lambda device: count)
     place = replace(choose_place(Qwen3Options(device="cpu")), device=torch.device("cuda"))
-    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.capturing"):
+    with caplog.at_level(logging.INFO, logger="vivavoce.engines.qwen3.graphs"):
         found = capturing_on(place, Qwen3Options(torch_compile_mode=asked))
     assert found is not None and found.mode == mode
     assert [each.levelno for each in caplog.records] == ([] if level is None else [level])

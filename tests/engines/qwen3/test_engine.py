@@ -312,7 +312,7 @@ def test_a_clone_in_context_continues_the_recordings_sound(base: Qwen3Engine) ->
 def test_other_rates_and_the_silence_at_the_end(base: Qwen3Engine) -> None:
     short = base.clone(recording(seconds=2.0, rate_hz=44_100)).data
     assert short.codes is None
-    frames = len(base.clone(recording("Words.", seconds=2.0, rate_hz=8_000)).data.codes)
+    frames = len(base.clone(recording("PromptRequest.", seconds=2.0, rate_hz=8_000)).data.codes)
     assert frames == 32  # 2.5 s, the half second of silence included
 
 
@@ -385,7 +385,7 @@ def test_a_base_model_speaks_as_clones_only(base: Qwen3Engine) -> None:
         base.validate(saying(base, voice=Voice("ryan", "qwen3")))
     with pytest.raises(Unsupported):
         base.validate(saying(base, instructions="Whisper."))
-    in_context = base.clone(recording("Words."))
+    in_context = base.clone(recording("PromptRequest."))
     with pytest.raises(Unsupported):
         base.validate(saying(base, voice=in_context, text_open=True))
 
@@ -427,17 +427,17 @@ def test_a_row_that_breaks_ends_alone(speakers: Qwen3Engine) -> None:
 def test_a_code_outside_the_codebook_never_reaches_the_codec(
     speakers: Qwen3Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vivavoce.engines.qwen3.batch import Flight
+    from vivavoce.engines.qwen3.batch import PendingFrame
 
     slot = speakers.admit(saying(speakers))
-    real = Flight.land
+    real = PendingFrame.result
 
-    def spoilt(flight: Flight) -> Any:
-        frame = real(flight)
+    def spoilt(pending: PendingFrame) -> Any:
+        frame = real(pending)
         frame.codes[:, 3] = 2048
         return frame
 
-    monkeypatch.setattr(Flight, "land", spoilt)
+    monkeypatch.setattr(PendingFrame, "result", spoilt)
     (last,) = run(speakers, [slot])[slot]
     assert isinstance(last.error, EngineError) and len(last.samples) == 0
 

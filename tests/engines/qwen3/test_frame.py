@@ -25,7 +25,7 @@ from engines.qwen3.tiny import (
 )
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, frame
-from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
+from vivavoce.engines.qwen3.prompt import Layout, PromptInputs, Reference
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.kernels.frame_ends import Status
@@ -57,8 +57,8 @@ def bench(kind: ModelKind = "custom_voice", *, rows: int = ROWS, loud: bool = Fa
     return Bench.build(config(kind), talker(loud=loud), rows=rows, positions=64)
 
 
-def ryan(text: Sequence[int] = TEXT, **more: Any) -> Speaking:
-    return replace(Speaking(text, "english", "ryan"), **more)
+def ryan(text: Sequence[int] = TEXT, **more: Any) -> PromptInputs:
+    return replace(PromptInputs(text, "english", "ryan"), **more)
 
 
 @dataclass(frozen=True)
@@ -66,21 +66,23 @@ class Script:
     """One utterance of a mode of its own."""
 
     kind: ModelKind
-    speaking: Speaking
+    speaking: PromptInputs
     options: RowOptions
 
 
 def scripts() -> list[Script]:
     codes = torch.randint(2048, (5, GROUPS), generator=torch.Generator().manual_seed(1))
     vector = torch.linspace(-1, 1, 48)
-    cloned = Speaking(TEXT[:3], "french", x_vector=vector)
+    cloned = PromptInputs(TEXT[:3], "french", x_vector=vector)
     reference = Reference([5, 6], codes)
     instruct = (410, 77, 3)
     return [
         Script("custom_voice", ryan(), DRAWN),
         Script("custom_voice", ryan(TEXT[:2], layout=Layout.WHOLE), replace(GREEDY, max_frames=6)),
         Script("custom_voice", ryan(instruct_ids=instruct), replace(DRAWN, seed=2**50)),
-        Script("voice_design", Speaking(TEXT, instruct_ids=instruct), replace(DRAWN, codes=SHARP)),
+        Script(
+            "voice_design", PromptInputs(TEXT, instruct_ids=instruct), replace(DRAWN, codes=SHARP)
+        ),
         Script("base", cloned, RowOptions(talker=SHARP, max_frames=7, repetition_penalty=1.4)),
         Script("base", replace(cloned, reference=reference), replace(DRAWN, seed=11)),
         Script("base", replace(cloned, text_ids=TEXT, reference=reference), GREEDY),

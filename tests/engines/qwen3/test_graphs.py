@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from engines.qwen3.tiny import GREEDY, Bench, alone, config_of, tiny_json, tiny_talker
-from vivavoce.engines.qwen3.beginning import pieces_of
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder, load_decoder
 from vivavoce.engines.qwen3.codec_windows import CodecWindows
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs, PrefillGraphs
-from vivavoce.engines.qwen3.prompt import Layout, Speaking, embed, plan
+from vivavoce.engines.qwen3.prefill import pieces_of
+from vivavoce.engines.qwen3.prompt import Layout, PromptInputs, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.graphs import compiled
@@ -49,10 +49,10 @@ def talker() -> Talker:
 
 
 @cache
-def scripts() -> tuple[tuple[Speaking, RowOptions], ...]:
+def scripts() -> tuple[tuple[PromptInputs, RowOptions], ...]:
     options = (GREEDY, RowOptions(seed=3), RowOptions(seed=9, repetition_penalty=1.3))
     return tuple(
-        (Speaking(text, "english", "ryan"), replace(each, max_frames=4 + 2 * number))
+        (PromptInputs(text, "english", "ryan"), replace(each, max_frames=4 + 2 * number))
         for number, (text, each) in enumerate(zip(TEXTS, options, strict=True))
     )
 
@@ -87,7 +87,7 @@ class Captured:
         prompts.warm()
         return cls(bench, api, frames, prompts)
 
-    def start(self, row: int, speaking: Speaking, options: RowOptions) -> None:
+    def start(self, row: int, speaking: PromptInputs, options: RowOptions) -> None:
         laid = plan(config(), speaking)
         hidden = None
         for start, stop in pieces_of(0, len(laid.rows)):
@@ -189,7 +189,7 @@ def test_rows_that_begin_together_take_the_step_along(many: Captured) -> None:
 
 def test_a_long_row_is_read_to_its_end() -> None:
     captured = Captured.build(2, positions=300)
-    speaking = Speaking([20], "english", "ryan", layout=Layout.WHOLE)
+    speaking = PromptInputs([20], "english", "ryan", layout=Layout.WHOLE)
     around = len(plan(config(), speaking).rows) - 1
     speaking = replace(speaking, text_ids=list(range(20, 20 + 252 - around)))
     plain = Bench.build(config(), talker(), rows=1, positions=300)
@@ -208,8 +208,8 @@ def test_a_prompt_goes_into_any_row_behind_what_is_there(many: Captured) -> None
     whole = many.bench.rows.prefill(talker(), 5, prompt)
     found = many.prompts.run(9, prompt)
     assert found is not None and torch.allclose(found, whole, atol=1e-5)
-    kept = many.bench.rows.keep(5, laid.fixed)
-    start = many.bench.rows.restore(7, kept)
+    kept = many.bench.rows.keep_prefix(5, laid.prefix)
+    start = many.bench.rows.restore_prefix(7, kept)
     behind = many.prompts.run(7, prompt[start:], start)
     assert behind is not None and torch.allclose(behind, whole, atol=1e-5)
     keys = many.bench.rows.state.kv.keys

@@ -16,7 +16,16 @@ from torch.nn import functional
 
 from engines.qwen3.live_bytes import most_live_bytes
 from vivavoce.engines.qwen3.batch import Batch
-from vivavoce.engines.qwen3.budget import (
+from vivavoce.engines.qwen3.catalog import published
+from vivavoce.engines.qwen3.checkpoint import open_checkpoint
+from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
+from vivavoce.engines.qwen3.codec.encoder import CodecEncoder
+from vivavoce.engines.qwen3.codec_windows import SAMPLES, SLOTS
+from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.device import choose_place
+from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.graphs import Capturing, PromptBuffers, _prefill
+from vivavoce.engines.qwen3.memory import (
     CLONE_WORK_BYTES,
     KEPT_PROMPTS_BYTES,
     KEPT_VOICES_BYTES,
@@ -28,23 +37,12 @@ from vivavoce.engines.qwen3.budget import (
     WORK_ROW_BYTES,
     Footprint,
     Room,
-    rows_in,
+    planned_footprint,
+    rows_that_fit,
 )
-from vivavoce.engines.qwen3.capturing import Capturing
-from vivavoce.engines.qwen3.catalog import published
-from vivavoce.engines.qwen3.checkpoint import open_checkpoint
-from vivavoce.engines.qwen3.chunks import RAMP
-from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
-from vivavoce.engines.qwen3.codec.encoder import CodecEncoder
-from vivavoce.engines.qwen3.codec_windows import SAMPLES, SLOTS
-from vivavoce.engines.qwen3.config import Qwen3Config
-from vivavoce.engines.qwen3.device import choose_place
-from vivavoce.engines.qwen3.frame import FrameIds, frame
-from vivavoce.engines.qwen3.graphs import PromptBuffers, _prefill
-from vivavoce.engines.qwen3.model import Model, load_talker
+from vivavoce.engines.qwen3.model import Model, Quantizing, load_talker, weights_bytes
 from vivavoce.engines.qwen3.options import Qwen3Options
-from vivavoce.engines.qwen3.planned import planned_footprint
-from vivavoce.engines.qwen3.quantizing import Quantizing, weights_bytes
+from vivavoce.engines.qwen3.pace import RAMP
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.speaker import SpeakerEncoder
 from vivavoce.engines.qwen3.talker import Talker
@@ -280,12 +278,12 @@ def test_both_kinds_start_beside_a_recognizer(
     total = 8_188 * MIB
     taken = 3_500 * MB if budget_mb else 500 * MB
     room = Room(total, total - taken, budget_mb * MIB)
-    assert rows_in(needs, room, 16, fixed=False) == rows
+    assert rows_that_fit(needs, room, 16, fixed=False) == rows
     assert needs.total(rows) <= room.usual
     large = planned_of("1.7B", Precision.INT8, tmp_path)
     if budget_mb:
         with pytest.raises(SetupError, match=rf"weights .* = \d+ MB, more than the {budget_mb} MB"):
-            rows_in(large, room, 16, fixed=False)
+            rows_that_fit(large, room, 16, fixed=False)
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.batch import Batch, Codes
-from vivavoce.engines.qwen3.capturing import Capturing
+from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.frame_runner import Codes
+from vivavoce.engines.qwen3.graphs import Capturing
 from vivavoce.engines.qwen3.options import Qwen3Options, RequestOptions
 from vivavoce.engines.qwen3.row_speech import AUDIBLE_PEAK, FRAME_SAMPLES, Onset, RowSpeech
 from vivavoce.engines.utterance import SilenceGuard

@@ -32,9 +32,9 @@ from engines.qwen3.test_captured_engine import (
 from vivavoce.engines.loop import EngineLoop
 from vivavoce.engines.qwen3 import device, loading, rows
 from vivavoce.engines.qwen3.batch import Batch
-from vivavoce.engines.qwen3.captured import CapturedParts
-from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.frame_runner import EagerRunner, GraphRunner
+from vivavoce.engines.qwen3.graphs import Capturing
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.pace import Costs
 from vivavoce.errors import EngineError, EngineFailed, SetupError
@@ -59,7 +59,10 @@ def engine_of(folder: Path, kind: str, count: int = ROWS) -> Qwen3Engine:
     engine = Qwen3Engine(options, None if kind == "plain" else Capturing(api))
     engine.load()
     assert engine._batch is not None
-    engine._batch._scarce = True  # as on a GPU, which may lack memory half-way
+    if kind == "plain":
+        runner = engine._batch._runner
+        assert isinstance(runner, EagerRunner)
+        runner.scarce = True  # as on a GPU, which may lack memory half-way
     return engine
 
 
@@ -276,7 +279,7 @@ def test_every_place_of_a_load_speaks_or_is_refused(
             engine.unload()
 
 
-CAPTURED = {"frame": "code_predictor.py", "prefill": "graphs.py", "codec": "waveform.py"}
+CAPTURED = {"frame": "talker.py", "prefill": "graphs.py", "codec": "waveform.py"}
 """A file that each kind of capture comes by."""
 
 
@@ -334,14 +337,14 @@ def test_measuring_without_memory_is_tried_once_more_and_then_refused(
     card = SimulatedCard(24 * 10**9)
     monkeypatch.setattr(device, "card_on", lambda place: card)
     left = [torch.OutOfMemoryError("CUDA out of memory.")] * times
-    measured = CapturedParts.costs
+    measured = GraphRunner.costs
 
-    def costs(parts: CapturedParts) -> Costs:
+    def costs(parts: GraphRunner) -> Costs:
         if left:
             raise left.pop()
         return measured(parts)
 
-    monkeypatch.setattr(CapturedParts, "costs", costs)
+    monkeypatch.setattr(GraphRunner, "costs", costs)
     monkeypatch.setattr(loading, "measures", lambda place: True)
     folder = tiny_checkpoint("0.6B-CustomVoice")
     if times == 1:

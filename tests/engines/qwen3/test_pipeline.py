@@ -10,10 +10,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.batch import Batch, Codes
-from vivavoce.engines.qwen3.captured import Sounded
-from vivavoce.engines.qwen3.chunks import RAMP
+from vivavoce.engines.qwen3.batch import Batch
+from vivavoce.engines.qwen3.codec_windows import ReadyAudio
+from vivavoce.engines.qwen3.frame_runner import Codes
 from vivavoce.engines.qwen3.options import RequestOptions
+from vivavoce.engines.qwen3.pace import RAMP
 from vivavoce.engines.qwen3.pipeline import Pipeline
 from vivavoce.engines.qwen3.row_speech import FRAME_SAMPLES, RowSpeech
 from vivavoce.engines.utterance import SilenceGuard
@@ -30,10 +31,12 @@ class Recorder:
     sent: list[tuple[tuple[int, ...], Codes]] = field(default_factory=list)
     captured_rows: int | None = None
 
-    def send(self, rows: Sequence[int], codes: Codes, *, last: bool, urgent: bool) -> Sounded:
+    def send(self, rows: Sequence[int], codes: Codes, *, last: bool, urgent: bool) -> ReadyAudio:
         assert not last and not urgent
         self.sent.append((tuple(rows), codes))
-        return Sounded([np.repeat(each[:, 0], FRAME_SAMPLES).astype(np.float32) for each in codes])
+        return ReadyAudio(
+            [np.repeat(each[:, 0], FRAME_SAMPLES).astype(np.float32) for each in codes]
+        )
 
 
 def speech(row: int, deadline_s: float, sent: int, waiting: int) -> RowSpeech:

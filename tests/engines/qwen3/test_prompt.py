@@ -11,9 +11,9 @@ from vivavoce.engines.qwen3.prompt import (
     NEWLINE_TOKEN_ID,
     USER_TOKEN_ID,
     Layout,
+    PromptInputs,
     Reference,
     Row,
-    Speaking,
     embed,
     language_id,
     plan,
@@ -32,13 +32,13 @@ def config(kind: ModelKind = "custom_voice", *, wide: bool = False) -> Qwen3Conf
     return config_of(tiny_json(kind, wide=wide))
 
 
-def by_name(**more: object) -> Speaking:
-    return replace(Speaking(TEXT, "english", "ryan"), **more)  # type: ignore[arg-type]
+def by_name(**more: object) -> PromptInputs:
+    return replace(PromptInputs(TEXT, "english", "ryan"), **more)  # type: ignore[arg-type]
 
 
-def cloned(frames: int = 4, text: list[int] | None = None, **more: object) -> Speaking:
+def cloned(frames: int = 4, text: list[int] | None = None, **more: object) -> PromptInputs:
     reference = Reference([21, 22], torch.arange(frames * 16).reshape(frames, 16))
-    made = Speaking(text or TEXT, x_vector=torch.ones(32), reference=reference)
+    made = PromptInputs(text or TEXT, x_vector=torch.ones(32), reference=reference)
     return replace(made, **more)  # type: ignore[arg-type]
 
 
@@ -63,7 +63,7 @@ def test_streaming_text() -> None:
     laid = plan(config(), by_name())
     assert list(laid.rows) == [*ROLE, *ENGLISH_RYAN, Row(11, CODEC_BOS)]
     assert laid.trailing == (12, 13, EOS)
-    assert laid.fixed == 9
+    assert laid.prefix == 9
 
 
 def test_open_text_has_no_end_yet() -> None:
@@ -92,17 +92,17 @@ def test_instructions_stand_first_and_leave_nothing_fixed() -> None:
         *ENGLISH_RYAN,
         Row(11, CODEC_BOS),
     ]
-    assert laid.fixed == 0
+    assert laid.prefix == 0
 
 
 def test_a_designed_voice_has_no_speaker_row() -> None:
-    laid = plan(config("voice_design"), Speaking(TEXT, "english", instruct_ids=[5]))
+    laid = plan(config("voice_design"), PromptInputs(TEXT, "english", instruct_ids=[5]))
     assert len(laid.rows) == 6 + 9
     assert not any(row.x_vector or row.code == RYAN for row in laid.rows)
 
 
 def test_an_x_vector_stands_in_the_speaker_row() -> None:
-    laid = plan(config("base"), Speaking(TEXT, x_vector=torch.ones(32)))
+    laid = plan(config("base"), PromptInputs(TEXT, x_vector=torch.ones(32)))
     assert list(laid.rows) == [*ROLE, *AUTO_CLONE, Row(11, CODEC_BOS)]
 
 
@@ -113,7 +113,7 @@ def test_a_reference_longer_than_the_text() -> None:
     beside = [row._replace(text=id_) for row, id_ in zip(codes, texts, strict=True)]
     assert list(laid.rows) == [*ROLE, *AUTO_CLONE, *beside]
     assert laid.trailing == ()
-    assert laid.fixed == 8 + 2
+    assert laid.prefix == 8 + 2
 
 
 def test_a_text_longer_than_the_reference() -> None:
@@ -134,18 +134,20 @@ def test_a_reference_with_whole_text() -> None:
     text = [Row(id_, CODEC_PAD) for id_ in (21, 22, *TEXT, EOS)]
     codes = [Row(PAD, CODEC_BOS), Row(PAD, frame=0), Row(PAD, frame=1)]
     assert list(laid.rows) == [*ROLE, *AUTO_CLONE, *text, *codes]
-    assert laid.fixed == 8 + 2
+    assert laid.prefix == 8 + 2
 
 
 @pytest.mark.parametrize("more", [{}, {"layout": Layout.WHOLE}, {"text_ids": [40, 41, 42, 43, 44]}])
 @pytest.mark.parametrize("speaking", [by_name(), cloned(frames=3), cloned(frames=9)])
-def test_fixed_rows_do_not_depend_on_the_text(speaking: Speaking, more: dict[str, object]) -> None:
+def test_fixed_rows_do_not_depend_on_the_text(
+    speaking: PromptInputs, more: dict[str, object]
+) -> None:
     kind: ModelKind = "base" if speaking.reference else "custom_voice"
     one = plan(config(kind), replace(speaking, **more))  # type: ignore[arg-type]
     other = plan(config(kind), replace(speaking, **(more | {"text_ids": [70]})))  # type: ignore[arg-type]
-    assert one.fixed == other.fixed
-    assert one.rows[: one.fixed] == other.rows[: one.fixed]
-    assert one.rows[one.fixed] != other.rows[one.fixed]
+    assert one.prefix == other.prefix
+    assert one.rows[: one.prefix] == other.rows[: one.prefix]
+    assert one.rows[one.prefix] != other.rows[one.prefix]
 
 
 def test_each_row_is_the_sum_of_its_sides() -> None:
@@ -167,7 +169,7 @@ def test_each_row_is_the_sum_of_its_sides() -> None:
         expected.append(vector + speaking.x_vector if row.x_vector else vector)
     whole = embed(talker, laid.rows, speaking)
     assert torch.allclose(whole, torch.stack(expected), atol=1e-5)
-    parts = (laid.rows[: laid.fixed], laid.rows[laid.fixed :])
+    parts = (laid.rows[: laid.prefix], laid.rows[laid.prefix :])
     joined = torch.cat([embed(talker, part, speaking) for part in parts])
     assert torch.allclose(joined, whole, atol=1e-5)
 
@@ -223,7 +225,7 @@ OPEN = {"text_open": True}
     ],
 )
 def test_what_a_model_cannot_do(
-    kind: ModelKind, speaking: Speaking, error: type[VivavoceError], words: str
+    kind: ModelKind, speaking: PromptInputs, error: type[VivavoceError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         plan(config(kind), speaking)

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json
-from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
+from vivavoce.engines.qwen3.prompt import PromptInputs, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.errors import InputError
 from vivavoce.runtime.kernels.frame_ends import Status
 from vivavoce.runtime.nn.sampling import SamplerOptions
 
-RYAN = Speaking([11, 12, 13], speaker="ryan")
+RYAN = PromptInputs([11, 12, 13], speaker="ryan")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_a_row_used_before_speaks_as_a_fresh_one(bench: Bench) -> None:
         return [(status, codes.tolist()) for status, codes in results]
 
     first = speak()
-    bench.start(2, Speaking([40, 41, 42, 43], speaker="eric"), replace(GREEDY, seed=9))
+    bench.start(2, PromptInputs([40, 41, 42, 43], speaker="eric"), replace(GREEDY, seed=9))
     bench.frame()
     bench.rows.release(2)
     assert speak() == first
@@ -128,8 +128,8 @@ def test_options_out_of_range(wrong: dict[str, float]) -> None:
 def test_a_kept_prefix_saves_its_prefill(bench: Bench) -> None:
     laid = plan(bench.config, RYAN)
     hidden = bench.rows.prefill(bench.talker, 0, embed(bench.talker, laid.rows, RYAN))
-    kept = bench.rows.keep(0, laid.fixed)
+    kept = bench.rows.keep_prefix(0, laid.prefix)
     assert kept.keys.shape[3] == 9 - 1
-    start = bench.rows.restore(2, kept)
+    start = bench.rows.restore_prefix(2, kept)
     rest = embed(bench.talker, laid.rows[start:], RYAN)
     assert torch.allclose(bench.rows.prefill(bench.talker, 2, rest, start), hidden, atol=1e-5)

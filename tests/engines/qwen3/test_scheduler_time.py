@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vivavoce.engines.qwen3.chunks import RAMP, ChunkRamp, by_size
 from vivavoce.engines.qwen3.pace import (
     FRAME_MS,
+    RAMP,
+    ChunkRamp,
     Costs,
     Pace,
+    by_size,
     capacity_for,
     pace_for,
     ramp_for,

@@ -12,19 +12,18 @@ from hypothesis import strategies as st
 
 from engines.qwen3.simulated_card import OutOfMemoryError, SimulatedCard
 from engines.qwen3.test_scheduler_time import Call, Simulation
-from vivavoce.engines.qwen3.budget import (
+from vivavoce.engines.qwen3.memory import (
     LIBRARIES_BYTES,
     MIB,
     SMALL_CARD_ROWS,
     WORK_BYTES,
     WORK_ROW_BYTES,
     Footprint,
+    MemoryPlan,
     Room,
-    rows_in,
+    rows_that_fit,
 )
-from vivavoce.engines.qwen3.chunks import RAMP
-from vivavoce.engines.qwen3.memory import MemoryPlan
-from vivavoce.engines.qwen3.pace import FRAME_MS, Costs, capacity_for, pace_for, ramp_for
+from vivavoce.engines.qwen3.pace import FRAME_MS, RAMP, Costs, capacity_for, pace_for, ramp_for
 from vivavoce.errors import SetupError
 from vivavoce.runtime.graphs.api import BATCH_BUCKETS
 
@@ -123,7 +122,7 @@ shares = st.floats(0.0, 1.0)
 
 def rows_or_none(needs: Footprint, room: Room, most: int) -> int:
     try:
-        return rows_in(needs, room, most, fixed=False)
+        return rows_that_fit(needs, room, most, fixed=False)
     except SetupError:
         return 0
 
@@ -216,15 +215,15 @@ def test_nothing_is_taken_off_a_budget_and_a_tenth_is_left_without_one(budget_mb
     needs = Footprint(1000 * MIB, 100 * MIB)
     total = 20 * GB if budget_mb else 13 * GB
     room = Room(total, total, budget_mb * MIB)
-    rows = rows_in(needs, room, 64, fixed=False)
+    rows = rows_that_fit(needs, room, 64, fixed=False)
     if budget_mb:
         assert rows == SMALL_CARD_ROWS and needs.total(rows) <= 3072 * MIB
         exact = Room(total, total, needs.total(2))
-        assert rows_in(needs, exact, 64, fixed=False) == 2
+        assert rows_that_fit(needs, exact, 64, fixed=False) == 2
     else:
         assert needs.total(rows) <= 0.9 * total < needs.total(rows + 1)
         asked = rows + 1
-        assert rows_in(needs, room, asked, fixed=True) == asked, (
+        assert rows_that_fit(needs, room, asked, fixed=True) == asked, (
             "what is asked for and fits, is had"
         )
 

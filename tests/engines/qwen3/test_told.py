@@ -8,8 +8,8 @@ from pathlib import Path
 from prometheus_client import generate_latest
 
 from vivavoce.cli.doctor import engine_findings
-from vivavoce.engines.qwen3.capturing import Capturing
 from vivavoce.engines.qwen3.engine import Qwen3Engine
+from vivavoce.engines.qwen3.graphs import Capturing
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.runtime.graphs.api import LENGTH_BUCKETS
 from vivavoce.serving.metrics import PrometheusObserver

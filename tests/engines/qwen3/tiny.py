@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
 from vivavoce.engines.qwen3.frame import FrameIds, frame
-from vivavoce.engines.qwen3.prompt import Plan, Speaking, embed, plan
+from vivavoce.engines.qwen3.prompt import Plan, PromptInputs, embed, plan
 from vivavoce.engines.qwen3.rows import RowOptions, Rows
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.kernels.frame_ends import Status
@@ -122,7 +122,7 @@ class Bench:
         like = talker.codec_head.weight.detach()
         return cls(config, talker, Rows(config.talker, rows, positions, like))
 
-    def start(self, row: int, speaking: Speaking, options: RowOptions) -> Plan:
+    def start(self, row: int, speaking: PromptInputs, options: RowOptions) -> Plan:
         """Plan, prefill and admit."""
         laid = plan(self.config, speaking)
         hidden = self.rows.prefill(self.talker, row, embed(self.talker, laid.rows, speaking))
@@ -143,7 +143,7 @@ class Bench:
 
 
 def alone(
-    bench: Bench, speaking: Speaking, options: RowOptions, draw: Draw | None = None
+    bench: Bench, speaking: PromptInputs, options: RowOptions, draw: Draw | None = None
 ) -> tuple[Tensor, Status]:
     """Codes [T, 16] of one row until it ends, and its last status."""
     bench.start(0, speaking, options)

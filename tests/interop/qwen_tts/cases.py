@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engines.qwen3.tiny import config_of, louder_end, tiny_json, tiny_talker
 from vivavoce.engines.qwen3.config import ModelKind, Qwen3Config
-from vivavoce.engines.qwen3.prompt import Layout, Reference, Speaking
+from vivavoce.engines.qwen3.prompt import Layout, PromptInputs, Reference
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.nn.sampling import SamplerOptions
@@ -51,7 +51,7 @@ class Case:
     wide: bool
     loud: bool
     kind: ModelKind
-    speaking: Speaking
+    speaking: PromptInputs
     options: RowOptions
 
     @property
@@ -97,7 +97,7 @@ def _switches() -> Iterator[Case]:
             yield Case(name, model, wide, False, "custom_voice", speaking, options)
 
 
-def _speaking(mode: str, layout: Layout, wide: bool) -> Speaking:
+def _speaking(mode: str, layout: Layout, wide: bool) -> PromptInputs:
     kind, given = MODES[mode]
     more: dict[str, Any] = {"text_ids": TEXT, "layout": layout} | given
     generator = torch.Generator().manual_seed(99)
@@ -106,7 +106,7 @@ def _speaking(mode: str, layout: Layout, wide: bool) -> Speaking:
     if mode.startswith("in_context"):
         codes = torch.randint(2048, (REFERENCE_FRAMES, 16), generator=generator)
         more["reference"] = Reference(REFERENCE_TEXT, codes)
-    return Speaking(**more)
+    return PromptInputs(**more)
 
 
 def model_name(kind: ModelKind, wide: bool, loud: bool) -> str:

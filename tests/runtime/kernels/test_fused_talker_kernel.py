@@ -6,6 +6,7 @@ import logging
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,11 +16,11 @@ from engines.qwen3.tiny import GREEDY, Bench, config_of, tiny_json, tiny_talker
 from vivavoce.engines.qwen3.agreement import _each_kind, _frames, fused_talker, least
 from vivavoce.engines.qwen3.agreement_of_ends import LEAST
 from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.frame_runner import KernelRunner
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.graphs import FrameGraphs
-from vivavoce.engines.qwen3.prompt import Speaking
+from vivavoce.engines.qwen3.prompt import PromptInputs
 from vivavoce.engines.qwen3.rows import RowOptions
-from vivavoce.engines.qwen3.uncaptured import sized
 from vivavoce.errors import InputError
 from vivavoce.runtime import cuda
 from vivavoce.runtime.graphs.api import BATCH_BUCKETS
@@ -50,12 +51,18 @@ def bench_of(*, wide: bool, groups: int) -> Bench:
     return Bench.build(config, talker, rows=len(EVERY), positions=POSITIONS)
 
 
+def model_of(bench: Bench) -> Any:
+    """As much of a model as frames need."""
+    codec, place = SimpleNamespace(init_state=lambda rows: None), SimpleNamespace(device=CPU)
+    return SimpleNamespace(config=bench.config, talker=bench.talker, codec=codec, place=place)
+
+
 def spoken(bench: Bench, frames: int, fused: FusedTalker | None) -> torch.Tensor:
     """Codes [frames, rows, groups]; a row begins with each of the first frames."""
     codes, state, ids = [], bench.rows.state, FrameIds.of(bench.config)
     for number in range(frames):
         if number < len(EVERY):
-            speaking = Speaking([31, 7 + number, 250], "english", "ryan")
+            speaking = PromptInputs([31, 7 + number, 250], "english", "ryan")
             bench.start(number, speaking, replace(EVERY[number], max_frames=20))
         frame(bench.talker, state, ids, POSITIONS, draw=fused)
         codes.append(state.codes.clone())
@@ -114,7 +121,7 @@ def test_it_shares_the_weights_and_is_captured() -> None:
     graphs.warm()
     assert graphs.captures.counts.failed == 0 < graphs.captures.counts.captured
     wanted = spoken(bench_of(wide=True, groups=3), 1, None)
-    bench.start(0, Speaking([31, 7, 250], "english", "ryan"), replace(EVERY[0], max_frames=20))
+    bench.start(0, PromptInputs([31, 7, 250], "english", "ryan"), replace(EVERY[0], max_frames=20))
     graphs.run(3, most=50)
     assert torch.equal(state.codes, wanted[0])
 
@@ -315,9 +322,7 @@ def test_kernels_for_which_memory_is_short_are_tried_once_more(
         fused = fused or fused_talker(bench.talker, kernels, state)
         assert fused is not None
         left += [torch.OutOfMemoryError("CUDA out of memory.")] * fails
-        assert (sized(bench.talker, state, FrameIds.of(bench.config), fused) is None) == (
-            fails == 2
-        )
+        assert (KernelRunner.warmed(model_of(bench), bench.rows, fused) is None) == (fails == 2)
     assert ("No kernels for frames" in caplog.text) == (fails == 2) and len(emptied) == 2 * fails
 
 

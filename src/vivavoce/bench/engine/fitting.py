@@ -15,11 +15,10 @@ def fitting(setting: Setting, precision: str, **more: Any) -> Setting:
     where the fewest do not.
     """
     from vivavoce.engines.options import parse_options
-    from vivavoce.engines.qwen3.budget import MIB, Room, rows_in
     from vivavoce.engines.qwen3.config import Qwen3Config
     from vivavoce.engines.qwen3.device import card_on, choose_place
+    from vivavoce.engines.qwen3.memory import MIB, Room, planned_footprint, rows_that_fit
     from vivavoce.engines.qwen3.options import Qwen3Options
-    from vivavoce.engines.qwen3.planned import planned_footprint
 
     options = parse_options(Qwen3Options, "qwen3", setting.options(precision, **more))
     place = choose_place(options)
@@ -30,7 +29,7 @@ def fitting(setting: Setting, precision: str, **more: Any) -> Setting:
     room = Room(memory.total, memory.free, options.gpu_memory_budget_mb * MIB)
     planned = planned_footprint(Qwen3Config.load(setting.folder), place, POSITIONS)
     fewest, *others = sorted(setting.rows)
-    rows_in(planned, room, fewest, fixed=True)
+    rows_that_fit(planned, room, fewest, fixed=True)
     fit = {fewest, *(rows for rows in others if planned.total(rows) <= room.most)}
     return replace(setting, rows=tuple(rows for rows in setting.rows if rows in fit))
 

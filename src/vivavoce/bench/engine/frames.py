@@ -24,12 +24,13 @@ from vivavoce.bench.heard import FLOAT_FULL_SCALE, AudibleDetector
 from vivavoce.bench.stats import spread_ms
 from vivavoce.engines.base import Engine
 from vivavoce.engines.options import parse_options
-from vivavoce.engines.qwen3.batch import Batch, Words
-from vivavoce.engines.qwen3.capturing import capturing_on
+from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.device import choose_place
+from vivavoce.engines.qwen3.graphs import capturing_on
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.engines.qwen3.pace import FRAME_MS
+from vivavoce.engines.qwen3.prompt import PromptRequest
 from vivavoce.engines.qwen3.rows import RowOptions
 
 WARM_UP = 5
@@ -116,15 +117,15 @@ def loop_ms(batch: Batch, model: Model, rows: int, rounds: int) -> float:
     """The median from one frame of ``rows`` rows to the next, without sound."""
     speaker = next(iter(model.config.talker.spk_id))
     for row in range(rows):
-        words = Words([31, 7, 250, 611, 48], "english", speaker=speaker)
+        words = PromptRequest([31, 7, 250, 611, 48], "english", speaker=speaker)
         batch.begin(row, words, RowOptions(seed=row, max_frames=POSITIONS // 2))
-    flight, marks_s = batch.launch(rows), []
+    pending, marks_s = batch.launch(rows), []
     for _ in range(rounds + WARM_UP):
         following = batch.launch(rows)
-        flight.land()
-        flight = following
+        pending.result()
+        pending = following
         marks_s.append(time.perf_counter())
-    flight.land()
+    pending.result()
     for row in range(rows):
         batch.release(row)
     marks_s = marks_s[WARM_UP:]

@@ -17,8 +17,8 @@ from torch.nn import functional
 from vivavoce.bench.engine.clock import copy_gb_s, median_ms
 from vivavoce.bench.engine.other_kernels import other_kernels
 from vivavoce.bench.engine.setting import Setting, Told
-from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.talker import decoder_shape
 from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen
 from vivavoce.runtime.kernels.linear import Norm
 from vivavoce.runtime.nn.decoder import DecoderShape

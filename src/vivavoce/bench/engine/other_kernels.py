@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vivavoce.bench.engine.clock import median_ms
 from vivavoce.bench.engine.setting import Told
-from vivavoce.engines.qwen3.code_predictor import decoder_shape
 from vivavoce.engines.qwen3.config import Qwen3Config, TalkerConfig
 from vivavoce.engines.qwen3.fused import SPLITS
 from vivavoce.engines.qwen3.rows import RowState
+from vivavoce.engines.qwen3.talker import decoder_shape
 from vivavoce.runtime.kernels import frame_ends as plain
 from vivavoce.runtime.kernels.attention import Cache, Heads, Scratch
 from vivavoce.runtime.kernels.dispatch import Kernels, Path, chosen

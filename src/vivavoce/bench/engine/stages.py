@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from vivavoce.bench.engine.clock import median_ms
 from vivavoce.bench.engine.setting import POSITIONS
-from vivavoce.engines.qwen3.batch import SHORTLIST
-from vivavoce.engines.qwen3.chunks import RAMP
-from vivavoce.engines.qwen3.code_predictor import widen
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.frame import FrameIds, frame
+from vivavoce.engines.qwen3.frame_runner import SHORTLIST
 from vivavoce.engines.qwen3.fused import FusedTalker
 from vivavoce.engines.qwen3.model import Model
+from vivavoce.engines.qwen3.pace import RAMP
 from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.talker import Talker, widen
 from vivavoce.runtime.graphs.api import Work
 from vivavoce.runtime.kernels.sampler import Noise, Rules
 from vivavoce.runtime.nn.linear import quantized_bytes

@@ -30,12 +30,12 @@ def random_codes(frames: int) -> Tensor:
 def scores(variant: Variant, codes: Tensor) -> dict[str, Tensor]:
     """``talker`` [T, 3072] and ``predictor`` [T, 15, 2048] under the given codes, float32."""
     from vivavoce.engines.qwen3.frame import FrameIds, frame
-    from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
+    from vivavoce.engines.qwen3.prompt import PromptInputs, embed, plan
     from vivavoce.engines.qwen3.rows import RowOptions
     from vivavoce.runtime.nn.sampling import SamplerOptions
 
     config, talker = variant.config, variant.talker
-    speaking = Speaking(list(range(1000, 1000 + TEXT_TOKENS)), "english", "ryan")
+    speaking = PromptInputs(list(range(1000, 1000 + TEXT_TOKENS)), "english", "ryan")
     laid = plan(config, speaking)
     span = len(laid.rows) + len(codes) + 1
     rows = variant.rows(1, span)

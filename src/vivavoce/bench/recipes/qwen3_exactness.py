@@ -84,7 +84,7 @@ def our_scores(folder: Path, given: dict[str, Any]) -> Scores:
 
     from vivavoce.engines.qwen3.checkpoint import open_checkpoint
     from vivavoce.engines.qwen3.frame import FrameIds, frame
-    from vivavoce.engines.qwen3.prompt import Speaking, embed, plan
+    from vivavoce.engines.qwen3.prompt import PromptInputs, embed, plan
     from vivavoce.engines.qwen3.rows import RowOptions, Rows
     from vivavoce.engines.qwen3.talker import Talker
     from vivavoce.runtime.nn.sampling import SamplerOptions
@@ -94,7 +94,7 @@ def our_scores(folder: Path, given: dict[str, Any]) -> Scores:
     with torch.device("meta"):
         talker = Talker(config.talker)
     checkpoint.load_into(talker, "talker.", dtype=torch.float32)
-    speaking = Speaking(given["text"].tolist(), given["language"], given["speaker"])
+    speaking = PromptInputs(given["text"].tolist(), given["language"], given["speaker"])
     laid = plan(config, speaking)
     span = len(laid.rows) + len(codes) + 1
     rows = Rows(config.talker, 1, span, talker.codec_head.weight)

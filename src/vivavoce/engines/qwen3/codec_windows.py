@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vivavoce.engines.qwen3.chunks import RAMP, sound_buckets
 from vivavoce.engines.qwen3.codec.decoder import CodecDecoder
 from vivavoce.engines.qwen3.codec.state import DecoderState
+from vivavoce.engines.qwen3.pace import RAMP, sound_buckets
 from vivavoce.runtime.graphs.api import (
     Event,
     GraphApi,
@@ -48,7 +49,7 @@ class WindowKey(NamedTuple):
     frames: int
 
 
-class Sounding:
+class PendingAudio:
     """Chunks of some rows on their way to the host."""
 
     def __init__(self, arrival: PendingCopy, rows: int, samples: int) -> None:
@@ -65,6 +66,24 @@ class Sounding:
     def release(self) -> None:
         """Nobody wants them."""
         self._arrival.release()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyAudio:
+    """Sound that is there already, in the manner of ``CodecWindows.decode``."""
+
+    samples: Sequence[Samples]
+
+    def ready(self) -> bool:
+        """It is."""
+        return True
+
+    def take(self) -> Sequence[Samples]:
+        """All of it."""
+        return self.samples
+
+    def release(self) -> None:
+        """Nothing is held."""
 
 
 class CodecWindows:
@@ -142,7 +161,7 @@ class CodecWindows:
         *,
         last: bool = False,
         urgent: bool = False,
-    ) -> Sounding:
+    ) -> PendingAudio:
         """Send the next ``codes`` [len(rows), T, 16] of some rows, T ≤ 12; their sound arrives.
 
         ``last``: none of the rows goes on, so that what is behind T may be anything. ``urgent``:
@@ -161,7 +180,7 @@ class CodecWindows:
             self._urgent.record(self.stream)
             self._main.wait(self._urgent)
         sound = self._made(key)[:count, : frames * SAMPLES]
-        return Sounding(self._ring.send([sound], self.stream), count, frames * SAMPLES)
+        return PendingAudio(self._ring.send([sound], self.stream), count, frames * SAMPLES)
 
     def rehearse(self, rows: int, frames: int) -> None:
         """Decode a chunk of the spare row, to see how long it takes."""

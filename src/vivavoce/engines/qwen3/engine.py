@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from vivavoce.engines.base import Engine, EngineInfo, Produced
-from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.info import (
     LIKING,
@@ -22,9 +21,8 @@ from vivavoce.engines.qwen3.info import (
 )
 from vivavoce.engines.qwen3.loading import Loading
 from vivavoce.engines.qwen3.options import Qwen3Options, check_described, check_utterance, rows_of
-from vivavoce.engines.qwen3.pace import Pace
+from vivavoce.engines.qwen3.pace import ChunkRamp, Pace
 from vivavoce.engines.qwen3.pipeline import Pipeline, timed
-from vivavoce.engines.qwen3.reading import Readings
 from vivavoce.engines.qwen3.row_speech import SAMPLE_RATE_HZ, FrameCodes, RowSpeech
 from vivavoce.engines.qwen3.scheduler import Phase, Scheduler
 from vivavoce.engines.qwen3.voices import (
@@ -52,8 +50,9 @@ from vivavoce.types import Gpu, ReferenceAudio, Utterance, Voice
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch, Frame
-    from vivavoce.engines.qwen3.capturing import Capturing
+    from vivavoce.engines.qwen3.graphs import Capturing
     from vivavoce.engines.qwen3.model import Model
+    from vivavoce.engines.qwen3.prefill import Readings
 
 STARVED_S = 0.002
 """How long a step waits when every row waits for text."""
@@ -115,6 +114,8 @@ class Qwen3Engine(Engine):
         Raises SetupError, with the sum, for rows that do not fit into the GPU's memory: before
         any of it is taken, or where others took it meanwhile. What fails gives back what it took.
         """
+        from vivavoce.engines.qwen3.prefill import Readings
+
         loading = self._loading = Loading(self.options, self._capturing)
         try:
             self._model, self._batch, self._pace = loading.run()
@@ -250,7 +251,7 @@ class Qwen3Engine(Engine):
             return
         waiting = {row: speech for row, speech in self._speeches.items() if not speech.sent}
         with timed([*waiting.values()], "frame"):
-            frame = self._pipeline.land()
+            frame = self._pipeline.result()
         if frame is not None:
             self._note_all(frame)
         self._pipeline.decode(batch, self._due(waiting), waiting, urgent=True)
@@ -265,7 +266,7 @@ class Qwen3Engine(Engine):
                 frame = self._pipeline.frame(batch, max(rows, default=-1) + 1, urgent=urgent)
             except NoDeviceMemory as error:  # one call less may be what there is memory for
                 self._speeches[self._rows.last_come(rows)].fail(error)
-                frame = self._pipeline.land()
+                frame = self._pipeline.result()
         if frame is None:
             return bool(rows)
         self._note_all(frame)

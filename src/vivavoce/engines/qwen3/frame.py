@@ -12,10 +12,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from vivavoce.engines.qwen3.code_predictor import widen
 from vivavoce.engines.qwen3.config import CONTROL_CODES, Qwen3Config
 from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.talker import Talker, widen
 from vivavoce.runtime.kernels.frame_ends import Turn, finish, next_token, settle
 from vivavoce.runtime.nn.sampling import Draw, choose, keyed_draw, penalise
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vivavoce.engines.qwen3.code_predictor import CodePredictor
 from vivavoce.engines.qwen3.config import CONTROL_CODES
 from vivavoce.engines.qwen3.rows import RowState
-from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.talker import CodePredictor, Talker
 from vivavoce.errors import InputError
 from vivavoce.runtime.kernels.attention import Heads, Scratch
 from vivavoce.runtime.kernels.decoder import (

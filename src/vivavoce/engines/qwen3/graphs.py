@@ -1,16 +1,23 @@
-"""The frame, and the reading of a prompt, as captures on the rows' own buffers."""
+"""The frame, and the reading of a prompt, as captures on the rows' own buffers.
+
+Whether anything is captured, and what is compiled, the place and the options decide.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vivavoce.engines.qwen3.frame import FrameIds, frame
 from vivavoce.engines.qwen3.fused import FusedTalker
+from vivavoce.engines.qwen3.options import CompileMode, Qwen3Options, compile_mode
 from vivavoce.engines.qwen3.rows import RowState
 from vivavoce.engines.qwen3.talker import Talker
 from vivavoce.runtime.graphs.api import (
@@ -24,7 +31,73 @@ from vivavoce.runtime.graphs.api import (
     tensors_in,
 )
 from vivavoce.runtime.graphs.captures import Captures, Job
+from vivavoce.runtime.graphs.transfer import PendingCopy
 from vivavoce.runtime.nn.kv import KVBuffer, Placement
+
+if TYPE_CHECKING:
+    from vivavoce.engines.qwen3.device import Place
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Capturing:
+    """What captures, and the mode of torch.compile for what is compiled (None: nothing).
+
+    ``compiled`` says in words how the codec is compiled, and why not as was asked for.
+    """
+
+    api: GraphApi
+    mode: str | None = None
+    compiled: str = "off"
+
+
+def capturing_on(place: Place, options: Qwen3Options) -> Capturing | None:
+    """What captures on a place; None where nothing does, or nothing should.
+
+    On CUDA it says where compiled code is kept: that of kernels, too, which need no capture.
+    """
+    if place.device.type != "cuda":
+        return None
+    from vivavoce.runtime.graphs.compiled import cache_folder, cache_on_disk, inductor_mode
+
+    cache_on_disk(cache_folder())
+    if options.cuda_graphs is False:
+        _say_uncompiled(options)
+        return None
+    from vivavoce.runtime.graphs.cuda import CudaGraphs
+
+    mode, told = _suited_mode(place, options)
+    return Capturing(CudaGraphs(place.device), inductor_mode(mode), told)
+
+
+def _suited_mode(place: Place, options: Qwen3Options) -> tuple[CompileMode, str]:
+    """The mode on this GPU, and how it came about: max-autotune takes minutes, for nothing where
+    PyTorch has nothing to choose from.
+    """
+    from vivavoce.runtime.graphs.compiled import TEMPLATE_PROCESSORS, has_templates, processors
+
+    mode = compile_mode(options)
+    if mode != "max-autotune" or has_templates(place.device):
+        return mode, mode
+    why = (
+        f"max-autotune has templates from {TEMPLATE_PROCESSORS} multiprocessors on, this GPU has "
+        f"{processors(place.device)}"
+    )
+    level = logging.INFO if options.torch_compile_mode is None else logging.WARNING
+    log.log(level, "The codec is compiled in the mode default: %s.", why)
+    return "default", f"default ({why})"
+
+
+def _say_uncompiled(options: Qwen3Options) -> None:
+    """A warning where somebody asked for a mode, and no more than a word on the usual one."""
+    mode = compile_mode(options)
+    if mode != "off":
+        log.log(
+            logging.INFO if options.torch_compile_mode is None else logging.WARNING,
+            "torch_compile_mode=%s has no effect: the codec is not compiled without cuda_graphs.",
+            mode,
+        )
 
 
 class FrameKey(NamedTuple):
@@ -113,6 +186,24 @@ class FrameGraphs:
             step=key.step,
             most=key.most,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CopiedCodes:
+    """A frame of ``width`` rows that a copy brings."""
+
+    copy: PendingCopy
+    width: int
+
+    def take(self) -> NDArray[np.int64]:
+        """Wait for it: [width, 17], the codes of each row and then its status."""
+        values = self.copy.take()
+        codes, status = values[: -self.width].view(self.width, -1), values[-self.width :, None]
+        return torch.cat((codes, status), 1).numpy()
+
+    def release(self) -> None:
+        """Its slot is free again."""
+        self.copy.release()
 
 
 @dataclass(frozen=True, slots=True)

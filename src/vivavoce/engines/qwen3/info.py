@@ -50,15 +50,15 @@ def locate(options: Qwen3Options) -> Path:
     folder = Path(options.model).expanduser()
     if folder.is_dir():
         return folder
-    from vivavoce.engines.qwen3.models import download_model
+    from vivavoce.engines.qwen3.catalog import download_model
 
     return download_model(str(options.model), models_root(options))
 
 
 def find_checkpoint(options: Qwen3Options) -> Path:
     """The checkpoint's folder where it is on this machine. Raises SetupError, and UnknownModel."""
+    from vivavoce.engines.qwen3.catalog import find_model
     from vivavoce.engines.qwen3.checkpoint import FILES
-    from vivavoce.engines.qwen3.models import find_model
 
     folder = find_model(Path(options.model).expanduser(), models_root(options))
     missing = [name for name in FILES if not (folder / name).is_file()]

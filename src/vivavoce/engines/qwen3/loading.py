@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vivavoce.engines.qwen3.budget import MIB
 from vivavoce.engines.qwen3.config import Qwen3Config
 from vivavoce.engines.qwen3.info import locate
 from vivavoce.engines.qwen3.options import Qwen3Options, rows_of
@@ -15,8 +14,8 @@ from vivavoce.runtime.device_errors import NoDeviceMemory, is_out_of_memory, twi
 
 if TYPE_CHECKING:
     from vivavoce.engines.qwen3.batch import Batch
-    from vivavoce.engines.qwen3.capturing import Capturing
     from vivavoce.engines.qwen3.device import Place
+    from vivavoce.engines.qwen3.graphs import Capturing
     from vivavoce.engines.qwen3.memory import MemoryPlan
     from vivavoce.engines.qwen3.model import Model
 
@@ -50,8 +49,8 @@ class Loading:
 
     def _run(self) -> tuple[Model, Batch, Pace]:
         from vivavoce.engines.qwen3.batch import Batch
-        from vivavoce.engines.qwen3.capturing import capturing_on
         from vivavoce.engines.qwen3.device import choose_place
+        from vivavoce.engines.qwen3.graphs import capturing_on
         from vivavoce.engines.qwen3.model import Model
 
         options = self.options
@@ -61,7 +60,7 @@ class Loading:
         self.plan = _planned(options, place, rows)
         self.model = model = Model.load(folder, place)
         if self.plan is not None:
-            from vivavoce.engines.qwen3.planned import footprint
+            from vivavoce.engines.qwen3.memory import footprint
 
             self.plan = self.plan.read(footprint(model, options.positions), rows, fixed=fixed)
             rows = self.plan.rows
@@ -105,8 +104,7 @@ def _planned(options: Qwen3Options, place: Place, rows: int) -> MemoryPlan | Non
     card = device.card_on(place)
     if card is None:
         return None
-    from vivavoce.engines.qwen3.memory import MemoryPlan
-    from vivavoce.engines.qwen3.planned import planned_footprint
+    from vivavoce.engines.qwen3.memory import MIB, MemoryPlan, planned_footprint
 
     needs = planned_footprint(Qwen3Config.load(locate(options)), place, options.positions)
     budget_bytes = options.gpu_memory_budget_mb * MIB

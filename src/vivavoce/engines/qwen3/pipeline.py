@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vivavoce.engines.qwen3.chunks import by_size
+from vivavoce.engines.qwen3.pace import by_size
 from vivavoce.engines.qwen3.row_speech import FRAME_SAMPLES, FrameCodes, RowSpeech
 from vivavoce.runtime.device_errors import NoDeviceMemory
 
 if TYPE_CHECKING:
-    from vivavoce.engines.qwen3.batch import Batch, Codes, Flight, Frame
-    from vivavoce.engines.qwen3.captured import Sounded
-    from vivavoce.engines.qwen3.codec_windows import Sounding
+    from vivavoce.engines.qwen3.batch import Batch, Frame, PendingFrame
+    from vivavoce.engines.qwen3.codec_windows import PendingAudio, ReadyAudio
+    from vivavoce.engines.qwen3.frame_runner import Codes
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class _PendingChunk:
     """Sound on its way, whose it is, and how many frames of it are theirs."""
 
     speeches: Sequence[RowSpeech]
     frames: Sequence[int]
-    sounding: Sounding | Sounded
+    audio: PendingAudio | ReadyAudio
 
 
 @dataclass(slots=True)
 class Pipeline:
     """What was launched and not yet read: at most one frame, and chunks in the order sent."""
 
-    flight: Flight | None = None
+    pending: PendingFrame | None = None
     urgent: bool = False
     """Whether somebody's first frame is on its way: its sound goes before the next frame."""
-    chunks: list[_Chunk] = field(default_factory=list)
+    chunks: list[_PendingChunk] = field(default_factory=list)
 
     def frame(self, batch: Batch, width: int, *, urgent: bool = False) -> Frame | None:
         """Launch a frame of the first ``width`` rows (0: none); the one before, if there is one.
@@ -45,15 +45,15 @@ class Pipeline:
         NoDeviceMemory where nothing was launched; the one before is still there then.
         """
         launched = batch.launch(width) if width else None
-        before, self.flight, self.urgent = self.flight, launched, urgent
+        before, self.pending, self.urgent = self.pending, launched, urgent
         if before is None:
-            return None if batch.late else self.land()
-        return before.land()
+            return None if batch.late else self.result()
+        return before.result()
 
-    def land(self) -> Frame | None:
+    def result(self) -> Frame | None:
         """Wait for the frame on its way, where there is one."""
-        flight, self.flight, self.urgent = self.flight, None, False
-        return None if flight is None else flight.land()
+        pending, self.pending, self.urgent = self.pending, None, False
+        return None if pending is None else pending.result()
 
     def decode(
         self,
@@ -84,7 +84,7 @@ class Pipeline:
         how: Mapping[str, bool],
     ) -> None:
         try:
-            sounding = batch.send(rows, _together(codes), **how)
+            audio = batch.send(rows, _together(codes), **how)
         except NoDeviceMemory as error:
             if len(speeches) == 1:
                 speeches[0].fail(error)
@@ -93,7 +93,7 @@ class Pipeline:
                 one = slice(number, number + 1)
                 self._send(batch, rows[one], speeches[one], codes[one], how)
             return
-        self.chunks.append(_Chunk(speeches, [len(each) for each in codes], sounding))
+        self.chunks.append(_PendingChunk(speeches, [len(each) for each in codes], audio))
         for speech in speeches:
             speech.traveling += 1
 
@@ -102,23 +102,23 @@ class Pipeline:
         while self.chunks and self._awaited(self.chunks[0]):
             chunk = self.chunks.pop(0)
             with timed(chunk.speeches, "codec"):
-                sounds = chunk.sounding.take()
+                sounds = chunk.audio.take()
             for speech, frames, samples in zip(chunk.speeches, chunk.frames, sounds, strict=True):
                 speech.traveling -= 1
                 speech.push_audio(samples[: frames * FRAME_SAMPLES])
 
     def settle(self) -> None:
         """Nobody is left: what is on its way is not wanted."""
-        flight, self.flight, self.urgent = self.flight, None, False
-        if flight is not None:
-            flight.drop()
+        pending, self.pending, self.urgent = self.pending, None, False
+        if pending is not None:
+            pending.drop()
         for chunk in self.chunks:
-            chunk.sounding.release()
+            chunk.audio.release()
         self.chunks.clear()
 
-    def _awaited(self, chunk: _Chunk) -> bool:
+    def _awaited(self, chunk: _PendingChunk) -> bool:
         silent = any(not speech.audible for each in self.chunks for speech in each.speeches)
-        return silent or self.flight is None or chunk.sounding.ready()
+        return silent or self.pending is None or chunk.audio.ready()
 
 
 @contextmanager

@@ -15,7 +15,11 @@ import torch
 from torch import Tensor
 
 from vivavoce.engines.qwen3.config import Qwen3Config
+from vivavoce.engines.qwen3.options import TextLayout, instructions_of
+from vivavoce.engines.qwen3.row_speech import RowSpeech
 from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.tokenizer import TextTokenizer
+from vivavoce.engines.qwen3.voices import ClonedVoice, cloned, model_language
 from vivavoce.errors import EmptyInput, InputError, UnknownVoice, Unsupported, shown
 from vivavoce.runtime.graphs.transfer import to_device
 
@@ -23,6 +27,9 @@ USER_TOKEN_ID = 872
 NEWLINE_TOKEN_ID = 198
 AUTO = "auto"
 _SMALL = "0b6"
+
+PLAIN_VOICE = "A clear adult voice, calm and friendly, at an even pace."
+"""What a VoiceDesign model speaks as where nobody described a voice: the proof at start."""
 
 
 class Layout(enum.Enum):
@@ -44,7 +51,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
-class Speaking:
+class PromptInputs:
     """What to say and as whom. ``text_ids`` and ``instruct_ids`` are bare tokens, without markers.
 
     ``speaker`` is a name of the configuration (CustomVoice); ``x_vector`` [hidden] and
@@ -61,6 +68,40 @@ class Speaking:
     text_open: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PromptRequest:
+    """What a row begins with, as the engine says it: no tensors.
+
+    ``speaker`` is a name of the configuration, ``clone`` a voice from a recording.
+    """
+
+    text_ids: Sequence[int]
+    language: str
+    speaker: str | None = None
+    clone: ClonedVoice | None = None
+    instruct_ids: Sequence[int] = ()
+    whole: bool = False
+    text_open: bool = False
+
+    def inputs(self) -> PromptInputs:
+        """With tensors."""
+        clone, reference, x_vector = self.clone, None, None
+        if clone is not None:
+            x_vector = torch.from_numpy(clone.x_vector)
+            if clone.codes is not None and clone.text_ids is not None:
+                reference = Reference(clone.text_ids.tolist(), torch.from_numpy(clone.codes))
+        return PromptInputs(
+            self.text_ids,
+            self.language,
+            self.speaker,
+            x_vector,
+            self.instruct_ids,
+            reference,
+            Layout.WHOLE if self.whole else Layout.STREAMING,
+            self.text_open,
+        )
+
+
 class Row(NamedTuple):
     """One position: ids of either side; ``frame`` is a frame of the reference."""
 
@@ -74,13 +115,13 @@ class Row(NamedTuple):
 class Plan:
     """The rows of a prompt and the text token ids that follow it, a frame each.
 
-    The first ``fixed`` rows are the same for every text in this voice and language (0 when
+    The first ``prefix`` rows are the same for every text in this voice and language (0 when
     instructions stand before them).
     """
 
     rows: tuple[Row, ...]
     trailing: tuple[int, ...]
-    fixed: int
+    prefix: int
     text_open: bool = False
 
 
@@ -88,34 +129,54 @@ class Plan:
 class _Draft:
     rows: list[Row] = field(default_factory=list)
     trailing: Sequence[int] = ()
-    fixed: int = 0
+    prefix: int = 0
 
 
-def plan(config: Qwen3Config, speaking: Speaking) -> Plan:
+def request_of(
+    speech: RowSpeech, config: Qwen3Config, tokenizer: TextTokenizer, layout: TextLayout
+) -> PromptRequest:
+    """Text, language, voice and instructions; ``layout`` where the utterance does not say."""
+    utterance = speech.utterance
+    instructions = instructions_of(utterance)
+    if config.kind == "voice_design" and not instructions:
+        instructions = PLAIN_VOICE
+    wanted = speech.request.text_layout
+    return PromptRequest(
+        speech.ids,
+        model_language(utterance.language, config.talker.codec_language_id),
+        utterance.voice.id if config.kind == "custom_voice" else None,
+        cloned(utterance.voice) if config.kind == "base" else None,
+        tokenizer.encode(instructions) if instructions else (),
+        not utterance.text_open and _is_whole(layout if wanted == "auto" else wanted, config),
+        utterance.text_open,
+    )
+
+
+def plan(config: Qwen3Config, inputs: PromptInputs) -> Plan:
     """Lay out a prompt.
 
     Raises EmptyInput, UnknownVoice, or Unsupported for what the kind of model cannot do.
     """
-    _check(config, speaking)
+    _check(config, inputs)
     draft = _Draft()
-    if speaking.instruct_ids:
-        draft.rows += [Row(text=id_) for id_ in _instruct(config, speaking.instruct_ids)]
+    if inputs.instruct_ids:
+        draft.rows += [Row(text=id_) for id_ in _instruct(config, inputs.instruct_ids)]
     role = (config.im_start_token_id, config.assistant_token_id, NEWLINE_TOKEN_ID)
     draft.rows += [Row(text=id_) for id_ in role]
-    draft.rows += _control(config, speaking)
-    draft.fixed = len(draft.rows)
-    if speaking.reference is not None:
-        _in_context(config, speaking, speaking.reference, draft)
-    elif speaking.layout is Layout.WHOLE:
-        _whole(config, speaking, draft)
+    draft.rows += _control(config, inputs)
+    draft.prefix = len(draft.rows)
+    if inputs.reference is not None:
+        _in_context(config, inputs, inputs.reference, draft)
+    elif inputs.layout is Layout.WHOLE:
+        _whole(config, inputs, draft)
     else:
-        _streaming(config, speaking, draft)
-    fixed = 0 if speaking.instruct_ids else draft.fixed
-    return Plan(tuple(draft.rows), tuple(draft.trailing), fixed, speaking.text_open)
+        _streaming(config, inputs, draft)
+    prefix = 0 if inputs.instruct_ids else draft.prefix
+    return Plan(tuple(draft.rows), tuple(draft.trailing), prefix, inputs.text_open)
 
 
 @torch.no_grad()
-def embed(talker: Talker, rows: Sequence[Row], speaking: Speaking) -> Tensor:
+def embed(talker: Talker, rows: Sequence[Row], inputs: PromptInputs) -> Tensor:
     """The prompt's vectors [rows, hidden], in the talker's dtype and on its device."""
     weight = talker.codec_head.weight
     out = weight.new_zeros(len(rows), weight.shape[1])
@@ -125,12 +186,12 @@ def embed(talker: Talker, rows: Sequence[Row], speaking: Speaking) -> Tensor:
     at, ids = _side(row.code for row in rows)
     out[to_device(at, device)] += talker.embed_code(to_device(ids, device))
     at, ids = _side(row.frame for row in rows)
-    if speaking.reference is not None:
-        codes = speaking.reference.codes.cpu()[ids]
+    if inputs.reference is not None:
+        codes = inputs.reference.codes.cpu()[ids]
         out[to_device(at, device)] += talker.embed_frames(to_device(codes, device))
-    if speaking.x_vector is not None:
+    if inputs.x_vector is not None:
         at, _ = _side(1 if row.x_vector else None for row in rows)
-        out[to_device(at, device)] += to_device(speaking.x_vector, device).to(out)
+        out[to_device(at, device)] += to_device(inputs.x_vector, device).to(out)
     return out
 
 
@@ -172,88 +233,93 @@ def _instruct(config: Qwen3Config, ids: Sequence[int]) -> list[int]:
     return [*start, *ids, config.im_end_token_id, NEWLINE_TOKEN_ID]
 
 
-def _control(config: Qwen3Config, speaking: Speaking) -> list[Row]:
+def _control(config: Qwen3Config, inputs: PromptInputs) -> list[Row]:
     """Language and voice; the start of text stands on the last row."""
     talker = config.talker
-    language = language_id(config, speaking.language, speaking.speaker)
+    language = language_id(config, inputs.language, inputs.speaker)
     codes = [talker.codec_nothink_id, talker.codec_think_bos_id]
     if language is not None:
         codes = [talker.codec_think_id, talker.codec_think_bos_id, language]
     rows = [Row(code=code) for code in (*codes, talker.codec_think_eos_id)]
-    if speaking.x_vector is not None:
+    if inputs.x_vector is not None:
         rows.append(Row(x_vector=True))
-    elif speaking.speaker is not None:
-        rows.append(Row(code=speaker_id(config, speaking.speaker)))
+    elif inputs.speaker is not None:
+        rows.append(Row(code=speaker_id(config, inputs.speaker)))
     padded = [row._replace(text=config.tts_pad_token_id) for row in rows]
     return [*padded, Row(config.tts_bos_token_id, talker.codec_pad_id)]
 
 
-def _streaming(config: Qwen3Config, speaking: Speaking, draft: _Draft) -> None:
-    first, *rest = speaking.text_ids
+def _streaming(config: Qwen3Config, inputs: PromptInputs, draft: _Draft) -> None:
+    first, *rest = inputs.text_ids
     draft.rows.append(Row(first, config.talker.codec_bos_id))
-    draft.trailing = rest if speaking.text_open else [*rest, config.tts_eos_token_id]
+    draft.trailing = rest if inputs.text_open else [*rest, config.tts_eos_token_id]
 
 
-def _whole(config: Qwen3Config, speaking: Speaking, draft: _Draft) -> None:
+def _whole(config: Qwen3Config, inputs: PromptInputs, draft: _Draft) -> None:
     pad = config.talker.codec_pad_id
-    text = [*speaking.text_ids, config.tts_eos_token_id]
+    text = [*inputs.text_ids, config.tts_eos_token_id]
     draft.rows += [Row(id_, pad) for id_ in text]
     draft.rows.append(Row(config.tts_pad_token_id, config.talker.codec_bos_id))
 
 
 def _in_context(
-    config: Qwen3Config, speaking: Speaking, reference: Reference, draft: _Draft
+    config: Qwen3Config, inputs: PromptInputs, reference: Reference, draft: _Draft
 ) -> None:
     talker, pad = config.talker, config.tts_pad_token_id
     spoken = list(reference.text_ids)
-    text = [*spoken, *speaking.text_ids, config.tts_eos_token_id]
+    text = [*spoken, *inputs.text_ids, config.tts_eos_token_id]
     codes = [Row(code=talker.codec_bos_id)]
     codes += [Row(frame=number) for number in range(reference.codes.shape[0])]
-    if speaking.layout is Layout.WHOLE:
+    if inputs.layout is Layout.WHOLE:
         draft.rows += [Row(id_, talker.codec_pad_id) for id_ in text]
         draft.rows += [row._replace(text=pad) for row in codes]
-        draft.fixed += len(spoken)
+        draft.prefix += len(spoken)
         return
     beside = text[: len(codes)] + [pad] * (len(codes) - len(text))
     draft.rows += [row._replace(text=id_) for row, id_ in zip(codes, beside, strict=True)]
     draft.trailing = text[len(codes) :]
-    draft.fixed += min(len(spoken), len(codes))
+    draft.prefix += min(len(spoken), len(codes))
 
 
-def _check(config: Qwen3Config, speaking: Speaking) -> None:
-    if not speaking.text_ids:
+def _check(config: Qwen3Config, inputs: PromptInputs) -> None:
+    if not inputs.text_ids:
         raise EmptyInput
     if config.kind == "base":
-        _check_base(speaking)
-    elif speaking.x_vector is not None or speaking.reference is not None:
+        _check_base(inputs)
+    elif inputs.x_vector is not None or inputs.reference is not None:
         raise Unsupported(f"A {config.kind} model cannot clone voices.", param="voice")
-    elif config.kind == "custom_voice" and speaking.speaker is None:
+    elif config.kind == "custom_voice" and inputs.speaker is None:
         raise InputError("A speaker must be named.", param="voice")
-    elif config.kind == "voice_design" and speaking.speaker is not None:
+    elif config.kind == "voice_design" and inputs.speaker is not None:
         raise Unsupported(
             "This model has no speakers; it makes a voice from instructions.", param="voice"
         )
-    elif config.kind == "voice_design" and not speaking.instruct_ids:
+    elif config.kind == "voice_design" and not inputs.instruct_ids:
         raise InputError(
             "This model needs instructions that describe a voice.", param="instructions"
         )
-    if speaking.instruct_ids and config.kind == "custom_voice" and config.size == _SMALL:
+    if inputs.instruct_ids and config.kind == "custom_voice" and config.size == _SMALL:
         raise Unsupported(
             "The 0.6B CustomVoice model takes no instructions; the 1.7B models do.",
             param="instructions",
         )
-    if speaking.text_open and (speaking.reference or speaking.layout is Layout.WHOLE):
+    if inputs.text_open and (inputs.reference or inputs.layout is Layout.WHOLE):
         raise Unsupported(
             "Text in pieces needs the streaming layout and a voice without reference text.",
             param="input",
         )
 
 
-def _check_base(speaking: Speaking) -> None:
-    if speaking.speaker is not None or speaking.x_vector is None:
+def _check_base(inputs: PromptInputs) -> None:
+    if inputs.speaker is not None or inputs.x_vector is None:
         raise Unsupported("A Base model speaks with cloned voices only.", param="voice")
-    if speaking.instruct_ids:
+    if inputs.instruct_ids:
         raise Unsupported("A Base model takes no instructions.", param="instructions")
-    reference = speaking.reference
+    reference = inputs.reference
     if reference is not None and (not len(reference.text_ids) or not len(reference.codes)):
         raise InputError("A reference needs its text and its codes.", param="voice")
+
+
+def _is_whole(layout: TextLayout, config: Qwen3Config) -> bool:
+    """Whether the text stands in the prompt; "auto" is how the kind is published."""
+    return config.kind != "base" if layout == "auto" else layout == "whole"

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vivavoce.engines.clock import PlaybackClock
-from vivavoce.engines.qwen3.chunks import ChunkRamp
 from vivavoce.engines.qwen3.options import RequestOptions
+from vivavoce.engines.qwen3.pace import ChunkRamp
 from vivavoce.engines.qwen3.tokenizer import IncrementalTokenizer, TextTokenizer
 from vivavoce.engines.utterance import LoopGuard, SilenceGuard, UtteranceState
 from vivavoce.errors import VivavoceError

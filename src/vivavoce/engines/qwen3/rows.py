@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vivavoce.engines.qwen3.code_predictor import PredictorBuffers, decoder_shape
 from vivavoce.engines.qwen3.config import TalkerConfig
-from vivavoce.engines.qwen3.talker import Talker
+from vivavoce.engines.qwen3.talker import PredictorBuffers, Talker, decoder_shape
 from vivavoce.errors import InputError
 from vivavoce.runtime.graphs.transfer import to_device
 from vivavoce.runtime.nn.kv import KVBuffer
@@ -158,8 +157,8 @@ class Rows:
     def prefill(self, talker: Talker, row: int, prompt: Tensor, start: int = 0) -> Tensor:
         """Run a prompt [N, H] into a row's buffers; the hidden state [H] to admit it with.
 
-        It goes behind ``start`` positions that ``restore`` put there. Raises InputError for a
-        prompt that leaves no room to speak.
+        It goes behind ``start`` positions that ``restore_prefix`` put there. Raises InputError for
+        a prompt that leaves no room to speak.
         """
         length = prompt.shape[0]
         self.check_room(start + length)
@@ -167,12 +166,12 @@ class Rows:
         lengths = to_device(torch.tensor([length]), prompt.device)
         return talker.prefill(prompt[None], lengths, kv, self.state.rope, start)[0]
 
-    def keep(self, row: int, length: int) -> KVBuffer:
+    def keep_prefix(self, row: int, length: int) -> KVBuffer:
         """A copy of a row's first positions: what a voice's prompts have in common."""
         kv = self.state.kv.rows(row, row + 1)
         return KVBuffer(kv.keys[..., :length, :].clone(), kv.values[..., :length, :].clone())
 
-    def restore(self, row: int, kept: KVBuffer) -> int:
+    def restore_prefix(self, row: int, kept: KVBuffer) -> int:
         """Put kept positions into an idle row; how many they are."""
         kv, length = self.state.kv.rows(row, row + 1), kept.keys.shape[3]
         kv.keys[..., :length, :].copy_(kept.keys)

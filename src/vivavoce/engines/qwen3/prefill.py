@@ -7,14 +7,16 @@ multiply. What all prompts of a voice begin with is kept on the device, so that 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from vivavoce.engines.qwen3.budget import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
 from vivavoce.engines.qwen3.codec.state import DecoderState
-from vivavoce.engines.qwen3.prompt import Plan, Row
+from vivavoce.engines.qwen3.memory import KEPT_PROMPTS_BYTES, KEPT_VOICES_BYTES
+from vivavoce.engines.qwen3.options import Qwen3Options, row_options
+from vivavoce.engines.qwen3.prompt import Plan, PromptRequest, Row, request_of
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import InputError, ModelFileError
 from vivavoce.runtime.device_errors import twice
@@ -23,15 +25,21 @@ from vivavoce.runtime.graphs.transfer import to_device_packed
 from vivavoce.runtime.lru_cache import LRUCache
 from vivavoce.runtime.nn.kv import KVBuffer
 
+if TYPE_CHECKING:
+    from vivavoce.engines.qwen3.model import Model
+    from vivavoce.engines.qwen3.row_speech import RowSpeech
+    from vivavoce.engines.qwen3.rows import RowOptions
+
+
 PIECE = LENGTH_BUCKETS[-1]
 
 KEPT_PROMPTS = 64
 KEPT_VOICES = 64
-"""How many beginnings of prompts and codec states stay on the device, within ``budget``'s bytes."""
+"""How many beginnings of prompts and codec states stay on the device, within ``memory``'s bytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fixed:
+class _Prefix:
     """Keys and values of a voice's first positions; ``clone`` keeps its id from being reused."""
 
     clone: ClonedVoice | None
@@ -52,7 +60,7 @@ class KeptVoices:
     def __init__(self, device: torch.device) -> None:
         scarce = device.type == "cuda"  # A host's memory is bounded by their number.
         self._device = device
-        self._fixed: LRUCache[tuple[tuple[Row, ...], int], _Fixed] = LRUCache(
+        self._prefixes: LRUCache[tuple[tuple[Row, ...], int], _Prefix] = LRUCache(
             KEPT_PROMPTS,
             KEPT_PROMPTS_BYTES,
             (lambda kept: kept.kv.keys.nbytes * 2) if scarce else None,
@@ -61,14 +69,14 @@ class KeptVoices:
             KEPT_VOICES, KEPT_VOICES_BYTES, (lambda kept: kept.state.row_bytes) if scarce else None
         )
 
-    def beginning(self, laid: Plan, clone: ClonedVoice | None) -> KVBuffer | None:
+    def beginning(self, planned: Plan, clone: ClonedVoice | None) -> KVBuffer | None:
         """What a prompt begins with, where it was read before and is still there."""
-        found = self._fixed.find((laid.rows[: laid.fixed], id(clone)))
+        found = self._prefixes.find((planned.rows[: planned.prefix], id(clone)))
         return None if found is None else found.kv
 
-    def remember(self, laid: Plan, clone: ClonedVoice | None, kv: KVBuffer) -> None:
+    def remember(self, planned: Plan, clone: ClonedVoice | None, kv: KVBuffer) -> None:
         """Keep what was just read."""
-        self._fixed.get((laid.rows[: laid.fixed], id(clone)), lambda: _Fixed(clone, kv))
+        self._prefixes.get((planned.rows[: planned.prefix], id(clone)), lambda: _Prefix(clone, kv))
 
     def has_primed(self, clone: ClonedVoice) -> bool:
         """Whether a voice's codec state is on the device."""
@@ -122,3 +130,66 @@ def pieces_of(start: int, stop: int, longest: int = PIECE) -> list[tuple[int, in
     length = stop - start
     begins = [*range(0, length - longest, longest), max(0, length - longest)]
     return [(start + at, min(stop, start + at + longest)) for at in begins]
+
+
+class Slots(Protocol):
+    """What a ``Batch`` does for prompts that are read."""
+
+    def start(self, row: int, request: PromptRequest, options: RowOptions) -> Beginning:
+        """Prefill and admit piece by piece."""
+        ...
+
+    def extend(self, row: int, ids: Sequence[int]) -> None:
+        """More text."""
+        ...
+
+    def finish(self, row: int) -> None:
+        """No more text."""
+        ...
+
+
+@dataclass(slots=True)
+class _Reading:
+    """``told``: token ids of its text that the row knows of."""
+
+    beginning: Beginning
+    told: int
+
+
+@dataclass(slots=True)
+class Readings:
+    """Of the rows of a batch."""
+
+    model: Model
+    batch: Slots
+    options: Qwen3Options
+    _under_way: dict[int, _Reading] = field(default_factory=dict)
+
+    def advance(self, row: int, speech: RowSpeech) -> bool:
+        """Read the next piece of a row's prompt; whether the row speaks from now on.
+
+        Raises InputError for what leaves no room to speak, and NoDeviceMemory.
+        """
+        if row not in self._under_way:
+            self._under_way[row] = self._start(row, speech)
+        reading = self._under_way[row]
+        if not reading.beginning.advance():
+            return False
+        self.forget(row)
+        if speech.utterance.text_open:
+            if later := speech.ids[reading.told :]:
+                self.batch.extend(row, later)
+            if speech.closed:
+                self.batch.finish(row)
+        return True
+
+    def forget(self, row: int) -> None:
+        """Nobody wants to hear the row any more."""
+        self._under_way.pop(row, None)
+
+    def _start(self, row: int, speech: RowSpeech) -> _Reading:
+        config = self.model.config
+        request = request_of(speech, config, self.model.tokenizer, self.options.text_layout)
+        most = speech.budget if speech.closed else self.options.positions
+        options = row_options(config.generation, speech.utterance.sampling, speech.request, most)
+        return _Reading(self.batch.start(row, request, options), len(speech.ids))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from vivavoce.engines.qwen3.reference_audio import ICL_TAIL_SILENCE_S, prepare_reference
+from vivavoce.engines.qwen3.cloning import ICL_TAIL_SILENCE_S, prepare_reference
 from vivavoce.errors import InvalidAudio
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from vivavoce.engines.qwen3.batch import Batch, Words
+from vivavoce.engines.qwen3.batch import Batch
 from vivavoce.engines.qwen3.device import choose_place
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
+from vivavoce.engines.qwen3.prompt import PromptRequest
 from vivavoce.engines.qwen3.rows import RowOptions
 from vivavoce.runtime.kernels.dispatch import Kernels, chosen
 from vivavoce.runtime.kernels.dispatch import Path as KernelPath
@@ -35,7 +36,7 @@ def spoken(batch: Batch) -> list[list[list[int]]]:
     """Codes of a short and a long row that begin one after the other."""
     codes = []
     for row, tokens in enumerate((5, 250, 7)):
-        words = Words([31 + n % 500 for n in range(tokens)], "english", "ryan", whole=True)
+        words = PromptRequest([31 + n % 500 for n in range(tokens)], "english", "ryan", whole=True)
         batch.begin(row, words, DRAWN)
         frame = batch.frame(row + 1)
         assert len(frame.codes) == len(frame.status) == row + 1
@@ -74,5 +75,5 @@ def test_a_size_that_fails_leaves_frames_to_the_modules(
     with caplog.at_level(logging.WARNING):
         batch = Batch(model, 16, 64, kernels=replace(plain, path=KernelPath.TRITON, linear=few))
     assert "no compiler" in caplog.text and batch.kernels() == "torch (they failed)"
-    batch.begin(0, Words([31, 7], "english", "ryan"), DRAWN)
+    batch.begin(0, PromptRequest([31, 7], "english", "ryan"), DRAWN)
     assert batch.frame(1).codes.any()

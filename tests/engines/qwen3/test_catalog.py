@@ -11,17 +11,20 @@ from pathlib import Path
 import pytest
 
 from runtime.hub_server import HubServer
-from vivavoce.engines.qwen3 import catalog, models
-from vivavoce.engines.qwen3.catalog import CODEC_SHA256, CODEC_WEIGHTS, MODELS, published
-from vivavoce.engines.qwen3.checkpoint import WEIGHTS, open_checkpoint
-from vivavoce.engines.qwen3.engine import Qwen3Engine
-from vivavoce.engines.qwen3.models import (
+from vivavoce.engines.qwen3 import catalog
+from vivavoce.engines.qwen3.catalog import (
+    CODEC_SHA256,
+    CODEC_WEIGHTS,
+    MODELS,
     compare_sums,
     download_model,
     find_model,
     local_models,
     model_files,
+    published,
 )
+from vivavoce.engines.qwen3.checkpoint import WEIGHTS, open_checkpoint
+from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.options import Qwen3Options
 from vivavoce.errors import ModelFileError, UnknownModel
 from vivavoce.runtime.hub import names_in, sha256_of
@@ -53,13 +56,12 @@ def tiny_hub(
         commits[name] = hub_server.publish(f"Qwen/{name}", files | {"README.md": b"#"})
     codec = sha256_of(tiny_checkpoint("0.6B-CustomVoice") / CODEC_WEIGHTS)
     monkeypatch.setattr(catalog, "CODEC_SHA256", codec)
-    monkeypatch.setattr(models, "CODEC_SHA256", codec)
     pinned = tuple(
         replace(model, revision=commits.get(model.name, model.revision)) for model in MODELS
     )
-    monkeypatch.setattr(models, "MODELS", pinned)
+    monkeypatch.setattr(catalog, "MODELS", pinned)
     by_name = {model.name: model for model in pinned}
-    monkeypatch.setattr(models, "published", lambda name: by_name[published(name).name])
+    monkeypatch.setattr(catalog, "published", lambda name: by_name[published(name).name])
     return hub_server
 
 
@@ -86,7 +88,7 @@ def test_a_folder_that_an_earlier_version_filled_is_found(
     tiny_hub: HubServer, tmp_path: Path, tiny_checkpoint: Make
 ) -> None:
     folder = shutil.copytree(tiny_checkpoint("0.6B-CustomVoice"), tmp_path / NAME)
-    model = next(model for model in models.MODELS if model.name == NAME)
+    model = next(model for model in catalog.MODELS if model.name == NAME)
     sums = {file: sha256_of(folder / file) for file in (WEIGHTS, CODEC_WEIGHTS)}
     told = {"repo": model.repo, "revision": model.revision, "sha256": sums}
     (folder / RECORD).write_text(json.dumps(told))
@@ -116,7 +118,7 @@ def test_the_files_of_the_published_repositories() -> None:
     assert set(model_files(LISTED)) == {*SMALL, WEIGHTS, CODEC_WEIGHTS}
     for name in SMALL:
         rest = [each for each in LISTED if each != name]
-        assert bool(model_files(rest)) == (name in models.EXTRA_FILES)
+        assert bool(model_files(rest)) == (name in catalog.EXTRA_FILES)
 
 
 def test_names(tmp_path: Path) -> None:

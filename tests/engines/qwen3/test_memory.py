@@ -19,15 +19,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines.qwen3.simulated_card import SimulatedCard
-from vivavoce.engines.qwen3 import cloning, device, planned
+from vivavoce.engines.qwen3 import cloning, device, memory
 from vivavoce.engines.qwen3.batch import Batch
-from vivavoce.engines.qwen3.budget import CLONE_WORK_BYTES, MIB, Footprint, rows_within
 from vivavoce.engines.qwen3.device import card_on, choose_place
 from vivavoce.engines.qwen3.engine import Qwen3Engine
 from vivavoce.engines.qwen3.fused import FusedTalker
+from vivavoce.engines.qwen3.memory import (
+    CLONE_WORK_BYTES,
+    MIB,
+    Footprint,
+    footprint,
+    planned_footprint,
+    rows_within,
+)
 from vivavoce.engines.qwen3.model import Model
 from vivavoce.engines.qwen3.options import Qwen3Options
-from vivavoce.engines.qwen3.planned import footprint, planned_footprint
 from vivavoce.engines.qwen3.voices import ClonedVoice
 from vivavoce.errors import SetupError
 from vivavoce.runtime.cuda import CardMemory
@@ -133,7 +139,7 @@ def test_it_is_known_before_anything_is_read(
     monkeypatch.setattr(int8_cpu, "available", lambda: False)  # as on a GPU
     kernels = chosen(torch.device("cpu"), torch.bfloat16)
     told = replace(kernels, path=KernelPath.TRITON)
-    monkeypatch.setattr(planned, "chosen", lambda *_: told)
+    monkeypatch.setattr(memory, "chosen", lambda *_: told)
     place = choose_place(Qwen3Options(device="cpu", dtype="bfloat16"))
     place = replace(place, precision=Precision(quantize))
     model = Model.load(tiny_checkpoint(name), place)
