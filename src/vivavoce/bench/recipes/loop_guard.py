@@ -41,22 +41,20 @@ def guard() -> Callable[[int], object]:
 
 def measure(frames: int) -> dict[str, float]:
     """Microseconds a row and frame of this process's checkout, by codes and rows."""
-    from vivavoce.engines.qwen3.row_speech import loop_guard
-
     told = {}
     for name, alphabet in ALPHABETS.items():
         for rows in ROWS:
             rng = random.Random(rows)
-            guards = [loop_guard() for _ in range(rows)]
+            guards = [guard() for _ in range(rows)]
             count = max(20, frames // rows)
             spoken = [[rng.randrange(alphabet) for _ in guards] for _ in range(count)]
             for _ in range(WARM_UP_FRAMES):
-                for guard in guards:
-                    guard.push((rng.randrange(alphabet),))
+                for push in guards:
+                    push(rng.randrange(alphabet))
             began_s = time.perf_counter()
             for frame in spoken:
-                for guard, code in zip(guards, frame, strict=True):
-                    guard.push((code,))
+                for push, code in zip(guards, frame, strict=True):
+                    push(code)
             took_s = time.perf_counter() - began_s
             told[f"{name}, {rows} rows"] = took_s / count / rows * 1e6
     return told
