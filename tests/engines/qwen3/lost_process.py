@@ -18,6 +18,7 @@ import torch
 from vivavoce.cli.main import main
 from vivavoce.engines.qwen3 import model
 from vivavoce.engines.qwen3.batch import Batch
+from vivavoce.engines.qwen3.frame_runner import EagerRunner
 from vivavoce.runtime import cuda
 
 WORDS = "CUDA error: an illegal memory access was encountered"
@@ -49,8 +50,9 @@ class Device:
 
 if __name__ == "__main__":
     device = Device(Path(os.environ["LOST_WHEN"]), os.environ["LOST_IN"], os.environ["LOST_AS"])
-    for method in ("start", "launch", "send", "decode", "extend", "finish", "release", "close"):
+    for method in ("start", "launch", "send", "extend", "finish", "release", "close"):
         device.needed(Batch, method)
+    device.needed(EagerRunner, "decode")
     device.needed(model, "give_back")
     device.needed(cuda, "empty_cache")
     main()

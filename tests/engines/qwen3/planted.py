@@ -20,9 +20,10 @@ import vivavoce
 
 PACKAGE = str(Path(vivavoce.__file__).parent)
 HOST = {
-    ("ring.py", "take"),
+    ("transfer.py", "take"),
     ("graphs.py", "take"),
     ("rope.py", "build"),
+    ("rope.py", "frequencies"),
     ("rope.py", "turns"),
 }
 """What they take is memory of the host, which no GPU lacks."""

@@ -215,16 +215,16 @@ def test_more_text_without_memory_ends_that_call(
             engine.step()
         left = [torch.OutOfMemoryError("CUDA out of memory.")] * fails
 
-        def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+        def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
             if left:
                 raise left.pop()
             return values
 
         with monkeypatch.context() as patch:
             if method == "extend":
-                patch.setattr(rows, "sent", sent)
+                patch.setattr(rows, "to_device", to_device)
             engine.extend(slot, " more words, and")
-            patch.setattr(rows, "sent", sent)
+            patch.setattr(rows, "to_device", to_device)
             engine.finish(slot)
         assert not left
         return run(engine, [slot])[slot][-1].error, [code.tolist() for code in codes]

@@ -56,7 +56,7 @@ class PendingAudio:
         self._arrival, self._shape = arrival, (rows, samples)
 
     def ready(self) -> bool:
-        """Whether they are there."""
+        """Whether the host can read them without waiting."""
         return self._arrival.ready()
 
     def take(self) -> list[Samples]:
@@ -75,7 +75,7 @@ class ReadyAudio:
     samples: Sequence[Samples]
 
     def ready(self) -> bool:
-        """It is."""
+        """Always: it was decoded before it was handed out."""
         return True
 
     def take(self) -> Sequence[Samples]:
