@@ -12,7 +12,7 @@ PATHS = re.compile(r"(?<![\w.])/(?:root|home/\w+)/")
 
 
 KINDS = {".py", ".md", ".toml", ".txt", ".json", ".yaml", ".yml", ".sh", ".mjs", ".lock", ""}
-SKIPPED = {".git", ".venv", ".venv-docs", "build", "dist", "site", "__pycache__"}
+SKIPPED = {".git", ".venv", ".cache", ".venv-docs", "build", "dist", "site", "__pycache__"}
 
 
 def files() -> list[Path]:
