@@ -12,8 +12,6 @@ import pytest
 
 pytest.importorskip("triton")
 
-SCRIPT = Path(__file__).parents[3] / "benchmarks" / "qwen3_launches.py"
-
 MOST_BESIDE = 8
 """Launches of a frame beside the five of each layer, and the head and the sampler of each code:
 the text's embedding and the two maps behind it, what a step changes, what codes change, and 1.7B's
@@ -22,7 +20,8 @@ map before the code predictor; two more may come."""
 
 def test_a_frame_is_little_but_its_layers_and_codes(tmp_path: Path) -> None:
     told = tmp_path / "launches.json"
-    command = [sys.executable, str(SCRIPT), "--rows=4", "-o", str(told)]
+    recipe = ["-m", "vivavoce.cli", "bench", "recipe", "qwen3_launches"]
+    command = [sys.executable, *recipe, "--rows=4", "--json", str(told)]
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
