@@ -55,7 +55,7 @@ _TRAILING = ".,;:!?*\"'"
 def _piece(piece: str) -> str:
     if piece in _MARKS:
         return _MARKS[piece]
-    if piece[0].isdigit():
+    if piece[0].isdecimal():
         short = len(piece) <= 2 and piece[0] != "0"
         return cardinal(piece) if short else digits(piece)
     return piece if piece.isalnum() else " "
