@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PATIENCE_S = 60.0
@@ -102,10 +102,16 @@ def read_head(raw: socket.socket) -> bytes:
 def ask(port: int, *pieces: bytes) -> Answer:
     """Send pieces one after the other, and read until the server closes."""
     with dialled(port) as raw:
-        with suppress(ConnectionResetError, BrokenPipeError):  # refused while it was sent
+        reset = False
+        try:
             for piece in pieces:
                 raw.sendall(piece)
-        return read_all(raw)
+        except BrokenPipeError:  # refused while it was sent
+            pass
+        except ConnectionResetError:  # told once: what is read behind it looks like an end
+            reset = True
+        answer = read_all(raw)
+        return replace(answer, reset=answer.reset or reset)
 
 
 def heard_from(raw: socket.socket) -> bool:

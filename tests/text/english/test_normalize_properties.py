@@ -90,3 +90,12 @@ def test_long_repetitions_take_linear_time(unit: str, language: str) -> None:
 def test_ten_thousand_digits_are_read_one_by_one() -> None:
     spoken = normalize("7" * 10_000)
     assert spoken.replace(",", "").split() == ["seven"] * 10_000
+
+
+@pytest.mark.parametrize("mark", ["²", "①", "⁵"])
+@pytest.mark.parametrize(
+    "around", ["www.{}.com", "a@b{}.com", "B{}2C", "No. 4{}", "A{}1", "{}km", "v1.{}"]
+)
+def test_digits_that_are_no_numerals_end_nothing(mark: str, around: str) -> None:
+    """``isdigit`` holds for them, and ``int`` refuses them."""
+    assert normalize(around.format(mark))

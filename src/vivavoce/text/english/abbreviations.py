@@ -134,7 +134,7 @@ def _anywhere(word: str, key: str) -> str | None:
 
 def _by_neighbors(text: str, word: str, start: int, end: int) -> str | None:
     key, before = word.lower(), text[max(0, start - _BACK) : start]
-    if key in _UNITS and before.rstrip()[-1:].isdigit():
+    if key in _UNITS and before.rstrip()[-1:].isdecimal():
         return None
     if key in _BEFORE_NUMBER and _numbered(text, key, end):
         return _BEFORE_NUMBER[key]

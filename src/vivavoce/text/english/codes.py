@@ -91,7 +91,7 @@ def _mixed_part(part: str) -> str:
         return ordinal(found[1])
     words: list[str] = []
     for run in _RUN.findall(part):
-        if not run.isdigit():
+        if not run.isdecimal():
             words.append("K" if run == "k" else run)
             continue
         spoken = say_digits(run) if len(run) > 4 else pairs(run)
@@ -107,12 +107,12 @@ def _say_token(found: re.Match[str]) -> str:
     words = ""
     for index, part in enumerate(parts):
         before = parts[index - 1] if index else ""
-        if part.isdigit():
+        if part.isdecimal():
             spoken = _number_part(part, before)
         else:
             spoken = _mixed_part(part) if not part.isalpha() else part
         joint = "-" if (part + before).islower() else " "
-        if before == "A" and part[0].isdigit():
+        if before == "A" and part[0].isdecimal():
             joint = "-"
         words += (joint if index else "") + spoken
     return words
@@ -128,7 +128,7 @@ def _say_named(found: re.Match[str]) -> str:
         word = written_word.lower()
         if len(written) >= _SPELLED.get(word, len(written) + 1):
             return _digit_groups(written)
-        if word in _PAIRED and written.isdigit() and len(written) in {3, 4}:
+        if word in _PAIRED and written.isdecimal() and len(written) in {3, 4}:
             return pairs(written)
         if word not in _JOINTS:
             break
@@ -158,7 +158,7 @@ def speak_fixed(text: str) -> str:
 def _say_decimal(found: re.Match[str]) -> str:
     """ "2.5k"; whole numbers are left to the rule for tokens."""
     number, letters = found.groups()
-    if number.isdigit():
+    if number.isdecimal():
         return found[0]
     return f"{say_number(number)} {'K' if letters == 'k' else letters}"
 
@@ -168,7 +168,7 @@ def speak_alphanumerics(text: str) -> str:
 
     def say(found: re.Match[str]) -> str:
         token = found[0].lstrip("#-")
-        if token.rstrip("-").isdigit() or not any(char.isalpha() for char in token):
+        if token.rstrip("-").isdecimal() or not any(char.isalpha() for char in token):
             return found[0]
         return "" if not token else _say_token(found)
 

@@ -52,9 +52,8 @@ _SUM = re.compile(r"[=×÷*]|\d\s\+\s\d")
 
 
 def _is_year(text: str) -> bool:
-    return (
-        len(text) == 4 and text.isdigit() and text[0] in "12" and text[:2] != "10" and text < "2100"
-    )
+    four = len(text) == 4 and text.isdecimal()
+    return four and text[0] in "12" and text[:2] != "10" and text < "2100"
 
 
 def _side(text: str) -> str:

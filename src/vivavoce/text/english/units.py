@@ -195,7 +195,7 @@ def _speak_inches(text: str) -> str:
 
 
 def _side(text: str) -> str:
-    return pairs(text) if text.isdigit() and len(text) in {3, 4} else say_number(text)
+    return pairs(text) if text.isdecimal() and len(text) in {3, 4} else say_number(text)
 
 
 def _say_size(found: re.Match[str]) -> str:
