@@ -11,6 +11,7 @@ vivavoce bench recipe loop_guard [--before CHECKOUT] [--frames 2000] [--rounds 5
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import random
 import statistics
@@ -29,8 +30,8 @@ ALPHABETS = {"speech": 2_048, "pause": 4, "loop": 1}
 def guard() -> Callable[[int], object]:
     """A new guard over the first codes of Qwen3-TTS's frames: what takes the next of them."""
     try:  # where a checkout is from before the guard was every engine's
-        from vivavoce.engines.qwen3 import guards
-    except ImportError:
+        guards = importlib.import_module("vivavoce.engines.qwen3.guards")
+    except ModuleNotFoundError:
         from vivavoce.engines.utterance import LoopGuard
 
         found = LoopGuard(window=50, periods=25, share=0.95)
