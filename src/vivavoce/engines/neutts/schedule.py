@@ -207,7 +207,10 @@ class ListenerState:
 
 
 def demands(place: ListenerState, schedule: Schedule, steps: int) -> list[Demand]:
-    """The pieces that need one of the next ``steps`` tokens, and the one after them."""
+    """The pieces that need one of the next ``steps`` tokens, and those after them while they grow.
+
+    What a larger piece waits for, it has less time for than the one before.
+    """
     around = schedule.lookback + schedule.lookforward
     wanted, asked = schedule.lookforward - place.pending, list[Demand]()
     underrun_at_s = place.underrun_at_s
@@ -215,7 +218,7 @@ def demands(place: ListenerState, schedule: Schedule, steps: int) -> list[Demand
         size = schedule.chunk(number)
         wanted += size
         asked.append(Demand(max(0, wanted), size + around, underrun_at_s))
-        if wanted > steps:
+        if wanted > steps and size == schedule.chunk(number + 1):
             break
         underrun_at_s += size * CODE_S
     return asked
